@@ -1,0 +1,116 @@
+"""Pretrain ELMo's language model: two stacks of LSTMs that predict the next and the previous word of news descriptions.
+
+python ELMO.py                        all of AG News, default size     -> models/bilstm.pt
+python ELMO.py --limit 2000           a quick look                     -> models/limit-2000/bilstm.pt
+python ELMO.py --resume               go on after Ctrl-C or a crash
+torchrun --nproc_per_node=2 ELMO.py   the same on two GPUs, or in two processes on a CPU
+"""
+
+from dataclasses import dataclass
+
+from bilm.config import BiLMConfig, FitConfig, TokenizerConfig, VocabularyConfig, setting
+from utils import (
+    ResumeOptions,
+    RunOptions,
+    folders,
+    parse_options,
+    resume_unfinished,
+    run_script,
+    run_settings,
+    run_stamp,
+    shown,
+    start,
+    write_json,
+)
+
+
+@dataclass(frozen=True)
+class EmbeddingOptions:
+    """The token embedding."""
+
+    init_embeddings: str = setting(
+        "random",
+        "what it starts from: random, or word2vec (skip-gram trained on the same descriptions)",
+        choices=("random", "word2vec"),
+    )
+
+
+def main() -> None:
+    run, again, embedding, model_config, tokenizer_config, vocabulary_config, fit_config = parse_options(
+        __doc__, RunOptions, ResumeOptions, EmbeddingOptions, BiLMConfig, TokenizerConfig, VocabularyConfig, FitConfig
+    )
+    # Imported once the command line is understood: torch takes seconds, and --help needs none of it.
+    import torch
+
+    from bilm.corpus import find_corpus, limited, read_csv, split_validation
+    from bilm.language_model import BiLM
+    from bilm.pretrained import load_bilm, save_bilm
+    from bilm.pretraining import PretrainingTask
+    from bilm.static_vectors import skip_gram
+    from bilm.training import build_optimizer, fit
+    from bilm.vocabulary import Tokenizer, Vocabulary
+
+    runtime = start(run)
+    say = print if runtime.is_main else lambda *_: None
+    corpus = find_corpus(run.data)
+    documents = limited(read_csv(corpus.path("train")), run.limit)
+    out = folders(run.output, corpus.name, run.limit)
+    weights, checkpoint = out.models / "bilstm.pt", out.runs / "bilm.pt"
+    settings = run_settings(
+        run, runtime, embedding, model_config, tokenizer_config, vocabulary_config, fit_config, corpus=documents.sha256
+    )
+    resume = resume_unfinished(checkpoint, again)
+    if again.resume and not resume and weights.exists() and load_bilm(weights).info["settings"] == settings:
+        say(f"{shown(weights)} is finished, with these settings. Next: python classification.py")
+        return
+
+    training_rows, validation_rows = split_validation(documents)
+    vocabulary = Vocabulary.learn(
+        (documents.texts[i] for i in training_rows), Tokenizer(tokenizer_config), vocabulary_config
+    )
+    texts = vocabulary.encode(documents.texts)
+    model = BiLM(model_config, len(vocabulary))
+    if embedding.init_embeddings == "word2vec" and not resume:
+        say("Word2Vec: training skip-gram vectors for the token embedding (about a minute on all of AG News) ...")
+        vectors = skip_gram(texts, training_rows, len(vocabulary), model_config.width, run.seed)
+        model.tokens.weight.data.copy_(torch.from_numpy(vectors))
+    model.to(runtime.device)
+    say(
+        f"corpus {corpus.name}: {len(training_rows):,} descriptions to train on, {len(validation_rows):,} to validate"
+        f" on; {len(vocabulary):,} words; {sum(p.numel() for p in model.parameters()):,} parameters; "
+        f"{runtime.device}, {runtime.precision}"
+    )
+    state = fit(
+        model,
+        PretrainingTask(texts, training_rows, validation_rows, fit_config.batch_tokens, run.seed, runtime.device),
+        build_optimizer([(model, fit_config.learning_rate)], fit_config.weight_decay),
+        fit_config,
+        checkpoint_path=checkpoint,
+        settings=settings,
+        autocast=runtime.autocast,
+        resume=resume,
+    )
+    if not runtime.is_main:
+        return
+    info = {
+        "corpus": corpus.name,
+        "rows": len(documents),
+        "rows_trained": len(training_rows),
+        "settings": settings,
+        **run_stamp(run, runtime),
+        "validation_perplexity": state.best_figure,
+        "best_epoch": state.best_epoch + 1,
+        "seconds": round(state.seconds, 1),
+    }
+    save_bilm(weights, model.cpu(), vocabulary, info)
+    results = out.results / "bilstm_training.json"
+    write_json(results, {**info, "vocabulary": len(vocabulary), "epochs": state.epochs, "curve": state.curve})
+    checkpoint.unlink()
+    say(
+        f"Best epoch {state.best_epoch + 1}: validation perplexity {state.best_figure:.1f}, {state.seconds:,.0f} s.\n"
+        f"Wrote {shown(weights)} and {shown(results)}. Next: python classification.py"
+    )
+
+
+if __name__ == "__main__":
+    run_script(main)

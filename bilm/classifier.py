@@ -1,0 +1,89 @@
+"""A text classifier on the layers of an encoder.
+
+An encoder is any module with
+    encode(ids (B, T), lengths (B,)) -> J layers, each (B, T, E)
+    num_layers = J, output_dim = E
+such as BiLM. The classifier owns what comes after: combination, one hidden layer per token, pooling, output.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bilm.batching import mask_of
+from bilm.combine import build_combiner
+from bilm.config import ClassifierConfig
+
+
+class Encoder(Protocol):
+    """What a classifier stands on."""
+
+    num_layers: int
+    output_dim: int
+
+    def encode(self, ids: Tensor, lengths: Tensor) -> list[Tensor]: ...
+
+
+def masked_mean_max(x: Tensor, mask: Tensor) -> Tensor:
+    """(B, T, H), (B, T) -> (B, 2H): mean and maximum over the positions where `mask` holds."""
+    mask = mask.unsqueeze(-1)
+    mean = (x * mask).sum(1) / mask.sum(1)
+    return torch.cat([mean, x.masked_fill(~mask, float("-inf")).amax(1)], dim=-1)
+
+
+class Classifier(nn.Module):
+    """Layers -> logits (B, C).
+
+    Pools over every token, the boundaries too: the state at </s> has seen the whole text, and a text without a word
+    still has a class.
+    """
+
+    def __init__(self, config: ClassifierConfig, mode: str, num_layers: int, dim: int, num_classes: int, seed: int):
+        super().__init__()
+        self.config = config
+        self.mode = mode
+        self.num_classes = num_classes
+        self.combine = build_combiner(mode, num_layers, dim, seed)
+        self.dropout = nn.Dropout(config.dropout)
+        self.hidden = nn.Linear(dim, config.hidden)
+        self.out = nn.Linear(2 * config.hidden, num_classes)
+
+    def forward(self, layers: Sequence[Tensor], lengths: Tensor) -> Tensor:
+        x = self.hidden(self.dropout(self.combine(layers))).relu()
+        pooled = masked_mean_max(x, mask_of(lengths, x.shape[1]).to(x.device))
+        return self.out(self.dropout(pooled)).float()
+
+    def loss(self, layers: Sequence[Tensor], lengths: Tensor, labels: Tensor) -> Tensor:
+        """Sum over the batch of the smoothed cross-entropy, nats."""
+        smoothing = self.config.label_smoothing
+        return F.cross_entropy(self(layers, lengths), labels, reduction="sum", label_smoothing=smoothing)
+
+
+class ClassifiedEncoder(nn.Module):
+    """An encoder and a classifier as one module; `tuned` says whether the encoder's weights learn too.
+
+    An encoder that is not tuned stays in eval mode, computes without a graph, and its parameters get no gradient.
+    """
+
+    def __init__(self, encoder: nn.Module, classifier: Classifier, tuned: bool):
+        super().__init__()
+        self.encoder = encoder.requires_grad_(tuned)
+        self.classifier = classifier
+        self.tuned = tuned
+
+    def train(self, mode: bool = True) -> "ClassifiedEncoder":
+        super().train(mode)
+        self.encoder.train(mode and self.tuned)
+        return self
+
+    def layers(self, ids: Tensor, lengths: Tensor) -> list[Tensor]:
+        with torch.set_grad_enabled(self.tuned and torch.is_grad_enabled()):
+            return self.encoder.encode(ids, lengths)  # type: ignore[operator]
+
+    def forward(self, ids: Tensor, lengths: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Logits (B, C); with `labels` (B,) the summed loss instead."""
+        layers = self.layers(ids, lengths)
+        return self.classifier(layers, lengths) if labels is None else self.classifier.loss(layers, lengths, labels)

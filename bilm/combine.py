@@ -1,0 +1,69 @@
+"""e0, e1, e2 -> one vector per token (Peters et al. 2018, equation 1).
+
+Every combiner takes J layers of the same shape (B, T, E) and returns (B, T, E).
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+MODES = ("trainable", "frozen", "function", "finetune")
+
+
+class ScalarMix(nn.Module):
+    """gamma * sum_j lambda_j e_j with lambda = softmax(w), one weight per layer.
+
+    trainable=True: w starts at 0 (equal lambdas) and gamma at 1, and both learn.
+    trainable=False: w is drawn once from N(0, 1) by `seed` and kept; gamma stays 1.
+    """
+
+    def __init__(self, num_layers: int, trainable: bool, seed: int = 0):
+        super().__init__()
+        w = torch.zeros(num_layers)
+        if not trainable:
+            w = torch.randn(num_layers, generator=torch.Generator().manual_seed(seed))
+        self.w = nn.Parameter(w, requires_grad=trainable)
+        self.gamma = nn.Parameter(torch.ones(()), requires_grad=trainable)
+
+    def describe(self) -> dict[str, Any]:
+        """lambdas = softmax(w), positive and summing to one, and gamma."""
+        return {"lambdas": self.w.detach().softmax(0).tolist(), "gamma": self.gamma.item()}
+
+    def forward(self, layers: Sequence[Tensor]) -> Tensor:
+        """Raises ValueError when the number of layers is not the number of weights."""
+        if len(layers) != len(self.w):
+            raise ValueError(f"{len(layers)} layers for {len(self.w)} weights")
+        weights = self.gamma * self.w.softmax(0)
+        mixed = weights[0] * layers[0]
+        for weight, layer in zip(weights[1:], layers[1:], strict=True):
+            mixed = mixed + weight * layer
+        return mixed
+
+
+class LearnedFunction(nn.Module):
+    """f([e0; e1; ...]): a linear layer over the concatenated layers, and a ReLU.
+
+    It may weigh each of the J x E features by itself, where ScalarMix has one weight for a whole layer.
+    """
+
+    def __init__(self, num_layers: int, dim: int):
+        super().__init__()
+        self.num_layers = num_layers
+        self.linear = nn.Linear(num_layers * dim, dim)
+
+    def describe(self) -> dict[str, Any]:
+        """There are no lambdas; layer_shares, each layer's part in the squared norm of the weights, sum to one."""
+        squared = self.linear.weight.detach().square().sum(0).view(self.num_layers, -1).sum(1)
+        return {"layer_shares": (squared / squared.sum()).tolist()}
+
+    def forward(self, layers: Sequence[Tensor]) -> Tensor:
+        return self.linear(torch.cat(list(layers), dim=-1)).relu()
+
+
+def build_combiner(mode: str, num_layers: int, dim: int, seed: int) -> ScalarMix | LearnedFunction:
+    """`mode` is one of MODES; finetune mixes like trainable."""
+    if mode == "function":
+        return LearnedFunction(num_layers, dim)
+    return ScalarMix(num_layers, trainable=mode != "frozen", seed=seed)

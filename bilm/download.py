@@ -1,0 +1,67 @@
+"""Fetch AG News: resumable, checked, and never a partial file under the final name."""
+
+import hashlib
+import http.client
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from bilm.errors import UserError
+from bilm.progress import progress
+
+BASE_URL = "https://raw.githubusercontent.com/mhjabreel/CharCnn_Keras/master/data/ag_news_csv"
+MD5 = {"train.csv": "b1a00f826fdfbd249f79597b59e1dc12", "test.csv": "d52ea96a97a2d943681189a97654912d"}
+TIMEOUT_SECONDS = 5.0
+_CHUNK = 1 << 16
+
+
+class Unreachable(Exception):
+    """No network, no such host, or the connection broke; what has arrived is kept for the next try."""
+
+
+def download_ag_news(folder: Path, base_url: str = BASE_URL, md5: dict[str, str] | None = None) -> None:
+    """Fetch the files of `md5` into `folder` where they are missing.
+
+    Raises Unreachable when the server cannot be reached, UserError when what it gives has the wrong checksum (it is
+    deleted then).
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, expected in (MD5 if md5 is None else md5).items():
+        if (folder / name).exists():
+            continue
+        partial = folder / f"{name}.part"
+        _fetch(f"{base_url}/{name}", partial)
+        if (found := hashlib.md5(partial.read_bytes(), usedforsecurity=False).hexdigest()) != expected:
+            partial.unlink()
+            raise UserError(
+                f"{base_url}/{name} gave a file with MD5 {found}, not {expected}. It was deleted; try again later."
+            )
+        partial.replace(folder / name)
+
+
+def _fetch(url: str, partial: Path) -> None:
+    """Append to `partial` what it lacks of `url`; start over if the server does not know ranges."""
+    have = partial.stat().st_size if partial.exists() else 0
+    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
+    try:
+        with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as response:
+            resumed = response.status == http.HTTPStatus.PARTIAL_CONTENT
+            missing = int(response.headers.get("Content-Length", 0))
+            start = have if resumed else 0
+            with (
+                open(partial, "ab" if resumed else "wb") as file,
+                progress(
+                    total=start + missing, initial=start, unit="B", unit_scale=True, label=f"downloading {url}"
+                ) as bar,
+            ):
+                while chunk := response.read(_CHUNK):
+                    file.write(chunk)
+                    bar.update(len(chunk))
+            if missing and partial.stat().st_size < start + missing:
+                raise Unreachable(f"{url} broke off; the next try goes on from there.")
+    except urllib.error.HTTPError as error:
+        if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+            return  # it is all there already; the checksum decides
+        raise Unreachable(f"{url} answered {error.code} {error.reason}.") from error
+    except (urllib.error.URLError, TimeoutError, http.client.HTTPException, ConnectionError) as error:
+        raise Unreachable(f"{url}: {getattr(error, 'reason', error)}.") from error

@@ -1,0 +1,65 @@
+"""Training a classifier: the task that fit() is given, and predictions."""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from bilm.batching import Batch, collate, iterate_batches, plan_batches
+from bilm.vocabulary import EncodedTexts
+
+
+def predict(model: nn.Module, batches: Iterable[Batch], num_texts: int, device: torch.device) -> np.ndarray:
+    """Class of each text by its row, int64 (num_texts,); -1 for rows that no batch held."""
+    classes = np.full(num_texts, -1, dtype=np.int64)
+    for batch in batches:
+        logits = model(batch.to(device).ids, batch.lengths)
+        classes[batch.rows] = logits.argmax(-1).cpu().numpy()
+    return classes
+
+
+class ClassificationTask:
+    """Labels of `texts`, learned on the training rows; chosen by accuracy on the validation rows."""
+
+    unit = "texts"
+    better_is = ("accuracy", "higher")
+
+    def __init__(
+        self,
+        label: str,
+        texts: EncodedTexts,
+        labels: np.ndarray,
+        training_rows: np.ndarray,
+        validation_rows: np.ndarray,
+        batch_tokens: int,
+        seed: int,
+        device: torch.device,
+    ):
+        self.label = label
+        self.texts = texts
+        self.labels = labels
+        self.training_rows = training_rows
+        self.validation_rows = validation_rows
+        self.batch_tokens = batch_tokens
+        self.seed = seed
+        self.device = device
+
+    def plan(self, epoch: int) -> Sequence[np.ndarray]:
+        generator = np.random.default_rng([self.seed, epoch])
+        lengths = self.texts.lengths[self.training_rows]
+        return [self.training_rows[rows] for rows in plan_batches(lengths, self.batch_tokens, generator)]
+
+    def loss(self, model: nn.Module, item: np.ndarray, rank: int, world_size: int) -> tuple[Tensor, int, int]:
+        share = item[rank::world_size]
+        rows = share if len(share) else item[:1]
+        batch = collate(self.texts, rows).to(self.device)
+        labels = torch.from_numpy(self.labels[rows]).to(self.device)
+        loss = model(batch.ids, batch.lengths, labels)
+        return (loss, len(rows), len(rows)) if len(share) else (loss * 0.0, 0, 0)
+
+    def validate(self, model: nn.Module) -> dict[str, float]:
+        rows = self.validation_rows
+        batches = iterate_batches(self.texts, rows, self.batch_tokens)
+        predicted = predict(model, batches, len(self.texts), self.device)[rows]
+        return {"accuracy": float((predicted == self.labels[rows]).mean())}

@@ -1,0 +1,114 @@
+"""Figures of a language model and of classifiers on the texts of one split."""
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
+from typing import Any
+
+import numpy as np
+import torch
+
+from bilm.batching import Batch
+from bilm.classifier import ClassifiedEncoder
+from bilm.language_model import DIRECTIONS, BiLM
+from bilm.metrics import ClassCounts, confusion_matrix
+from bilm.vocabulary import SPECIALS, Vocabulary
+
+CONFUSION_WORDS = 20
+TOP = 5
+
+
+@torch.no_grad()
+def evaluate_language_model(
+    model: BiLM,
+    vocabulary: Vocabulary,
+    batches: Iterable[Batch],
+    device: torch.device,
+    autocast: Callable[[], AbstractContextManager],
+) -> dict[str, Any]:
+    """Figures per direction on every target of `batches`, each counted once; padding is no target.
+
+    Perplexity, accuracy and top-5 accuracy of the next (previous) word; precision, recall and F1 over the vocabulary;
+    the confusion matrix of the 20 most frequent words (row: the word there; last column: any other word predicted).
+    """
+    size = len(vocabulary)
+    # Fewer in a vocabulary that has fewer.
+    words = range(len(SPECIALS), min(len(SPECIALS) + CONFUSION_WORDS, size))
+    place = np.full(size, len(words))
+    place[words] = np.arange(len(words))
+    counts = {direction: ClassCounts(size) for direction in DIRECTIONS}
+    confusion = {direction: np.zeros((len(words) + 1,) * 2, dtype=np.int64) for direction in DIRECTIONS}
+    nll = dict.fromkeys(DIRECTIONS, 0.0)
+    in_top = dict.fromkeys(DIRECTIONS, 0)
+    for batch in batches:
+        with autocast():
+            both = model.predictions(batch.to(device).ids, batch.lengths)
+            for direction, asked in both.items():
+                nll[direction] += float(model.softmax.nll(asked.states, asked.targets).double().sum())
+                likeliest = model.softmax.topk(asked.states, min(TOP, size))
+                in_top[direction] += int((likeliest == asked.targets[:, None]).sum())
+                actual, predicted = asked.targets.cpu().numpy(), likeliest[:, 0].cpu().numpy()
+                counts[direction].add(actual, predicted)
+                confusion[direction] += confusion_matrix(place[actual], place[predicted], len(words) + 1)
+    figures: dict[str, Any] = {}
+    for direction in DIRECTIONS:
+        targets = int(counts[direction].actual.sum())
+        scores = counts[direction].scores()
+        figures[direction] = {
+            "perplexity": math.exp(nll[direction] / targets),
+            "accuracy": scores["accuracy"],
+            "top5_accuracy": in_top[direction] / targets,
+            "targets": targets,
+            **{f"{name}_macro": scores[name] for name in ("precision", "recall", "f1")},
+            **{f"{name}_weighted": scores[f"{name}_weighted"] for name in ("precision", "recall", "f1")},
+            "confusion_words": [vocabulary.words[i] for i in words],
+            "confusion_matrix": confusion[direction][: len(words)].tolist(),
+        }
+    return figures
+
+
+@torch.no_grad()
+def evaluate_classifiers(
+    models: Mapping[str, ClassifiedEncoder],
+    batches: Iterable[Batch],
+    labels: np.ndarray,
+    class_names: list[str],
+    device: torch.device,
+    autocast: Callable[[], AbstractContextManager],
+) -> dict[str, dict[str, Any]]:
+    """Per model: accuracy, precision, recall and F1 (macro, weighted, per class) and the confusion matrix.
+
+    Models that stand on one and the same encoder share its layers: they are computed once per batch.
+    """
+    actual: list[np.ndarray] = []
+    predicted: dict[str, list[np.ndarray]] = {name: [] for name in models}
+    for batch in batches:
+        ids = batch.to(device).ids
+        actual.append(labels[batch.rows])
+        layers: dict[int, list[torch.Tensor]] = {}
+        with autocast():
+            for name, model in models.items():
+                key = id(model.encoder)
+                if key not in layers:
+                    layers[key] = model.layers(ids, batch.lengths)
+                predicted[name].append(model.classifier(layers[key], batch.lengths).argmax(-1).cpu().numpy())
+    truth = np.concatenate(actual)
+    return {
+        name: classification_figures(truth, np.concatenate(parts), class_names) for name, parts in predicted.items()
+    }
+
+
+def classification_figures(actual: np.ndarray, predicted: np.ndarray, class_names: list[str]) -> dict[str, Any]:
+    """The figures of one classifier from its predictions; precision, recall and f1 without a suffix are macro means."""
+    counts = ClassCounts(len(class_names))
+    counts.add(actual, predicted)
+    per_class = zip(class_names, *counts.per_class(), counts.actual, strict=True)
+    return {
+        **counts.scores(),
+        "rows": len(actual),
+        "per_class": [
+            {"class": name, "precision": float(p), "recall": float(r), "f1": float(f), "support": int(n)}
+            for name, p, r, f, n in per_class
+        ],
+        "confusion_matrix": confusion_matrix(actual, predicted, len(class_names)).tolist(),
+    }

@@ -1,0 +1,91 @@
+"""Pictures from numbers: confusion matrices and learning curves as PNG."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")  # no screen needed
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+
+from bilm.checkpoint import written_whole
+
+
+def _save(figure: Figure, path: Path) -> None:
+    with written_whole(path) as temporary:
+        # Without the program's version the same numbers give the same file.
+        figure.savefig(temporary, format="png", dpi=120, metadata={"Software": None})
+    plt.close(figure)
+
+
+def draw_confusion_matrix(
+    path: Path, matrix: Sequence[Sequence[int]], rows: Sequence[str], columns: Sequence[str], title: str
+) -> None:
+    """Counts as numbers, shares of each row as colour."""
+    counts = np.array(matrix)
+    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    side = 2.2 + 0.45 * len(rows) if len(rows) > 6 else 5.0
+    figure, axes = plt.subplots(figsize=(side + 0.6, side), layout="constrained")
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    axes.set_xticks(range(len(columns)), columns, rotation=90 if len(rows) > 6 else 0)
+    axes.set_yticks(range(len(rows)), rows)
+    axes.set(xlabel="predicted", ylabel="true", title=title)
+    size = 7 if len(rows) > 6 else 11
+    for (row, column), count in np.ndenumerate(counts):
+        if count:
+            ink = "white" if shares[row, column] > 0.5 else "black"
+            axes.text(column, row, f"{count:,}", ha="center", va="center", fontsize=size, color=ink)
+    _save(figure, path)
+
+
+def draw_learning_curves(path: Path, runs: Mapping[str, Mapping[str, Any]], figure_name: str, title: str) -> None:
+    """Training loss (running mean within each epoch) beside a validation figure per epoch, one line per run."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    for name, run in runs.items():
+        left.plot([p["step"] for p in run["curve"]], [p["loss"] for p in run["curve"]], label=name)
+        right.plot([e["epoch"] for e in run["epochs"]], [e[figure_name] for e in run["epochs"]], marker="o", label=name)
+    left.set(xlabel="step", ylabel="training loss (mean of the epoch so far)", title=title)
+    right.set(xlabel="epoch", ylabel=f"validation {figure_name}")
+    right.xaxis.get_major_locator().set_params(integer=True)
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
+    if len(runs) > 1:
+        right.legend()
+    _save(figure, path)
+
+
+def draw_results(folder: Path) -> list[Path]:
+    """Every picture that the JSON files in results folder `folder` have numbers for; returns what was written."""
+    drawn = []
+    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    for split in ("test", "train"):
+        for direction, values in summary["language_model"].get(split, {}).items():
+            path = folder / "figures" / f"confusion_language_model_{direction}_{split}.png"
+            words = values["confusion_words"]
+            title = f"{direction} language model, {split}: most frequent words"
+            draw_confusion_matrix(path, values["confusion_matrix"], words, [*words, "other"], title)
+            drawn.append(path)
+        for mode, entry in summary["classifiers"].items():
+            if split in entry:
+                path = folder / "figures" / f"confusion_{mode}_{split}.png"
+                classes = [c["class"] for c in entry[split]["per_class"]]
+                title = f"{mode}, {split}: accuracy {entry[split]['accuracy']:.4f}"
+                draw_confusion_matrix(path, entry[split]["confusion_matrix"], classes, classes, title)
+                drawn.append(path)
+    runs = {path.name: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*_training.json"))}
+    language = {"language model": runs.pop("bilstm_training.json")} if "bilstm_training.json" in runs else {}
+    classifiers = {name.removeprefix("classifier_").removesuffix("_training.json"): run for name, run in runs.items()}
+    for name, group, figure_name in (
+        ("language_model", language, "perplexity"),
+        ("classifiers", classifiers, "accuracy"),
+    ):
+        if group:
+            path = folder / "figures" / f"learning_curves_{name}.png"
+            draw_learning_curves(path, group, figure_name, name.replace("_", " "))
+            drawn.append(path)
+    return drawn

@@ -1,0 +1,123 @@
+"""BiLM: the bidirectional language model of Peters et al. 2018, section 3.1.
+
+    ids (B, T)   <s> w1 w2 w3 </s>
+    forward      reads left to right; its state at t has seen tokens <= t and predicts token t + 1
+    backward     reads right to left; its state at t has seen tokens >= t and predicts token t - 1
+
+The two directions share the token layer and the softmax and nothing else. Every text starts from a zero state, so its
+vectors depend on nothing but itself. Shapes: B texts, T tokens of the longest, D = `width`, V = vocabulary size, N =
+targets in a batch.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from bilm.batching import mask_of, reverse_within_length
+from bilm.config import BiLMConfig
+from bilm.softmax import build_softmax
+from bilm.vocabulary import PAD
+
+DIRECTIONS = ("forward", "backward")
+# Words that look alike at first (std 0.1) cost a third of the perplexity after an epoch; LOG.md.
+EMBEDDING_STD = 0.5
+
+
+class LSTMStack(nn.Module):
+    """`layers` LSTMs of width D, left to right, with a residual connection around every layer but the first.
+
+    The first has none: its input, the token, stays at hand as e0.
+    """
+
+    def __init__(self, width: int, layers: int, dropout: float):
+        super().__init__()
+        self.lstms = nn.ModuleList(nn.LSTM(width, width, batch_first=True) for _ in range(layers))
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """(B, T, D) -> one (B, T, D) per layer, bottom first."""
+        outputs: list[Tensor] = []
+        for lstm in self.lstms:
+            y, _ = lstm(self.dropout(x))
+            x = y + x if outputs else y
+            outputs.append(x)
+        return outputs
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What one direction is asked and knows: state n, (N, D), predicts target n, (N,). Padding is not among them."""
+
+    states: Tensor
+    targets: Tensor
+
+
+class BiLM(nn.Module):
+    """Token layer, one LSTM stack per direction, one softmax."""
+
+    def __init__(self, config: BiLMConfig, vocabulary_size: int):
+        super().__init__()
+        self.config = config
+        self.vocabulary_size = vocabulary_size
+        self.tokens = nn.Embedding(vocabulary_size, config.width, padding_idx=PAD)
+        self.forward_lstm = LSTMStack(config.width, config.layers, config.dropout)
+        self.backward_lstm = LSTMStack(config.width, config.layers, config.dropout)
+        self.dropout = nn.Dropout(config.dropout)
+        self.softmax = build_softmax(config.softmax, config.width, vocabulary_size)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Distinct embeddings; forget gates that start open (bias 1), so that memory reaches back from the start."""
+        nn.init.normal_(self.tokens.weight, std=EMBEDDING_STD)
+        self.tokens.weight.data[PAD] = 0.0
+        for stack in (self.forward_lstm, self.backward_lstm):
+            for name, parameter in stack.named_parameters():
+                if "bias" in name:
+                    parameter.data.zero_()
+                if "bias_ih" in name:  # gates in the order input, forget, cell, output
+                    parameter.data[self.config.width : 2 * self.config.width] = 1.0
+
+    @property
+    def output_dim(self) -> int:
+        """Width of every layer of `encode`: 2D."""
+        return 2 * self.config.width
+
+    @property
+    def num_layers(self) -> int:
+        """Layers of `encode`: the token layer and the LSTMs."""
+        return self.config.layers + 1
+
+    def encode(self, ids: Tensor, lengths: Tensor) -> list[Tensor]:
+        """e0, e1, ..., each (B, T, 2D): e0 = [token; token], e_j = [forward; backward] of layer j at the same token.
+
+        What stands at padding is arbitrary; leave it out by `mask_of(lengths, T)`.
+        """
+        x = self.tokens(ids)
+        ahead = self.forward_lstm(x)
+        behind = self.backward_lstm(reverse_within_length(x, lengths))
+        layers = [torch.cat([x, x], dim=-1)]
+        for f, b in zip(ahead, behind, strict=True):
+            layers.append(torch.cat([f, reverse_within_length(b, lengths)], dim=-1))
+        return layers
+
+    def predictions(self, ids: Tensor, lengths: Tensor) -> dict[str, Predictions]:
+        """The targets of each direction and the top states that predict them, N = sum(lengths - 1) per direction.
+
+        The backward direction is a forward one on reversed texts: in reading order, state t predicts token t + 1.
+        """
+        # Counted on the CPU, where lengths live: a GPU need not stop and tell how many there are.
+        places = mask_of(lengths - 1, ids.shape[1] - 1).flatten().nonzero().squeeze(1).to(ids.device)
+        found = {}
+        for direction, stack, read in (
+            ("forward", self.forward_lstm, ids),
+            ("backward", self.backward_lstm, reverse_within_length(ids, lengths)),
+        ):
+            top = stack(self.tokens(read))[-1][:, :-1]
+            found[direction] = Predictions(top.flatten(0, 1)[places], read[:, 1:].flatten()[places])
+        return found
+
+    def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
+        """Sum of the negative log-likelihoods (nats) per direction: fp32 (2,), each over sum(lengths - 1) targets."""
+        both = self.predictions(ids, lengths)
+        return torch.stack([self.softmax.nll(self.dropout(p.states), p.targets).sum() for p in both.values()])

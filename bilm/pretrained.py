@@ -1,0 +1,120 @@
+"""The files that travel: bilstm.pt, which stands alone, and classifier*.pt, which names the bilstm.pt it stands on."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from bilm import checkpoint
+from bilm.classifier import ClassifiedEncoder, Classifier
+from bilm.combine import MODES
+from bilm.config import BiLMConfig, ClassifierConfig, TokenizerConfig
+from bilm.errors import UserError
+from bilm.language_model import BiLM
+from bilm.vocabulary import Tokenizer, Vocabulary
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """model: in eval mode; info: what it was trained on and how it did (see ELMO.py); hash: names the weights."""
+
+    model: BiLM
+    vocabulary: Vocabulary
+    info: dict[str, Any]
+    hash: str
+
+
+def identity(model: BiLM, vocabulary: Vocabulary) -> str:
+    """SHA-256 over weights and words: what a classifier names the language model by that it was trained on."""
+    return checkpoint.content_hash({"weights": model.state_dict(), "words": vocabulary.words})
+
+
+def save_bilm(path: Path, model: BiLM, vocabulary: Vocabulary, info: dict[str, Any]) -> None:
+    checkpoint.save(
+        path,
+        "bilm",
+        {
+            "config": asdict(model.config),
+            "tokenizer": asdict(vocabulary.tokenizer.config),
+            "words": vocabulary.words,
+            "weights": model.state_dict(),
+            "info": info,
+        },
+    )
+
+
+def load_bilm(path: Path) -> Pretrained:
+    """Raises UserError when `path` is missing, damaged or another kind of file."""
+    if not path.exists():
+        raise UserError(
+            f"{path} is not there. Train it first: python ELMO.py (with the same --data, --limit, --output)."
+        )
+    saved = checkpoint.load(path, "bilm")
+    vocabulary = Vocabulary(saved["words"], Tokenizer(TokenizerConfig(**saved["tokenizer"])))
+    model = BiLM(BiLMConfig(**saved["config"]), len(vocabulary))
+    model.load_state_dict(saved["weights"])
+    return Pretrained(model.eval(), vocabulary, saved["info"], identity(model, vocabulary))
+
+
+@dataclass(frozen=True)
+class TrainedClassifier:
+    """model: encoder and classifier in eval mode; info: as classification.py wrote it; hash: names the weights."""
+
+    model: ClassifiedEncoder
+    class_names: list[str]
+    info: dict[str, Any]
+    hash: str
+
+
+def save_classifier(
+    path: Path, model: ClassifiedEncoder, bilm_hash: str, class_names: list[str], info: dict[str, Any]
+) -> None:
+    """The classifier's weights; of the encoder only its name, unless it was tuned along."""
+    classifier = model.classifier
+    checkpoint.save(
+        path,
+        "classifier",
+        {
+            "config": asdict(classifier.config),
+            "mode": classifier.mode,
+            "class_names": class_names,
+            "bilm": bilm_hash,
+            "weights": classifier.state_dict(),
+            "tuned_encoder": model.encoder.state_dict() if model.tuned else None,
+            "info": info,
+        },
+    )
+
+
+def load_classifier(path: Path, pretrained: Pretrained) -> TrainedClassifier:
+    """The classifier in `path` on top of `pretrained`. Raises UserError when it was trained on another one."""
+    saved = checkpoint.load(path, "classifier")
+    if saved["bilm"] != pretrained.hash:
+        raise UserError(
+            f"{path} was trained on another language model ({saved['bilm'][:12]}) than the bilstm.pt at hand "
+            f"({pretrained.hash[:12]}). Train it on this one: python classification.py --mode {saved['mode']}"
+        )
+    bilm, tuned = pretrained.model, saved["tuned_encoder"] is not None
+    if tuned:
+        bilm = BiLM(bilm.config, bilm.vocabulary_size)
+        bilm.load_state_dict(saved["tuned_encoder"])
+    config, names = ClassifierConfig(**saved["config"]), saved["class_names"]
+    classifier = Classifier(config, saved["mode"], bilm.num_layers, bilm.output_dim, len(names), seed=0)
+    classifier.load_state_dict(saved["weights"])
+    model = ClassifiedEncoder(bilm, classifier, tuned).eval()
+    name = checkpoint.content_hash([saved["weights"], saved["tuned_encoder"]])
+    return TrainedClassifier(model, names, saved["info"], name)
+
+
+def keep_best_classifier(folder: Path, pretrained: Pretrained) -> str:
+    """Copy to classifier.pt the classifier_MODE.pt of `folder` with the best validation accuracy; returns its mode.
+
+    Those that stand on another language model do not take part.
+    """
+    found = {}
+    for mode in MODES:
+        path = folder / f"classifier_{mode}.pt"
+        if path.exists() and (saved := checkpoint.load(path, "classifier"))["bilm"] == pretrained.hash:
+            found[mode] = saved
+    best = max(found, key=lambda mode: found[mode]["info"]["validation_accuracy"])
+    checkpoint.save(folder / "classifier.pt", "classifier", found[best])
+    return best

@@ -1,0 +1,40 @@
+"""Progress bars with rate and ETA; off a terminal, a line now and then instead."""
+
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+from tqdm import tqdm
+
+SECONDS_BETWEEN_LINES = 20.0
+
+
+class _Lines:
+    """A file for tqdm that ends each state of the bar with a newline, so that a log keeps whole lines."""
+
+    def write(self, text: str) -> None:
+        if text := text.strip("\r\n "):
+            print(text, file=sys.stderr, flush=True)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+
+def progress(items: Iterable | None = None, *, total: int | None = None, unit: str, label: str, **more: Any) -> tqdm:
+    """A tqdm bar on stderr: iterate over it, or call `update(n)` on it. `more` goes to tqdm."""
+    if sys.stderr.isatty():
+        return tqdm(items, total=total, unit=unit, desc=label, dynamic_ncols=True, leave=False, **more)
+    return tqdm(
+        items,
+        total=total,
+        unit=unit,
+        desc=label,
+        file=_Lines(),
+        ncols=110,
+        ascii=True,
+        mininterval=SECONDS_BETWEEN_LINES,
+        # The first and the last state of a bar are no news in a log.
+        delay=SECONDS_BETWEEN_LINES / 2,
+        leave=False,
+        **more,
+    )

@@ -1,0 +1,50 @@
+"""Word vectors without context, learned from the same texts as the language model."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from bilm.language_model import EMBEDDING_STD
+from bilm.vocabulary import PAD, EncodedTexts
+
+WINDOW = 5
+EPOCHS = 5
+NEGATIVES = 5
+
+
+class _Sentences:
+    """The texts of `rows` as lists of id strings, again and again, as gensim wants them."""
+
+    def __init__(self, texts: EncodedTexts, rows: np.ndarray):
+        self.texts = texts
+        self.rows = rows
+
+    def __iter__(self) -> Iterator[list[str]]:
+        for row in self.rows:
+            yield [str(i) for i in self.texts.ids[self.texts.offsets[row] : self.texts.offsets[row + 1]]]
+
+
+def skip_gram(texts: EncodedTexts, rows: np.ndarray, vocabulary_size: int, width: int, seed: int) -> np.ndarray:
+    """Word2Vec vectors (Mikolov et al. 2013: skip-gram, negative sampling) of every id: fp32 (vocabulary_size, width).
+
+    Scaled to the standard deviation that the language model gives its own; ids that never occur, and padding, are 0.
+    One thread, so that the same seed gives the same vectors.
+    """
+    from gensim.models import Word2Vec
+
+    model = Word2Vec(
+        _Sentences(texts, rows),
+        vector_size=width,
+        window=WINDOW,
+        sg=1,
+        negative=NEGATIVES,
+        min_count=1,
+        epochs=EPOCHS,
+        seed=seed,
+        workers=1,
+    )
+    vectors = np.zeros((vocabulary_size, width), dtype=np.float32)
+    for word, place in model.wv.key_to_index.items():
+        vectors[int(word)] = model.wv.vectors[place]
+    vectors[PAD] = 0.0
+    return vectors * (EMBEDDING_STD / vectors[vectors.any(1)].std())

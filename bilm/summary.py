@@ -1,0 +1,85 @@
+"""results/summary.json: one file with every figure, brought up to date by each evaluation.
+
+    {"corpus", "rows_trained", "hardware", "bilm": hash of the language model, ...,
+     "language_model": {SPLIT: {"forward": {...}, "backward": {...}}, "training": {...}},
+     "classifiers": {MODE: {SPLIT: {...}, "lambdas": [3], "gamma": float, "seeds": {SEED: test accuracy}, ...}},
+     "baselines": {NAME: {...}}}
+
+Figures of different models never stand side by side unmarked: a new language model empties the file but for the
+baselines, which need none, and a newly trained classifier empties its own entry but for the seeds that were trained
+with the same settings.
+"""
+
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+from bilm.errors import UserError
+from bilm.pretrained import Pretrained, TrainedClassifier
+
+# What a training run says of itself that a reader of its figures needs.
+_PROVENANCE = (
+    "seed",
+    "command",
+    "commit",
+    "hardware",
+    "precision",
+    "torch",
+    "date",
+    "rows_trained",
+    "seconds",
+    "peak_memory_mb",
+)
+
+
+def read_summary(path: Path) -> dict[str, Any]:
+    """{} when there is none yet; UserError when it is not what an evaluation wrote."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not JSON ({error}). Remove it; evaluate.py writes it anew.") from error
+
+
+def begin(previous: dict[str, Any], pretrained: Pretrained, stamp: dict[str, Any]) -> dict[str, Any]:
+    """The summary to fill: what `previous` holds that still stands, under a new stamp."""
+    same = previous.get("bilm") == pretrained.hash
+    return {
+        **stamp,
+        "rows_trained": pretrained.info["rows_trained"],
+        "bilm": pretrained.hash,
+        "language_model": previous["language_model"] if same else {},
+        "classifiers": previous["classifiers"] if same else {},
+        "baselines": previous.get("baselines", {}),
+    }
+
+
+def add_language_model(summary: dict[str, Any], pretrained: Pretrained, split: str, figures: dict[str, Any]) -> None:
+    entry = summary["language_model"]
+    entry[split] = figures
+    entry["validation_perplexity"] = pretrained.info["validation_perplexity"]
+    entry["training"] = {key: pretrained.info[key] for key in _PROVENANCE}
+
+
+def add_classifier(
+    summary: dict[str, Any], mode: str, trained: TrainedClassifier, split: str, figures: dict[str, Any]
+) -> None:
+    info = trained.info
+    settings = {key: value for key, value in info["settings"].items() if key != "seed"}
+    entry = summary["classifiers"].get(mode, {})
+    if entry.get("hash") != trained.hash:
+        seeds = entry.get("seeds", {}) if entry.get("settings") == settings else {}
+        entry = summary["classifiers"][mode] = {"hash": trained.hash, "settings": settings, "seeds": seeds}
+    combination = info["combination"]["after"]
+    entry["lambdas"], entry["gamma"] = combination.get("lambdas"), combination.get("gamma")
+    entry["combination"] = info["combination"]
+    entry["validation_accuracy"] = info["validation_accuracy"]
+    entry["training"] = {key: info[key] for key in _PROVENANCE}
+    entry[split] = figures
+    if split == "test":
+        entry["seeds"][str(info["seed"])] = figures["accuracy"]
+        accuracies = list(entry["seeds"].values())
+        entry["accuracy_mean"] = statistics.mean(accuracies)
+        entry["accuracy_std"] = statistics.stdev(accuracies) if len(accuracies) > 1 else None

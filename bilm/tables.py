@@ -1,0 +1,52 @@
+"""Figures as text for the terminal."""
+
+from collections.abc import Sequence
+from typing import Any
+
+
+def table(rows: Sequence[Sequence[Any]], header: Sequence[str]) -> str:
+    """Columns under each other: the first flush left, the others flush right; floats with four digits."""
+    cells = [list(header), *([f"{c:.4f}" if isinstance(c, float) else str(c) for c in row] for row in rows)]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
+    return "\n".join(
+        "  ".join(
+            cell.rjust(w) if i else cell.ljust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in cells
+    )
+
+
+def language_model_table(figures: dict[str, Any]) -> str:
+    """Both directions side by side, and each one's confusion matrix over the most frequent words."""
+    names = [name for name in figures["forward"] if not name.startswith("confusion")]
+    shown = [
+        [name, *(f"{figures[d][name]:.2f}" if name == "perplexity" else figures[d][name] for d in figures)]
+        for name in names
+    ]
+    parts = [table(shown, ["language model", *figures])]
+    for direction, values in figures.items():
+        words = values["confusion_words"]
+        rows = [[word, *counts] for word, counts in zip(words, values["confusion_matrix"], strict=True)]
+        parts.append(f"{direction}: row the true word, column the predicted one\n" + table(rows, ["", *words, "other"]))
+    return "\n\n".join(parts)
+
+
+def classifier_table(name: str, figures: dict[str, Any]) -> str:
+    """Precision, recall and F1 per class and averaged, and the confusion matrix."""
+    per_class = [[c["class"], c["precision"], c["recall"], c["f1"], c["support"]] for c in figures["per_class"]]
+    averages = [
+        [label, *(figures[f"{metric}{suffix}"] for metric in ("precision", "recall", "f1")), figures["rows"]]
+        for label, suffix in (("macro average", ""), ("weighted average", "_weighted"))
+    ]
+    classes = [c["class"] for c in figures["per_class"]]
+    rows = [[label, *counts] for label, counts in zip(classes, figures["confusion_matrix"], strict=True)]
+    parts = [
+        f"classifier {name}: accuracy {figures['accuracy']:.4f}",
+        table([*per_class, *averages], ["", "precision", "recall", "f1", "rows"]),
+        table(rows, ["true \\ predicted", *classes]),
+    ]
+    if figures["undefined"]:
+        parts.append(
+            f"{figures['undefined']} of the classes never occurred or were never predicted; their quotients count as 0."
+        )
+    return "\n".join(parts)

@@ -1,0 +1,327 @@
+"""fit(): the one training loop, for the language model and for the classifiers.
+
+It knows nothing of tokens or labels. It is given the batches of an epoch, a loss as (sum, count), and a validation
+that returns named figures; it does the steps, the schedule, clipping, data-parallel averaging, validation, the best
+epoch, checkpoints, and the way out when it is told to stop.
+
+Resuming is exact: a checkpoint holds the weights, the optimizer, the random states and the position, and the plan of
+an epoch is a function of its number, so that a run that died goes on bit for bit as if it had not.
+"""
+
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from bilm import checkpoint
+from bilm.config import FitConfig
+from bilm.errors import Interrupted, UserError
+from bilm.progress import progress
+
+# Steps between two readings of the running loss: a GPU is asked for it no more often than that.
+STEPS_BETWEEN_READINGS = 25
+
+
+class Task(Protocol):
+    """What a training run is about. `better_is` names the validation figure that picks the best epoch."""
+
+    label: str
+    unit: str
+    better_is: tuple[str, str]  # name of the figure, "lower" or "higher"
+
+    def plan(self, epoch: int) -> Sequence[Any]:
+        """What identifies each batch of this epoch (numbered from 0); the same for the same epoch, always."""
+
+    def loss(self, model: nn.Module, item: Any, rank: int, world_size: int) -> tuple[Tensor, int, int]:
+        """This rank's share of the batch: sum of the losses (with its graph), how many targets, how many units."""
+
+    def validate(self, model: nn.Module) -> dict[str, float]:
+        """Figures on the validation rows."""
+
+
+@dataclass
+class State:
+    """Where a run stands; all of it is in the checkpoint."""
+
+    epoch: int = 0
+    batch: int = 0  # batches done in this epoch
+    step: int = 0  # batches done in all
+    loss_sum: float = 0.0  # of this epoch, until now
+    loss_count: int = 0
+    seconds: float = 0.0  # of training, all sessions together
+    best_epoch: int = -1
+    best_figure: float = math.nan
+    epochs: list[dict[str, Any]] = field(default_factory=list)
+    curve: list[dict[str, float]] = field(default_factory=list)
+
+
+def schedule(done: float, warmup: float) -> float:
+    """Factor on the learning rate when the share `done` of the run is behind: linear rise, then a cosine to 0."""
+    if done < warmup:
+        return done / warmup
+    return 0.5 * (1.0 + math.cos(math.pi * (done - warmup) / (1.0 - warmup)))
+
+
+def build_optimizer(groups: Sequence[tuple[nn.Module, float]], weight_decay: float) -> torch.optim.AdamW:
+    """AdamW over the trainable parameters of each (module, learning rate); only matrices decay."""
+    parameters = []
+    for module, learning_rate in groups:
+        trainable = [p for p in module.parameters() if p.requires_grad]
+        for decay, members in (
+            (weight_decay, [p for p in trainable if p.dim() > 1]),
+            (0.0, [p for p in trainable if p.dim() <= 1]),
+        ):
+            if members:
+                parameters.append(
+                    {"params": members, "lr": learning_rate, "peak": learning_rate, "weight_decay": decay}
+                )
+    return torch.optim.AdamW(parameters, fused=True)
+
+
+@contextmanager
+def _stop_signals() -> Iterator[list[int]]:
+    """Ctrl-C and SIGTERM are noted in the list that this yields; a second Ctrl-C stops at once."""
+    received: list[int] = []
+
+    def note(number: int, _frame: Any) -> None:
+        if received:
+            raise KeyboardInterrupt
+        received.append(number)
+
+    previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def fit(
+    model: nn.Module,
+    task: Task,
+    optimizer: torch.optim.Optimizer,
+    config: FitConfig,
+    *,
+    checkpoint_path: Path,
+    settings: dict[str, Any],
+    autocast: Callable[[], AbstractContextManager],
+    resume: bool,
+) -> State:
+    """Train `model` and leave it with the weights of its best epoch; returns the history.
+
+    `settings` are compared with the checkpoint's when resuming. Raises Interrupted when told to stop, UserError when
+    the loss is no longer a number or the checkpoint belongs to another run. Under torchrun, each rank calls this with
+    the same arguments; rank 0 writes.
+    """
+    ranks = Ranks()
+    run = _Run(model, optimizer, config, checkpoint_path, settings, ranks)
+    if resume:
+        run.restore()
+    stepped = DistributedDataParallel(model) if ranks.size > 1 else model
+    with _stop_signals() as received:
+        while run.state.epoch < config.epochs:
+            _train_epoch(run, stepped, task, autocast, received)
+            run.finish_epoch(task, autocast)
+    model.load_state_dict(run.best_weights or {}, strict=False)
+    return run.state
+
+
+def _train_epoch(run: "_Run", stepped: nn.Module, task: Task, autocast: Callable, received: list[int]) -> None:
+    state, config, ranks = run.state, run.config, run.ranks
+    plan = task.plan(state.epoch)
+    stepped.train()
+    # The epoch's losses are summed on the device, one by one, in fp64: a run that stopped in between gets the same sum.
+    loss_so_far = torch.zeros((), dtype=torch.float64, device=run.parameters[0].device)
+    loss_so_far += state.loss_sum if ranks.is_main else 0.0
+    bar = progress(
+        total=len(plan),
+        initial=state.batch,
+        unit="step",
+        label=f"{task.label}: epoch {state.epoch + 1}/{config.epochs}",
+        disable=not ranks.is_main,
+    )
+    started, units = time.monotonic(), 0
+    with bar:
+        for batch in range(state.batch, len(plan)):
+            factor = schedule((state.epoch + (batch + 0.5) / len(plan)) / config.epochs, config.warmup)
+            for group in run.optimizer.param_groups:
+                group["lr"] = group["peak"] * factor
+            with autocast():
+                loss_sum, count, batch_units = task.loss(stepped, plan[batch], ranks.rank, ranks.size)
+            # All ranks agree, by sums, on the number of targets, on stopping, and on when to save.
+            count, stop, save = ranks.sum(count, bool(received), ranks.is_main and run.checkpoint_is_due())
+            # DistributedDataParallel averages gradients over ranks; times their number, that is the sum.
+            (loss_sum * (ranks.size / count)).backward()
+            norm = nn.utils.clip_grad_norm_(run.parameters, config.clip_norm)
+            run.optimizer.step()
+            run.optimizer.zero_grad(set_to_none=True)
+
+            state.batch, state.step = batch + 1, state.step + 1
+            state.loss_count += count
+            loss_so_far += loss_sum.detach()
+            units += batch_units
+            bar.update()
+            reading = state.batch == len(plan) or state.step % STEPS_BETWEEN_READINGS == 0
+            if reading or stop or save:
+                run.read_loss(loss_so_far)
+            if reading:
+                mean, rate = state.loss_sum / state.loss_count, units * ranks.size / (time.monotonic() - started)
+                state.curve.append({"step": state.step, "loss": mean, "gradient_norm": float(norm)})
+                bar.set_postfix_str(f"loss {mean:.3f}, {rate:,.0f} {task.unit}/s", refresh=False)
+            if stop or save:
+                run.save()
+            if stop:
+                where = f"epoch {state.epoch + 1} of {config.epochs}, after step {state.batch} of {len(plan)}"
+                raise Interrupted(received[0] if received else signal.SIGTERM, where)
+
+
+class _Run:
+    """A run's moving parts, and how they go into a checkpoint and come back."""
+
+    def __init__(self, model, optimizer, config, path, settings, ranks):
+        self.model: nn.Module = model
+        self.optimizer: torch.optim.Optimizer = optimizer
+        self.config: FitConfig = config
+        self.path: Path = path
+        self.settings: dict[str, Any] = settings
+        self.ranks: Ranks = ranks
+        self.state = State()
+        self.best_weights: dict[str, Tensor] | None = None
+        self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        self._clock = self._saved = time.monotonic()
+
+    def learned_weights(self) -> dict[str, Tensor]:
+        """What this run changes; weights that are kept as they are (a frozen encoder's) need no copy."""
+        return {name: p.detach() for name, p in self.model.named_parameters() if p.requires_grad}
+
+    def checkpoint_is_due(self) -> bool:
+        return time.monotonic() - self._saved >= self.config.checkpoint_seconds
+
+    def read_loss(self, loss_so_far: Tensor) -> None:
+        """Fetch the epoch's sum of losses from the device (and the other ranks); stop if it is not a number."""
+        (total,) = self.ranks.sum(float(loss_so_far))
+        if not math.isfinite(total):
+            rate = self.optimizer.param_groups[0]["lr"]
+            raise UserError(
+                f"the loss is {total} at step {self.state.step} (learning rate {rate:.2g}). "
+                f"The last good checkpoint is {self.path}. Try a lower --learning-rate, or --precision fp32."
+            )
+        self.state.loss_sum = total
+
+    def finish_epoch(self, task: Task, autocast: Callable) -> None:
+        """Validate, keep the weights if they are the best so far, note the figures, save."""
+        state = self.state
+        self.model.eval()
+        with torch.no_grad(), autocast():
+            figures = task.validate(self.model)
+        name, direction = task.better_is
+        figure = figures[name]
+        if state.best_epoch < 0 or (figure < state.best_figure if direction == "lower" else figure > state.best_figure):
+            state.best_epoch, state.best_figure = state.epoch, figure
+            self.best_weights = {name: weight.cpu().clone() for name, weight in self.learned_weights().items()}
+        self._count_seconds()
+        state.epochs.append(
+            {
+                "epoch": state.epoch + 1,
+                "train_loss": state.loss_sum / state.loss_count,
+                **figures,
+                "seconds": round(state.seconds, 1),
+            }
+        )
+        if self.ranks.is_main:
+            shown = ", ".join(f"{key} {value:.4g}" for key, value in figures.items())
+            print(
+                f"{task.label}: epoch {state.epoch + 1}/{self.config.epochs}: training loss "
+                f"{state.loss_sum / state.loss_count:.3f}, validation {shown} ({state.seconds:,.0f} s)",
+                flush=True,
+            )
+        state.epoch, state.batch, state.loss_sum, state.loss_count = state.epoch + 1, 0, 0.0, 0
+        self.save()
+
+    def _count_seconds(self) -> None:
+        now = time.monotonic()
+        self.state.seconds += now - self._clock
+        self._clock = now
+
+    def save(self) -> None:
+        random_states = self.ranks.gather(_random_state())
+        self._saved = time.monotonic()
+        if not self.ranks.is_main:
+            return
+        self._count_seconds()
+        checkpoint.save(
+            self.path,
+            "training",
+            {
+                "settings": self.settings,
+                "state": asdict(self.state),
+                "weights": self.learned_weights(),
+                "optimizer": self.optimizer.state_dict(),
+                "best_weights": self.best_weights,
+                "random_states": random_states,
+            },
+        )
+
+    def restore(self) -> None:
+        saved = checkpoint.load(self.path, "training")
+        if different := [k for k in self.settings if saved["settings"].get(k) != self.settings[k]]:
+            key = different[0]
+            raise UserError(
+                f"the unfinished run in {self.path.parent} has other settings ({key}: {saved['settings'].get(key)}, "
+                f"now {self.settings[key]}). Give the same ones, or drop it with --restart."
+            )
+        self.state = State(**saved["state"])
+        self.model.load_state_dict(saved["weights"], strict=False)
+        self.optimizer.load_state_dict(saved["optimizer"])
+        self.best_weights = saved["best_weights"]
+        # A run that goes on with more ranks than before keeps the fresh random state of the new ones.
+        if self.ranks.rank < len(saved["random_states"]):
+            _set_random_state(saved["random_states"][self.ranks.rank])
+
+
+def _random_state() -> dict[str, Any]:
+    return {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None}
+
+
+def _set_random_state(state: dict[str, Any]) -> None:
+    torch.set_rng_state(state["cpu"])
+    if state["cuda"] is not None and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"])
+
+
+class Ranks:
+    """The processes that train together under torchrun; one alone otherwise."""
+
+    def __init__(self) -> None:
+        self.rank = dist.get_rank() if dist.is_initialized() else 0
+        self.size = dist.get_world_size() if dist.is_initialized() else 1
+
+    @property
+    def is_main(self) -> bool:
+        return self.rank == 0
+
+    def sum(self, *values: float) -> list[Any]:
+        """Each value summed over all ranks."""
+        if self.size == 1:
+            return list(values)
+        device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+        tensor = torch.tensor(values, dtype=torch.float64, device=device)
+        dist.all_reduce(tensor)
+        return [type(v)(t) for v, t in zip(values, tensor.tolist(), strict=True)]
+
+    def gather(self, value: Any) -> list[Any]:
+        """One value per rank, on every rank."""
+        if self.size == 1:
+            return [value]
+        values: list[Any] = [None] * self.size
+        dist.all_gather_object(values, value)
+        return values

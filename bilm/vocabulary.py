@@ -1,0 +1,124 @@
+"""Text -> words -> ids.
+
+The texts of AG News passed through several feeds on their way into the CSV: entities lost their ampersand
+(`China #39;s`, `quot;`), backslashes stand for line breaks (`on\\Tuesday`) or before a dollar (`\\$50`), tags are
+left over. `clean` undoes that, so that `China's` is one spelling wherever it came from.
+"""
+
+import hashlib
+import html
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from bilm.config import TokenizerConfig, VocabularyConfig
+
+PAD, UNK, BOS, EOS = range(4)
+SPECIALS = ("<pad>", "<unk>", "<s>", "</s>")
+
+# An entity whose ampersand is there, missing, or became a blank: "&amp;", "quot;", " #39;".
+_ENTITY = re.compile(r"(?:&|(?<![\w&]))(#\d{1,6}|#x[0-9a-fA-F]{1,5}|quot|amp|lt|gt|nbsp|hellip|[lr][sd]quo|[mn]dash);")
+# The blank that took the place of the ampersand, where it tears a word apart: "China #39;s", "Johnson  amp; Co".
+_TORN_APOSTROPHE = re.compile(r" (?:#39|#8217|#146|rsquo);(?=(?:s|t|re|ve|ll|d|m)\b)", re.IGNORECASE)
+# A tag, whole or cut off at the end of the text; "<" before a blank or a digit is a comparison, not a tag.
+_TAG = re.compile(r"</?[A-Za-z][^<>]*(?:>|$)")
+_QUOTES = str.maketrans({"‘": "'", "’": "'", "“": '"', "”": '"', "–": "-", "—": "-", "\xa0": " "})
+
+_WORD = re.compile(
+    r"""\d+(?:[.,:]\d+)*          # 2004  3.5  1,200  10:30
+      | (?:[^\W\d_]\.){2,}        # U.S.  p.m.
+      | '(?:s|t|re|ve|ll|d|m)\b   # the end of China's, don't, we're
+      | [^\W_]+                   # words of any script, J2SE
+      | \.\.\.
+      | [^\w\s]                   # every other mark by itself
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
+
+
+def clean(text: str) -> str:
+    """`text` without the traces of markup and feeds; see the module's first lines for what they are."""
+    text = text.replace("\\$", "$").replace("\\", " ")
+    text = _TORN_APOSTROPHE.sub("'", text)
+    text = _ENTITY.sub(lambda match: html.unescape(f"&{match.group(1)};"), text)
+    return _TAG.sub(" ", text).translate(_QUOTES)
+
+
+@dataclass(frozen=True)
+class Tokenizer:
+    """Callable: text -> at most `config.max_tokens` words; [] for a text without any."""
+
+    config: TokenizerConfig = field(default_factory=TokenizerConfig)
+
+    def __call__(self, text: str) -> list[str]:
+        text = clean(text)
+        if self.config.lowercase:
+            text = text.lower()
+        return _WORD.findall(text)[: self.config.max_tokens]
+
+
+@dataclass(frozen=True)
+class EncodedTexts:
+    """Many texts as one flat array: text i is `ids[offsets[i]:offsets[i + 1]]`, boundaries included.
+
+    ids: int32 (total,), offsets: int64 (N + 1,).
+    """
+
+    ids: np.ndarray
+    offsets: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens of each text, boundaries included: int64 (N,)."""
+        return np.diff(self.offsets)
+
+
+class Vocabulary:
+    """Words by falling frequency behind the four specials, and the tokenizer that made them.
+
+    The order matters: the adaptive softmax takes an id's place for its frequency rank.
+    """
+
+    def __init__(self, words: Sequence[str], tokenizer: Tokenizer):
+        """`words`: all of them, specials first. Raises ValueError when they are not, or when a word stands twice."""
+        if tuple(words[: len(SPECIALS)]) != SPECIALS:
+            raise ValueError(f"a vocabulary begins with {SPECIALS}, this one with {tuple(words[:4])}")
+        self.words = list(words)
+        self.tokenizer = tokenizer
+        self.ids = {word: i for i, word in enumerate(self.words)}
+        if len(self.ids) != len(self.words):
+            raise ValueError("a word stands twice in the vocabulary")
+
+    @classmethod
+    def learn(cls, texts: Iterable[str], tokenizer: Tokenizer, config: VocabularyConfig) -> "Vocabulary":
+        """The vocabulary of `texts`, which must be training rows only. Ties are broken by spelling."""
+        counts: Counter[str] = Counter()
+        for text in texts:
+            counts.update(tokenizer(text))
+        ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+        words = [word for word, count in ranked if count >= config.min_count]
+        return cls([*SPECIALS, *words[: config.max_words - len(SPECIALS)]], tokenizer)
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+    def encode_words(self, words: Iterable[str]) -> list[int]:
+        """<s> words </s> as ids; unknown words become <unk>."""
+        return [BOS, *(self.ids.get(word, UNK) for word in words), EOS]
+
+    def encode(self, texts: Iterable[str]) -> EncodedTexts:
+        """Tokenise and encode `texts`; a text without words is the two boundaries."""
+        chunks = [np.array(self.encode_words(self.tokenizer(text)), dtype=np.int32) for text in texts]
+        offsets = np.zeros(len(chunks) + 1, dtype=np.int64)
+        np.cumsum([len(chunk) for chunk in chunks], out=offsets[1:])
+        return EncodedTexts(np.concatenate(chunks) if chunks else np.zeros(0, np.int32), offsets)
+
+    def fingerprint(self) -> str:
+        """SHA-256 over the words in order."""
+        return hashlib.sha256("\n".join(self.words).encode()).hexdigest()

@@ -1,0 +1,154 @@
+"""Train 4-way classifiers on the layers of the pretrained language model (models/bilstm.pt).
+
+    python classification.py                    trainable, frozen and function   -> models/classifier_MODE.pt
+    python classification.py --mode finetune    the language model learns along
+    python classification.py --resume           go on after Ctrl-C or a crash
+
+    trainable   gamma * sum_j lambda_j e_j, lambda = softmax(w); w and gamma learn, the language model is kept as it is
+    frozen      the same with random lambdas that never change
+    function    a learned function of [e0; e1; e2]
+    finetune    as trainable, and the language model's weights learn too
+
+models/classifier.pt is a copy of the one that does best on validation.
+"""
+
+from dataclasses import dataclass, replace
+
+from bilm.config import ClassifierConfig, FitConfig, setting
+from utils import (
+    ResumeOptions,
+    RunOptions,
+    folders,
+    parse_options,
+    resume_unfinished,
+    run_script,
+    run_settings,
+    run_stamp,
+    shown,
+    start,
+    write_json,
+)
+
+DEFAULT_MODES = ("trainable", "frozen", "function")
+
+
+@dataclass(frozen=True)
+class ClassificationOptions:
+    """How the layers are combined."""
+
+    mode: str = setting(
+        "all",
+        "which classifier to train; all: trainable, frozen and function",
+        choices=(*DEFAULT_MODES, "finetune", "all"),
+    )
+    encoder_learning_rate: float = setting(1e-3, "peak learning rate of the language model in mode finetune")
+
+
+FIT = FitConfig(epochs=4, learning_rate=2e-3)
+
+
+def main() -> None:
+    run, again, options, config, fit_config = parse_options(
+        __doc__, RunOptions, ResumeOptions, ClassificationOptions, ClassifierConfig, FIT
+    )
+    # Imported once the command line is understood: torch takes seconds, and --help needs none of it.
+    import torch
+
+    from bilm.classifier import ClassifiedEncoder, Classifier
+    from bilm.corpus import CLASS_NAMES, find_corpus, limited, read_csv, split_validation
+    from bilm.downstream import ClassificationTask
+    from bilm.pretrained import keep_best_classifier, load_bilm, load_classifier, save_classifier
+    from bilm.training import build_optimizer, fit
+
+    runtime = start(run)
+    say = print if runtime.is_main else lambda *_: None
+    corpus = find_corpus(run.data)
+    documents = limited(read_csv(corpus.path("train")), run.limit)
+    out = folders(run.output, corpus.name, run.limit)
+    pretrained = load_bilm(out.models / "bilstm.pt")
+    training_rows, validation_rows = split_validation(documents)
+    texts = pretrained.vocabulary.encode(documents.texts)
+    say(
+        f"corpus {corpus.name}: {len(training_rows):,} descriptions to train on, {len(validation_rows):,} to validate"
+        f" on; language model of validation perplexity {pretrained.info['validation_perplexity']:.1f}; "
+        f"{runtime.device}, {runtime.precision}"
+    )
+
+    for mode in DEFAULT_MODES if options.mode == "all" else (options.mode,):
+        weights, checkpoint = out.models / f"classifier_{mode}.pt", out.runs / f"classifier_{mode}.pt"
+        settings = run_settings(
+            run, runtime, replace(options, mode=mode), config, fit_config, corpus=documents.sha256, bilm=pretrained.hash
+        )
+        resume = resume_unfinished(checkpoint, again)
+        finished = again.resume and not resume and weights.exists()
+        if finished and load_classifier(weights, pretrained).info["settings"] == settings:
+            say(f"{shown(weights)} is finished, with these settings.")
+            continue
+        # Seeded per mode, so that a mode comes out the same whether it is trained alone or with the others.
+        torch.manual_seed(run.seed)
+        encoder = load_bilm(out.models / "bilstm.pt").model if mode == "finetune" else pretrained.model
+        classifier = Classifier(config, mode, encoder.num_layers, encoder.output_dim, len(CLASS_NAMES), run.seed)
+        model = ClassifiedEncoder(encoder, classifier, tuned=mode == "finetune").to(runtime.device)
+        before = classifier.combine.describe()
+        state = fit(
+            model,
+            ClassificationTask(
+                f"classifier ({mode})",
+                texts,
+                documents.labels,
+                training_rows,
+                validation_rows,
+                fit_config.batch_tokens,
+                run.seed,
+                runtime.device,
+            ),
+            build_optimizer(
+                [(classifier, fit_config.learning_rate), (encoder, options.encoder_learning_rate)],
+                fit_config.weight_decay,
+            ),
+            fit_config,
+            checkpoint_path=checkpoint,
+            settings=settings,
+            autocast=runtime.autocast,
+            resume=resume,
+        )
+        after = classifier.combine.describe()
+        say(f"  before: {words(before)}\n  after:  {words(after)}")
+        if mode == "frozen" and after != before:
+            raise AssertionError("the frozen lambdas moved")
+        if not runtime.is_main:
+            continue
+        info = {
+            "corpus": corpus.name,
+            "rows": len(documents),
+            "rows_trained": len(training_rows),
+            "settings": settings,
+            **run_stamp(run, runtime),
+            "validation_accuracy": state.best_figure,
+            "best_epoch": state.best_epoch + 1,
+            "combination": {"before": before, "after": after},
+            "seconds": round(state.seconds, 1),
+        }
+        save_classifier(weights, model.cpu(), pretrained.hash, list(CLASS_NAMES), info)
+        results = out.results / f"classifier_{mode}_training.json"
+        write_json(results, {**info, "epochs": state.epochs, "curve": state.curve})
+        checkpoint.unlink()
+        say(
+            f"  Best epoch {state.best_epoch + 1}: validation accuracy {state.best_figure:.4f}, {state.seconds:,.0f} s."
+            f"\n  Wrote {shown(weights)} and {shown(results)}."
+        )
+    if runtime.is_main:
+        best = keep_best_classifier(out.models, pretrained)
+        say(f"Wrote {shown(out.models / 'classifier.pt')}: {best}, the best on validation. Next: python evaluate.py")
+
+
+def words(combination: dict) -> str:
+    """For the terminal: "lambda 0.333 0.333 0.333, gamma 1.000"."""
+    return ", ".join(
+        f"{name} {value:.4f}" if isinstance(value, float) else f"{name} {' '.join(f'{v:.4f}' for v in value)}"
+        for name, value in combination.items()
+    )
+
+
+if __name__ == "__main__":
+    run_script(main)

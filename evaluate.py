@@ -1,0 +1,86 @@
+"""Print what the language model and the classifiers are worth: accuracy, precision, recall, F1, confusion matrices.
+
+    python evaluate.py                  on the test rows
+    python evaluate.py --split train    on the rows they were trained on
+    python evaluate.py --split all      on both
+
+Writes results/summary.json (kept up to date: what is not evaluated now stays as it was) and results/figures/*.png.
+This is the only script that opens test.csv.
+"""
+
+from dataclasses import dataclass
+
+from bilm.config import setting
+from utils import RunOptions, folders, parse_options, run_script, run_stamp, shown, start, write_json
+
+
+@dataclass(frozen=True)
+class EvaluationOptions:
+    """What to evaluate."""
+
+    split: str = setting("test", "rows to evaluate on", choices=("test", "train", "all"))
+    batch_tokens: int = setting(8192, "tokens in a batch, padding counted in")
+
+
+def main() -> None:
+    # In fp32 by default: figures should not depend on whose machine prints them.
+    run, options = parse_options(__doc__, RunOptions(precision="fp32"), EvaluationOptions)
+    # Imported once the command line is understood: torch takes seconds, and --help needs none of it.
+    import numpy as np
+
+    from bilm import summary as summaries
+    from bilm.batching import iterate_batches, plan_batches
+    from bilm.combine import MODES
+    from bilm.corpus import CLASS_NAMES, find_corpus, limited, read_csv, split_validation
+    from bilm.evaluation import evaluate_classifiers, evaluate_language_model
+    from bilm.figures import draw_results
+    from bilm.pretrained import load_bilm, load_classifier
+    from bilm.progress import progress
+    from bilm.tables import classifier_table, language_model_table
+
+    runtime = start(run)
+    corpus = find_corpus(run.data)
+    out = folders(run.output, corpus.name, run.limit)
+    pretrained = load_bilm(out.models / "bilstm.pt")
+    paths = {mode: out.models / f"classifier_{mode}.pt" for mode in MODES}
+    classifiers = {mode: load_classifier(path, pretrained) for mode, path in paths.items() if path.exists()}
+    models = {mode: trained.model.to(runtime.device) for mode, trained in classifiers.items()}
+    pretrained.model.to(runtime.device)
+    path = out.results / "summary.json"
+    summary = summaries.begin(
+        summaries.read_summary(path), pretrained, {"corpus": corpus.name, **run_stamp(run, runtime)}
+    )
+
+    for split in ("test", "train") if options.split == "all" else (options.split,):
+        documents = limited(read_csv(corpus.path(split)), run.limit)
+        rows = split_validation(documents)[0] if split == "train" else np.arange(len(documents))
+        texts = pretrained.vocabulary.encode(documents.texts)
+        total = len(plan_batches(texts.lengths[rows], options.batch_tokens))
+
+        def batches(label: str, texts=texts, rows=rows, total=total):
+            return progress(iterate_batches(texts, rows, options.batch_tokens), total=total, unit="batch", label=label)
+
+        print(f"\n=== {corpus.name}, {split}: {len(rows):,} descriptions ===\n", flush=True)
+        language = evaluate_language_model(
+            pretrained.model, pretrained.vocabulary, batches("language model"), runtime.device, runtime.autocast
+        )
+        print(language_model_table(language), flush=True)
+        summaries.add_language_model(summary, pretrained, split, language)
+        if not models:
+            continue
+        figures = evaluate_classifiers(
+            models, batches("classifiers"), documents.labels, list(CLASS_NAMES), runtime.device, runtime.autocast
+        )
+        for mode, values in figures.items():
+            print(f"\n{classifier_table(mode, values)}", flush=True)
+            summaries.add_classifier(summary, mode, classifiers[mode], split, values)
+
+    write_json(path, summary)
+    drawn = draw_results(out.results)
+    print(f"\nWrote {shown(path)} and {len(drawn)} figures in {shown(out.results / 'figures')}.")
+    if not classifiers:
+        print("No classifier stands on this language model yet. Next: python classification.py")
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,106 @@
+"""Shared by the tests: a small language model whose sizes all differ, and the scripts run as a user runs them."""
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from bilm.config import BiLMConfig, TokenizerConfig, VocabularyConfig
+from bilm.language_model import BiLM
+from bilm.vocabulary import Tokenizer, Vocabulary
+
+ROOT = Path(__file__).resolve().parent.parent
+SAMPLE = ROOT / "data" / "sample"
+# Small enough for a test, and still every part of the real thing.
+TINY = ["--width", "24", "--min-count", "2", "--batch-tokens", "512", "--precision", "fp32", "--device", "cpu"]
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def texts() -> list[str]:
+    """Five texts of different lengths, none of them a multiple of another."""
+    return [
+        "Stocks fell in New York.",
+        "The coach resigned today, and nobody in the club could say why.",
+        "Rain.",
+        "Scientists found water on the far side of the moon last week.",
+        "Ministers met.",
+    ]
+
+
+@pytest.fixture
+def vocabulary(texts) -> Vocabulary:
+    return Vocabulary.learn(texts, Tokenizer(TokenizerConfig()), VocabularyConfig(min_count=1))
+
+
+@pytest.fixture
+def bilm(vocabulary) -> BiLM:
+    """D = 7, in eval mode; embeddings large enough that every token leaves its mark."""
+    model = BiLM(BiLMConfig(width=7, layers=2, dropout=0.5, softmax="full"), len(vocabulary))
+    torch.nn.init.normal_(model.tokens.weight)
+    return model.eval()
+
+
+@dataclass(frozen=True)
+class Run:
+    code: int
+    out: str
+    err: str
+
+
+def run_script(*arguments: object, cwd: Path = ROOT, timeout: float = 240, **environment: str) -> Run:
+    """`python ARGUMENTS` as a user would type it, AG_NEWS_DIR unset unless given, and no network."""
+    env = {k: v for k, v in os.environ.items() if k != "AG_NEWS_DIR"}
+    env |= {"HTTPS_PROXY": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9", **environment}
+    done = subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        cwd=cwd,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+    return Run(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory) -> tuple[Path, list[Run]]:
+    """All three scripts, in order, on the sample with a tiny model: the output folder, and what each run said."""
+    output = tmp_path_factory.mktemp("trained")
+    common = ["--data", SAMPLE, "--output", output]
+    runs = [
+        run_script("ELMO.py", *common, *TINY, "--epochs", 2),
+        run_script("classification.py", *common, "--precision", "fp32", "--epochs", 2, "--hidden", 16),
+        run_script("evaluate.py", *common, "--split", "all"),
+    ]
+    return output, runs
+
+
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    return 1.0 / (1.0 + np.exp(-x))
+
+
+def numpy_lstm(lstm: torch.nn.LSTM, x: np.ndarray) -> np.ndarray:
+    """An LSTM (T, D) -> (T, D) from a zero state, written from the equations, gates in the order i, f, g, o."""
+    weights = {name: p.detach().double().numpy() for name, p in lstm.named_parameters()}
+    size = weights["weight_hh_l0"].shape[1]
+    h, c, states = np.zeros(size), np.zeros(size), []
+    for x_t in x:
+        gates = (
+            weights["weight_ih_l0"] @ x_t + weights["weight_hh_l0"] @ h + weights["bias_ih_l0"] + weights["bias_hh_l0"]
+        )
+        i, f, g, o = gates.reshape(4, size)
+        c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
+        h = sigmoid(o) * np.tanh(c)
+        states.append(h)
+    return np.array(states)

@@ -1,0 +1,96 @@
+import os
+import pickle
+
+import pytest
+import torch
+
+from bilm import checkpoint
+from bilm.errors import UserError
+
+CONTENT = {
+    "weights": {"w": torch.randn(300, 3), "half": torch.ones(2, dtype=torch.bfloat16)},
+    "words": ["a", "é"],
+    "rate": 0.1,
+    "none": None,
+}
+
+
+@pytest.fixture
+def saved(tmp_path):
+    path = tmp_path / "folder" / "file.pt"
+    checkpoint.save(path, "bilm", CONTENT)
+    return path
+
+
+def test_what_is_saved_comes_back(saved):
+    found = checkpoint.load(saved, "bilm")
+    assert torch.equal(found["weights"]["w"], CONTENT["weights"]["w"])
+    assert {k: v for k, v in found.items() if k != "weights"} == {k: v for k, v in CONTENT.items() if k != "weights"}
+
+
+def test_hash_names_the_content(saved):
+    assert checkpoint.content_hash(checkpoint.load(saved, "bilm")) == checkpoint.content_hash(CONTENT)
+    changed = {**CONTENT, "weights": {**CONTENT["weights"], "w": CONTENT["weights"]["w"] + 1e-6}}
+    assert checkpoint.content_hash(changed) != checkpoint.content_hash(CONTENT)
+    assert checkpoint.content_hash(["ab", "c"]) != checkpoint.content_hash(["a", "bc"])
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.99])
+def test_a_truncated_file_is_refused(saved, share):
+    saved.write_bytes(saved.read_bytes()[: int(saved.stat().st_size * share)])
+    with pytest.raises(UserError, match=r"file\.pt"):
+        checkpoint.load(saved, "bilm")
+
+
+def test_a_flipped_byte_is_refused_or_harmless(saved):
+    whole = saved.read_bytes()
+    for place in range(0, len(whole), 97):
+        saved.write_bytes(whole[:place] + bytes([whole[place] ^ 0x10]) + whole[place + 1 :])
+        try:
+            found = checkpoint.load(saved, "bilm")
+        except UserError:
+            continue
+        assert checkpoint.content_hash(found) == checkpoint.content_hash(CONTENT)
+
+
+def test_another_kind_or_version_is_refused_by_name(saved, monkeypatch):
+    with pytest.raises(UserError, match="is a 'bilm' file; a 'classifier' file is needed"):
+        checkpoint.load(saved, "classifier")
+    monkeypatch.setattr(checkpoint, "FORMAT_VERSION", 99)
+    with pytest.raises(UserError, match="format version 1"):
+        checkpoint.load(saved, "bilm")
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"nothing\.pt is not there"):
+        checkpoint.load(tmp_path / "nothing.pt", "bilm")
+
+
+class Malicious:
+    def __init__(self, target):
+        self.target = target
+
+    def __reduce__(self):
+        return (os.mkdir, (str(self.target),))
+
+
+@pytest.mark.parametrize("write", [torch.save, lambda value, path: path.write_bytes(pickle.dumps(value))])
+def test_a_pickle_that_would_run_code_is_refused(tmp_path, write):
+    path, target = tmp_path / "evil.pt", tmp_path / "ran"
+    write({"kind": "bilm", "content": Malicious(target)}, path)
+    with pytest.raises(UserError, match="refused"):
+        checkpoint.load(path, "bilm")
+    assert not target.exists()
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(saved, monkeypatch):
+    before = saved.read_bytes()
+
+    def full_disk(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full_disk)
+    with pytest.raises(UserError, match="No space left on device"):
+        checkpoint.save(saved, "bilm", {"other": 1})
+    assert saved.read_bytes() == before
+    assert list(saved.parent.iterdir()) == [saved]

@@ -1,0 +1,89 @@
+import numpy as np
+import pytest
+import torch
+from sklearn import metrics as sklearn_metrics
+
+from bilm.batching import iterate_batches
+from bilm.evaluation import classification_figures, evaluate_language_model
+from bilm.metrics import ClassCounts, confusion_matrix
+from bilm.vocabulary import BOS, EOS
+
+
+@pytest.fixture
+def answers():
+    """Seven classes of which one never occurs, one is never predicted, and one is neither."""
+    generator = np.random.default_rng(0)
+    actual, predicted = generator.integers(0, 6, 300), generator.integers(0, 6, 300)
+    actual[actual == 4] = 1
+    predicted[predicted == 5] = 2
+    return actual, predicted
+
+
+@pytest.mark.parametrize("average", ["macro", "weighted"])
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.UndefinedMetricWarning")
+def test_scores_equal_scikit_learn(answers, average):
+    counts = ClassCounts(7)
+    for part in range(3):  # in batches of different sizes
+        rows = slice(part * 130, part * 130 + 130)
+        counts.add(answers[0][rows], answers[1][rows])
+    scores = counts.scores()
+    wanted = sklearn_metrics.precision_recall_fscore_support(*answers, average=average, zero_division=0)
+    suffix = "_weighted" if average == "weighted" else ""
+    assert [scores[f"{name}{suffix}"] for name in ("precision", "recall", "f1")] == pytest.approx(wanted[:3])
+    assert scores["accuracy"] == pytest.approx(sklearn_metrics.accuracy_score(*answers))
+    assert (scores["classes"], scores["undefined"]) == (6, 2)
+
+
+def test_confusion_matrix_equals_scikit_learn(answers):
+    wanted = sklearn_metrics.confusion_matrix(*answers, labels=range(7))
+    assert np.array_equal(confusion_matrix(*answers, 7), wanted)
+
+
+def test_figures_per_class_equal_scikit_learn():
+    actual, predicted = np.array([0, 0, 1, 2, 2, 2]), np.array([0, 1, 1, 2, 2, 0])
+    figures = classification_figures(actual, predicted, ["a", "b", "c"])
+    wanted = sklearn_metrics.precision_recall_fscore_support(actual, predicted)
+    for name, values in zip(("precision", "recall", "f1", "support"), wanted, strict=True):
+        assert [row[name] for row in figures["per_class"]] == pytest.approx(values.tolist())
+    assert figures["rows"] == 6 and figures["confusion_matrix"] == [[1, 1, 0], [0, 1, 0], [1, 0, 2]]
+
+
+def test_language_model_figures_equal_scikit_learn(bilm, vocabulary, texts):
+    """From the log-probabilities of each text alone, padding nowhere near."""
+    encoded = vocabulary.encode(texts)
+    found = evaluate_language_model(
+        bilm,
+        vocabulary,
+        iterate_batches(encoded, np.arange(5), 40),
+        torch.device("cpu"),
+        lambda: torch.autocast("cpu", enabled=False),
+    )
+    size = len(vocabulary)
+    for direction, turn in (("forward", 1), ("backward", -1)):
+        actual, log_probs = [], []
+        for row in range(5):
+            ids = torch.tensor(encoded.ids[encoded.offsets[row] : encoded.offsets[row + 1]].tolist())
+            with torch.no_grad():
+                top = bilm.encode(ids[None], torch.tensor([len(ids)]))[-1][0]
+            states, targets = (top[:-1, :7], ids[1:]) if turn == 1 else (top[1:, 7:], ids[:-1])
+            log_probs.append(bilm.softmax.log_probs(states).detach().numpy())
+            actual.append(targets.numpy())
+        truth, scores = np.concatenate(actual), np.concatenate(log_probs)
+        predicted = scores.argmax(-1)
+        figures = found[direction]
+        assert figures["targets"] == len(truth) == int((encoded.lengths - 1).sum())
+        assert figures["perplexity"] == pytest.approx(np.exp(-scores[np.arange(len(truth)), truth].mean()), rel=1e-5)
+        assert figures["accuracy"] == pytest.approx(sklearn_metrics.accuracy_score(truth, predicted))
+        assert figures["top5_accuracy"] == pytest.approx(
+            sklearn_metrics.top_k_accuracy_score(truth, scores, k=5, labels=range(size))
+        )
+        for average in ("macro", "weighted"):
+            wanted = sklearn_metrics.precision_recall_fscore_support(truth, predicted, average=average, zero_division=0)
+            names = [f"{name}_{average}" for name in ("precision", "recall", "f1")]
+            assert [figures[name] for name in names] == pytest.approx(wanted[:3])
+        words = [vocabulary.ids[word] for word in figures["confusion_words"]]
+        assert words == list(range(4, 24)) and not {BOS, EOS} & set(words)
+        wanted = sklearn_metrics.confusion_matrix(truth, predicted, labels=range(size))[words]
+        matrix = np.array(figures["confusion_matrix"])
+        assert np.array_equal(matrix[:, :-1], wanted[:, words])
+        assert np.array_equal(matrix.sum(1), wanted.sum(1))

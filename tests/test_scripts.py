@@ -1,0 +1,341 @@
+"""The scripts as a user runs them: processes of their own, on the sample."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import ROOT, SAMPLE, TINY, run_script
+
+from bilm import checkpoint
+
+SCRIPTS = ("ELMO.py", "classification.py", "evaluate.py")
+MODES = ("trainable", "frozen", "function")
+
+
+def test_the_three_scripts_run_in_order(trained):
+    output, runs = trained
+    assert [run.code for run in runs] == [0, 0, 0], [run.err for run in runs]
+    written = {str(p.relative_to(output)) for p in output.rglob("*") if p.is_file()}
+    wanted = {"models/sample/bilstm.pt", "models/sample/classifier.pt", "results/sample/summary.json"}
+    wanted |= {f"models/sample/classifier_{mode}.pt" for mode in MODES}
+    wanted |= {f"results/sample/classifier_{mode}_training.json" for mode in MODES} | {
+        "results/sample/bilstm_training.json"
+    }
+    names = [f"confusion_{x}" for x in (*MODES, "language_model_forward", "language_model_backward")]
+    figures = [f"{name}_{split}" for name in names for split in ("test", "train")]
+    figures += ["learning_curves_language_model", "learning_curves_classifiers"]
+    wanted |= {f"results/sample/figures/{name}.png" for name in figures}
+    assert written == wanted, "and no checkpoint or temporary file is left"
+
+
+def test_each_script_says_what_it_wrote_and_what_comes_next(trained):
+    pretraining, classification, evaluation = (run.out for run in trained[1])
+    assert "bilstm.pt" in pretraining and "Next: python classification.py" in pretraining
+    assert "classifier.pt" in classification and "Next: python evaluate.py" in classification
+    assert "summary.json" in evaluation
+
+
+def test_lambdas_are_printed_before_and_after_and_the_frozen_ones_stay(trained):
+    report = trained[1][1].out
+    lines = re.findall(r"before: (.*)\n  after:  (.*)", report)
+    assert len(lines) == 3
+    (trainable_before, trainable_after), (frozen_before, frozen_after), _ = lines
+    assert trainable_before == "lambdas 0.3333 0.3333 0.3333, gamma 1.0000" != trainable_after
+    assert frozen_before == frozen_after != trainable_before
+
+
+def test_the_summary_has_its_fixed_form(trained):
+    output, runs = trained
+    summary = json.loads((output / "results/sample/summary.json").read_text())
+    assert summary["corpus"] == "sample" and summary["rows_trained"] == 360 and summary["hardware"]
+    for split in ("test", "train"):
+        for direction in ("forward", "backward"):
+            figures = summary["language_model"][split][direction]
+            assert {"perplexity", "accuracy", "top5_accuracy", "f1_macro"} <= set(figures)
+    assert set(summary["classifiers"]) == set(MODES)
+    for mode, entry in summary["classifiers"].items():
+        for split, rows in (("test", 160), ("train", 360)):
+            figures = entry[split]
+            assert {"accuracy", "precision", "recall", "f1"} <= set(figures)
+            matrix = torch.tensor(figures["confusion_matrix"])
+            assert matrix.shape == (4, 4) and matrix.sum() == rows
+            assert figures["accuracy"] == pytest.approx(matrix.trace().item() / rows)
+            assert f"classifier {mode}: accuracy {figures['accuracy']:.4f}" in runs[2].out
+        assert entry["seeds"] == {"0": entry["test"]["accuracy"]}
+        assert mode == "function" or sum(entry["lambdas"]) == pytest.approx(1)
+    assert summary["baselines"] == {}
+
+
+def test_classifier_pt_is_the_best_on_validation(trained):
+    models = trained[0] / "models/sample"
+    accuracy = {
+        m: checkpoint.load(models / f"classifier_{m}.pt", "classifier")["info"]["validation_accuracy"] for m in MODES
+    }
+    best = checkpoint.load(models / "classifier.pt", "classifier")
+    assert accuracy[best["mode"]] == max(accuracy.values())
+
+
+def test_the_same_seed_gives_the_same_weights(trained, tmp_path):
+    output, _ = trained
+    run = run_script("ELMO.py", "--data", SAMPLE, "--output", tmp_path, *TINY, "--epochs", 2)
+    assert run.code == 0, run.err
+    one, two = (checkpoint.load(o / "models/sample/bilstm.pt", "bilm") for o in (output, tmp_path))
+    assert checkpoint.content_hash(one["weights"]) == checkpoint.content_hash(two["weights"])
+
+
+def test_another_seed_adds_to_the_summary(trained, tmp_path):
+    output, _ = trained
+    subprocess.run(["cp", "-r", f"{output}/.", tmp_path], check=True)
+    common = ["--data", SAMPLE, "--output", tmp_path]
+    run = run_script(
+        "classification.py",
+        *common,
+        "--precision",
+        "fp32",
+        "--epochs",
+        2,
+        "--hidden",
+        16,
+        "--mode",
+        "frozen",
+        "--seed",
+        7,
+    )
+    assert run.code == 0, run.err
+    assert run_script("evaluate.py", *common).code == 0
+    classifiers = json.loads((tmp_path / "results/sample/summary.json").read_text())["classifiers"]
+    assert set(classifiers["frozen"]["seeds"]) == {"0", "7"} and set(classifiers["trainable"]["seeds"]) == {"0"}
+    assert "train" not in classifiers["frozen"] and "train" in classifiers["trainable"], (
+        "seed 0's figures are not seed 7's"
+    )
+    assert classifiers["frozen"]["accuracy_std"] is not None
+
+
+def test_finetune_and_word2vec(tmp_path):
+    common = ["--data", SAMPLE, "--output", tmp_path, "--epochs", 1]
+    run = run_script("ELMO.py", *common, *TINY, "--init-embeddings", "word2vec")
+    assert run.code == 0 and "Word2Vec" in run.out, run.err
+    run = run_script("classification.py", *common, "--precision", "fp32", "--mode", "finetune")
+    assert run.code == 0, run.err
+    saved = checkpoint.load(tmp_path / "models/sample/classifier_finetune.pt", "classifier")
+    pretrained = checkpoint.load(tmp_path / "models/sample/bilstm.pt", "bilm")["weights"]
+    assert not torch.equal(saved["tuned_encoder"]["tokens.weight"], pretrained["tokens.weight"])
+    run = run_script("evaluate.py", "--data", SAMPLE, "--output", tmp_path)
+    assert run.code == 0 and "classifier finetune" in run.out, run.err
+
+
+def test_a_quick_look_is_written_beside(trained, tmp_path):
+    data = tmp_path / "ag_news"
+    data.mkdir()
+    for split in ("train", "test"):
+        (data / f"{split}.csv").write_bytes((SAMPLE / f"{split}.csv").read_bytes())
+    everything = ["--output", tmp_path]
+    small = [*everything, "--limit", 80]
+    for arguments, folder in ((everything, "."), (small, "limit-80")):
+        assert run_script("ELMO.py", *arguments, *TINY, "--epochs", 1, AG_NEWS_DIR=str(data)).code == 0
+        assert (tmp_path / "models" / folder / "bilstm.pt").exists()
+        assert (tmp_path / "results" / folder / "bilstm_training.json").exists()
+    full, part = (
+        json.loads((tmp_path / "results" / f / "bilstm_training.json").read_text()) for f in (".", "limit-80")
+    )
+    assert (full["corpus"], full["rows"], part["rows"]) == ("ag_news", 400, 80)
+
+
+# --- stopped and resumed ---------------------------------------------------------------------------------------------
+
+
+def start(*arguments) -> subprocess.Popen:
+    env = {k: v for k, v in os.environ.items() if k != "AG_NEWS_DIR"}
+    return subprocess.Popen(
+        [sys.executable, *map(str, arguments)],
+        cwd=ROOT,
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for_checkpoints(path: Path, process: subprocess.Popen, count: int) -> None:
+    """Until `path` was written `count` times."""
+    seen: set[int] = set()
+    deadline = time.monotonic() + 120
+    while len(seen) < count:
+        assert process.poll() is None, f"ended too early: {process.communicate()}"
+        assert time.monotonic() < deadline
+        if path.exists():
+            seen.add(path.stat().st_mtime_ns)
+        time.sleep(0.002)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    output = tmp_path_factory.mktemp("uninterrupted")
+    assert run_script("ELMO.py", "--data", SAMPLE, "--output", output, *TINY, "--epochs", 5).code == 0
+    return checkpoint.load(output / "models/sample/bilstm.pt", "bilm")["weights"]
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "steps"), [(signal.SIGKILL, -9, 12), (signal.SIGINT, 130, 3), (signal.SIGTERM, 143, 31)]
+)
+def test_a_stopped_run_goes_on_bit_for_bit(uninterrupted, tmp_path, number, code, steps):
+    arguments = ["ELMO.py", "--data", SAMPLE, "--output", tmp_path, *TINY, "--epochs", 5, "--checkpoint-seconds", 0]
+    process = start(*arguments)
+    unfinished, finished = tmp_path / "runs/sample/bilm.pt", tmp_path / "models/sample/bilstm.pt"
+    wait_for_checkpoints(unfinished, process, steps)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == code, err
+    assert not finished.exists() and unfinished.exists()
+    if number != signal.SIGKILL:
+        assert "saved. Go on with: python ELMO.py" in err and "Traceback" not in err
+
+    refused = run_script(*arguments)
+    assert refused.code == 2 and "--resume" in refused.err and "--restart" in refused.err
+    other = run_script(*arguments, "--learning-rate", 0.1, "--resume")
+    assert other.code == 2 and "other settings (learning_rate" in other.err
+    assert unfinished.exists(), "a refusal costs nothing"
+
+    resumed = run_script(*arguments, "--resume")
+    assert resumed.code == 0, resumed.err
+    weights = checkpoint.load(finished, "bilm")["weights"]
+    assert all(torch.equal(weights[name], uninterrupted[name]) for name in uninterrupted)
+    assert not unfinished.exists()
+    again = run_script(*arguments, "--resume")
+    assert again.code == 0 and "is finished" in again.out
+
+
+def test_a_stopped_classifier_goes_on_bit_for_bit(trained, tmp_path):
+    output, _ = trained
+    subprocess.run(["cp", "-r", f"{output}/.", tmp_path], check=True)
+    models = tmp_path / "models/sample"
+    for path in models.glob("classifier*"):
+        path.unlink()
+    arguments = ["classification.py", "--data", SAMPLE, "--output", tmp_path, "--precision", "fp32", "--epochs", 2]
+    arguments += ["--hidden", 16, "--checkpoint-seconds", 0]
+    process = start(*arguments)
+    wait_for_checkpoints(tmp_path / "runs/sample/classifier_frozen.pt", process, 4)
+    process.kill()
+    process.communicate()
+    resumed = run_script(*arguments, "--resume")
+    assert resumed.code == 0 and "classifier_trainable.pt is finished" in resumed.out, resumed.err
+    for mode in MODES:
+        one, two = (
+            checkpoint.load(o / f"classifier_{mode}.pt", "classifier") for o in (models, output / "models/sample")
+        )
+        assert checkpoint.content_hash(one["weights"]) == checkpoint.content_hash(two["weights"]), mode
+
+
+def test_restart_drops_the_unfinished_run(tmp_path, uninterrupted):
+    arguments = ["ELMO.py", "--data", SAMPLE, "--output", tmp_path, *TINY, "--epochs", 5]
+    process = start(*arguments, "--checkpoint-seconds", 0)
+    wait_for_checkpoints(tmp_path / "runs/sample/bilm.pt", process, 3)
+    process.kill()
+    process.communicate()
+    assert run_script(*arguments, "--restart").code == 0
+    weights = checkpoint.load(tmp_path / "models/sample/bilstm.pt", "bilm")["weights"]
+    assert all(torch.equal(weights[name], uninterrupted[name]) for name in uninterrupted)
+
+
+def test_two_processes_have_the_loss_curve_of_one(tmp_path):
+    """Without dropout, whose masks differ from rank to rank, and on the same global batches."""
+    common = ["ELMO.py", "--data", SAMPLE, *TINY, "--dropout", 0, "--epochs", 3]
+    torchrun = ["-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=29611"]
+    curves = []
+    for launcher, output in (([], tmp_path / "one"), (torchrun, tmp_path / "two")):
+        run = run_script(*launcher, *common, "--output", output, OMP_NUM_THREADS="1")
+        assert run.code == 0, run.err
+        assert run.out.count("Wrote") == 1, "one rank speaks"
+        curves.append(json.loads((output / "results/sample/bilstm_training.json").read_text()))
+    one, two = curves
+    assert [p["loss"] for p in two["curve"]] == pytest.approx([p["loss"] for p in one["curve"]], rel=1e-4)
+    for a, b in zip(one["epochs"], two["epochs"], strict=True):
+        assert b["perplexity"] == pytest.approx(a["perplexity"], rel=1e-3)
+
+
+# --- mistakes --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_help(script):
+    run = run_script(script, "--help")
+    assert run.code == 0 and "--data" in run.out and f"python {script}" in run.out
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "there is no train.csv"),
+        (b"a,b\n1,2\n", "not AG News columns"),
+        (b'"9","t","text"\n', "'9' is not a class"),
+        (b'"1","t",""\n', "it is empty"),
+        (b'"1","t","caf\xe9"\n', "not UTF-8"),
+        (b'"1","t","cut', "quoted field"),
+    ],
+)
+def test_bad_data_is_one_line_and_nothing_written(tmp_path, content, message):
+    data, output = tmp_path / "data", tmp_path / "out"
+    data.mkdir()
+    if content is not None:
+        (data / "train.csv").write_bytes(content)
+        (data / "test.csv").write_bytes(content)
+    run = run_script("ELMO.py", "--data", data, "--output", output)
+    assert run.code == 2 and not output.exists()
+    assert re.fullmatch(r"ELMO\.py: error: .*\n", run.err) and message in run.err and run.out == ""
+
+
+@pytest.mark.parametrize(
+    "options", [["--device", "nonsense"], ["--device", "cuda:99"], ["--epochs", "many"], ["--nonsense"]]
+)
+def test_bad_options_are_exit_status_2(tmp_path, options):
+    run = run_script("ELMO.py", "--data", SAMPLE, "--output", tmp_path / "out", *options)
+    assert run.code == 2 and "error: " in run.err and "Traceback" not in run.err and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("script", SCRIPTS[1:])
+def test_no_language_model_yet(tmp_path, script):
+    run = run_script(script, "--data", SAMPLE, "--output", tmp_path)
+    assert run.code == 2 and "bilstm.pt is not there" in run.err and "python ELMO.py" in run.err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("damage", ["truncated", "another kind", "another language model", "a pickle"])
+def test_bad_weights_are_one_line_and_nothing_lost(trained, tmp_path, damage):
+    output, _ = trained
+    subprocess.run(["cp", "-r", f"{output}/.", tmp_path], check=True)
+    models = tmp_path / "models/sample"
+    if damage == "truncated":
+        (models / "bilstm.pt").write_bytes((models / "bilstm.pt").read_bytes()[:10_000])
+        wanted = "cut off or damaged"
+    elif damage == "another kind":
+        (models / "bilstm.pt").write_bytes((models / "classifier.pt").read_bytes())
+        wanted = "is a 'classifier' file"
+    elif damage == "another language model":
+        assert (
+            run_script("ELMO.py", "--data", SAMPLE, "--output", tmp_path, *TINY, "--epochs", 1, "--seed", 5).code == 0
+        )
+        wanted = "trained on another language model"
+    else:
+        torch.save({"kind": "bilm", "content": re.compile("x")}, models / "bilstm.pt")
+        wanted = "could run code"
+    summary = (tmp_path / "results/sample/summary.json").read_bytes()
+    run = run_script("evaluate.py", "--data", SAMPLE, "--output", tmp_path)
+    assert run.code == 2 and wanted in run.err and run.err.count("\n") == 1, run.err
+    assert (tmp_path / "results/sample/summary.json").read_bytes() == summary
+
+
+def test_only_evaluate_opens_the_test_rows(tmp_path):
+    """Pretraining and classification run with a test.csv that cannot be read."""
+    (tmp_path / "train.csv").write_bytes((SAMPLE / "train.csv").read_bytes())
+    (tmp_path / "test.csv").write_bytes(b"\xff not to be opened")
+    common = ["--data", tmp_path, "--output", tmp_path / "out", "--epochs", 1]
+    assert run_script("ELMO.py", *common, *TINY).code == 0
+    assert run_script("classification.py", *common, "--mode", "frozen", "--precision", "fp32").code == 0
+    assert run_script("evaluate.py", *common[:4]).code == 2
