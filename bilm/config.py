@@ -56,7 +56,7 @@ class ClassifierConfig:
 class FitConfig:
     """The training loop, the same for the language model and the classifiers."""
 
-    epochs: int = setting(6, "passes over the training rows")
+    epochs: int = setting(8, "passes over the training rows")
     learning_rate: float = setting(1e-2, "peak learning rate of AdamW")
     warmup: float = setting(0.05, "share of the run in which the learning rate rises; then it falls on a cosine to 0")
     weight_decay: float = setting(0.01, "AdamW's weight decay, on matrices only")

@@ -1,0 +1,105 @@
+"""What README.md says can be done can be done, and what it says was measured stands in results/."""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory) -> Path:
+    """A copy of the project without what a user's own runs left, on a machine without data and network."""
+    copy = tmp_path_factory.mktemp("checkout") / "elmo"
+    left_out = shutil.ignore_patterns(".git", ".venv", "runs", "*.pt", "ag_news", "__pycache__", ".*_cache")
+    shutil.copytree(ROOT, copy, ignore=left_out)
+    return copy
+
+
+def shell(command: list[str], cwd: Path) -> str:
+    env = {k: v for k, v in os.environ.items() if k != "AG_NEWS_DIR"}
+    env |= {"https_proxy": "http://127.0.0.1:9", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=280, check=False)
+    assert done.returncode == 0, f"{command}: {done.stdout}\n{done.stderr}"
+    return done.stdout + done.stderr
+
+
+def as_run_here(line: str) -> list[str]:
+    """A command of the README, with this interpreter in place of the environment that it would create."""
+    words = shlex.split(line, comments=True)
+    if words[0] == "make":
+        # The environment counts as made; the tests cannot run themselves.
+        dry = ["--dry-run"] if words[1] in ("test", "check") else []
+        return ["make", *dry, "-o", ".venv/ready", "-o", ".venv/ready-dev", f"PY={sys.executable}", *words[1:]]
+    if words[0] == "torchrun":
+        return [sys.executable, "-m", "torch.distributed.run", "--master_port=29613", *words[1:]]
+    assert words[0] == "python", f"the README has a command that this test does not know: {line}"
+    return [sys.executable, *words[1:]]
+
+
+def test_the_first_two_commands():
+    commands = [line.split("#")[0].strip() for line in blocks("bash")[0].splitlines()]
+    assert commands[-2:] == ["make run", "make test"]
+
+
+def test_commands(checkout):
+    """Every line of every bash block, in order; the data is the sample, since there is no other."""
+    lines = [
+        line for block in blocks("bash") for line in block.splitlines() if line.strip() and not line.startswith("#")
+    ]
+    lines = [line for line in lines if not line.startswith(("git clone", "cd ", "export ", "python -m pip"))]
+    assert len(lines) > 5
+    for line in lines:
+        said = shell(as_run_here(line), checkout)
+        if line.startswith("make run"):
+            assert "SAMPLE DATA" in said
+    assert (checkout / "models/sample/classifier.pt").exists()
+    assert not list((checkout / "models").glob("*.pt")), "the sample's models are not the real ones"
+
+    for block in blocks("python"):
+        shell([sys.executable, "-c", block.replace("models/", "models/sample/")], checkout)
+
+
+def test_the_file_tree_is_true():
+    listed = set(re.findall(r"^([\w./-]+\.(?:py|md|txt|toml)|[\w.-]+/|Makefile)\s", blocks("text")[0], re.MULTILINE))
+    listed |= {f"bilm/{name}" for name in re.findall(r"^  (\w+\.py)\s", blocks("text")[0], re.MULTILINE)}
+    assert all((ROOT / name).exists() for name in listed), [n for n in listed if not (ROOT / n).exists()]
+    code = {str(p.relative_to(ROOT)) for p in [*ROOT.glob("*.py"), *ROOT.glob("bilm/*.py")]} - {"bilm/__init__.py"}
+    assert code <= listed, code - listed
+
+
+def test_results_are_those_of_the_summary():
+    summary = json.loads((ROOT / "results/summary.json").read_text(encoding="utf-8"))
+    assert summary["corpus"] == "ag_news"
+    rows = re.findall(r"^\| `(\w+)` \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|", README, re.MULTILINE)
+    assert {row[0] for row in rows} == set(summary["classifiers"])
+    for mode, *shown in rows:
+        entry = summary["classifiers"][mode]
+        wanted = (
+            entry["test"]["accuracy"],
+            entry["test"]["f1"],
+            entry["train"]["accuracy"],
+            entry["validation_accuracy"],
+        )
+        assert [float(x) for x in shown] == [round(x, 4) for x in wanted]
+    rows = re.findall(
+        r"^\| (forward|backward) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|", README, re.MULTILINE
+    )
+    assert len(rows) == 2
+    for direction, *shown in rows:
+        figures = summary["language_model"]["test"][direction]
+        wanted = [round(figures["perplexity"], 1)]
+        wanted += [round(figures[name], 4) for name in ("accuracy", "top5_accuracy", "f1_macro")]
+        assert [float(x) for x in shown] == wanted
