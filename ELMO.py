@@ -9,17 +9,17 @@ torchrun --nproc_per_node=2 ELMO.py   the same on two GPUs, or in two processes 
 from dataclasses import dataclass
 
 from bilm.config import BiLMConfig, FitConfig, TokenizerConfig, VocabularyConfig, setting
+from bilm.options import parse_options
 from utils import (
     ResumeOptions,
     RunOptions,
     folders,
-    parse_options,
-    resume_unfinished,
     run_script,
     run_settings,
     run_stamp,
     shown,
     start,
+    what_to_do,
     write_json,
 )
 
@@ -44,7 +44,7 @@ def main() -> None:
 
     from bilm.corpus import find_corpus, limited, read_csv, split_validation
     from bilm.language_model import BiLM
-    from bilm.pretrained import load_bilm, save_bilm
+    from bilm.pretrained import save_bilm, was_trained_with
     from bilm.pretraining import PretrainingTask
     from bilm.static_vectors import skip_gram
     from bilm.training import build_optimizer, fit
@@ -52,15 +52,15 @@ def main() -> None:
 
     runtime = start(run)
     say = print if runtime.is_main else lambda *_: None
-    corpus = find_corpus(run.data)
+    corpus = runtime.on_main(lambda: find_corpus(run.data))
     documents = limited(read_csv(corpus.path("train")), run.limit)
     out = folders(run.output, corpus.name, run.limit)
     weights, checkpoint = out.models / "bilstm.pt", out.runs / "bilm.pt"
     settings = run_settings(
         run, runtime, embedding, model_config, tokenizer_config, vocabulary_config, fit_config, corpus=documents.sha256
     )
-    resume = resume_unfinished(checkpoint, again)
-    if again.resume and not resume and weights.exists() and load_bilm(weights).info["settings"] == settings:
+    todo = runtime.on_main(lambda: what_to_do(checkpoint, lambda: was_trained_with(weights, "bilm", settings), again))
+    if todo == "skip":
         say(f"{shown(weights)} is finished, with these settings. Next: python classification.py")
         return
 
@@ -70,11 +70,13 @@ def main() -> None:
     )
     texts = vocabulary.encode(documents.texts)
     model = BiLM(model_config, len(vocabulary))
-    if embedding.init_embeddings == "word2vec" and not resume:
+    # Under torchrun all ranks start from rank 0's weights.
+    if embedding.init_embeddings == "word2vec" and todo == "start" and runtime.is_main:
         say("Word2Vec: training skip-gram vectors for the token embedding (about a minute on all of AG News) ...")
         vectors = skip_gram(texts, training_rows, len(vocabulary), model_config.width, run.seed)
         model.tokens.weight.data.copy_(torch.from_numpy(vectors))
     model.to(runtime.device)
+    out.prepare()
     say(
         f"corpus {corpus.name}: {len(training_rows):,} descriptions to train on, {len(validation_rows):,} to validate"
         f" on; {len(vocabulary):,} words; {sum(p.numel() for p in model.parameters()):,} parameters; "
@@ -88,7 +90,7 @@ def main() -> None:
         checkpoint_path=checkpoint,
         settings=settings,
         autocast=runtime.autocast,
-        resume=resume,
+        resume=todo == "resume",
     )
     if not runtime.is_main:
         return

@@ -7,7 +7,7 @@
 
 PYTHON ?= python3
 PY := .venv/bin/python
-OPTIONS := $(if $(DATA),--data $(DATA))
+OPTIONS := $(if $(DATA),--data '$(DATA)')
 
 .PHONY: run test check clean
 

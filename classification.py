@@ -13,19 +13,20 @@ models/classifier.pt is a copy of the one that does best on validation.
 """
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 from bilm.config import ClassifierConfig, FitConfig, setting
+from bilm.options import parse_options
 from utils import (
     ResumeOptions,
     RunOptions,
     folders,
-    parse_options,
-    resume_unfinished,
     run_script,
     run_settings,
     run_stamp,
     shown,
     start,
+    what_to_do,
     write_json,
 )
 
@@ -52,17 +53,15 @@ def main() -> None:
         __doc__, RunOptions, ResumeOptions, ClassificationOptions, ClassifierConfig, FIT
     )
     # Imported once the command line is understood: torch takes seconds, and --help needs none of it.
-    import torch
-
     from bilm.classifier import ClassifiedEncoder, Classifier
     from bilm.corpus import CLASS_NAMES, find_corpus, limited, read_csv, split_validation
     from bilm.downstream import ClassificationTask
-    from bilm.pretrained import keep_best_classifier, load_bilm, load_classifier, save_classifier
+    from bilm.pretrained import keep_best_classifier, load_bilm, save_classifier, was_trained_with
     from bilm.training import build_optimizer, fit
 
     runtime = start(run)
     say = print if runtime.is_main else lambda *_: None
-    corpus = find_corpus(run.data)
+    corpus = runtime.on_main(lambda: find_corpus(run.data))
     documents = limited(read_csv(corpus.path("train")), run.limit)
     out = folders(run.output, corpus.name, run.limit)
     pretrained = load_bilm(out.models / "bilstm.pt")
@@ -74,18 +73,27 @@ def main() -> None:
         f"{runtime.device}, {runtime.precision}"
     )
 
+    if pretrained.info["settings"]["corpus"] != documents.sha256:
+        say("Note: bilstm.pt was pretrained on another train.csv; it may have seen rows that are for validation here.")
+
+    # What is to be done for each mode is settled before the first is trained: a question or a refusal comes at once.
+    plans = {}
     for mode in DEFAULT_MODES if options.mode == "all" else (options.mode,):
         weights, checkpoint = out.models / f"classifier_{mode}.pt", out.runs / f"classifier_{mode}.pt"
-        settings = run_settings(
-            run, runtime, replace(options, mode=mode), config, fit_config, corpus=documents.sha256, bilm=pretrained.hash
-        )
-        resume = resume_unfinished(checkpoint, again)
-        finished = again.resume and not resume and weights.exists()
-        if finished and load_classifier(weights, pretrained).info["settings"] == settings:
+        rate = options.encoder_learning_rate if mode == "finetune" else 0.0
+        chosen = replace(options, mode=mode, encoder_learning_rate=rate)
+        settings = run_settings(run, runtime, chosen, config, fit_config, corpus=documents.sha256, bilm=pretrained.hash)
+        finished = partial(was_trained_with, weights, "classifier", settings)
+        todo = runtime.on_main(partial(what_to_do, checkpoint, finished, again))
+        plans[mode] = (weights, checkpoint, settings, todo)
+    out.prepare()
+
+    for mode, (weights, checkpoint, settings, todo) in plans.items():
+        if todo == "skip":
             say(f"{shown(weights)} is finished, with these settings.")
             continue
         # Seeded per mode, so that a mode comes out the same whether it is trained alone or with the others.
-        torch.manual_seed(run.seed)
+        runtime.seed(run.seed)
         encoder = load_bilm(out.models / "bilstm.pt").model if mode == "finetune" else pretrained.model
         classifier = Classifier(config, mode, encoder.num_layers, encoder.output_dim, len(CLASS_NAMES), run.seed)
         model = ClassifiedEncoder(encoder, classifier, tuned=mode == "finetune").to(runtime.device)
@@ -110,7 +118,7 @@ def main() -> None:
             checkpoint_path=checkpoint,
             settings=settings,
             autocast=runtime.autocast,
-            resume=resume,
+            resume=todo == "resume",
         )
         after = classifier.combine.describe()
         say(f"  before: {words(before)}\n  after:  {words(after)}")

@@ -8,10 +8,13 @@ Writes results/summary.json (kept up to date: what is not evaluated now stays as
 This is the only script that opens test.csv.
 """
 
+import sys
 from dataclasses import dataclass
 
 from bilm.config import setting
-from utils import RunOptions, folders, parse_options, run_script, run_stamp, shown, start, write_json
+from bilm.errors import UserError
+from bilm.options import parse_options
+from utils import RunOptions, folders, run_script, run_stamp, shown, start, write_json
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ def main() -> None:
     from bilm.corpus import CLASS_NAMES, find_corpus, limited, read_csv, split_validation
     from bilm.evaluation import evaluate_classifiers, evaluate_language_model
     from bilm.figures import draw_results
-    from bilm.pretrained import load_bilm, load_classifier
+    from bilm.pretrained import OtherLanguageModel, load_bilm, load_classifier
     from bilm.progress import progress
     from bilm.tables import classifier_table, language_model_table
 
@@ -42,17 +45,28 @@ def main() -> None:
     corpus = find_corpus(run.data)
     out = folders(run.output, corpus.name, run.limit)
     pretrained = load_bilm(out.models / "bilstm.pt")
-    paths = {mode: out.models / f"classifier_{mode}.pt" for mode in MODES}
-    classifiers = {mode: load_classifier(path, pretrained) for mode, path in paths.items() if path.exists()}
+    classifiers, strangers = {}, []
+    for mode in MODES:
+        path = out.models / f"classifier_{mode}.pt"
+        try:
+            if path.exists():
+                classifiers[mode] = load_classifier(path, pretrained)
+        except OtherLanguageModel as error:
+            strangers.append(str(error))
+    if strangers and not classifiers:
+        raise UserError(strangers[0])
+    for stranger in strangers:
+        print(f"Left out: {stranger}", file=sys.stderr)
     models = {mode: trained.model.to(runtime.device) for mode, trained in classifiers.items()}
     pretrained.model.to(runtime.device)
     path = out.results / "summary.json"
-    summary = summaries.begin(
-        summaries.read_summary(path), pretrained, {"corpus": corpus.name, **run_stamp(run, runtime)}
-    )
+    stamp = {"corpus": corpus.name, **run_stamp(run, runtime)}
+    summary = summaries.begin(summaries.read_summary(path), pretrained, stamp)
 
     for split in ("test", "train") if options.split == "all" else (options.split,):
         documents = limited(read_csv(corpus.path(split)), run.limit)
+        if split == "train" and documents.sha256 != pretrained.info["settings"]["corpus"]:
+            raise UserError(f"{corpus.path(split)} is not the train.csv that bilstm.pt was pretrained on.")
         rows = split_validation(documents)[0] if split == "train" else np.arange(len(documents))
         texts = pretrained.vocabulary.encode(documents.texts)
         total = len(plan_batches(texts.lengths[rows], options.batch_tokens))
@@ -76,7 +90,7 @@ def main() -> None:
             summaries.add_classifier(summary, mode, classifiers[mode], split, values)
 
     write_json(path, summary)
-    drawn = draw_results(out.results)
+    drawn = draw_results(out.results, summary)
     print(f"\nWrote {shown(path)} and {len(drawn)} figures in {shown(out.results / 'figures')}.")
     if not classifiers:
         print("No classifier stands on this language model yet. Next: python classification.py")

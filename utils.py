@@ -1,12 +1,12 @@
-"""The process, not the problem: command line, seed, device, precision, torchrun, where files go, who ran what.
+"""The process, not the problem: options every script has, device, precision, torchrun, where files go, who ran what.
 
 Knows no word of NLP. torch is imported where it is used, so that `--help` and a mistyped option answer at once.
 """
 
-import argparse
 import contextlib
 import dataclasses
 import datetime
+import functools
 import json
 import os
 import platform
@@ -26,7 +26,7 @@ from bilm.errors import Interrupted, UserError
 ROOT = Path(__file__).resolve().parent
 
 
-# --- the command line -------------------------------------------------------------------------------------------------
+# --- options and exit status -----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class RunOptions:
     data: str | None = setting(None, "folder with train.csv and test.csv (default: AG_NEWS_DIR, else data/ag_news)")
     output: str | None = setting(None, "folder under which models/, results/ and runs/ are written (default: this one)")
     limit: int | None = setting(
-        None, "read only this many rows of each file, for a quick look; written beside, not over"
+        None, "read only this many rows of each file, for a quick look; written beside, not over", at_least=1
     )
     seed: int = setting(0, "seed of everything random")
     device: str = setting("auto", "auto (CUDA when there is one), cpu, cuda, cuda:1 ...")
@@ -55,105 +55,63 @@ class ResumeOptions:
     restart: bool = setting(False, "drop an unfinished run and start anew")
 
 
-def parse_options(description: str, *groups: Any, argv: list[str] | None = None) -> list[Any]:
-    """Command line -> one instance per group; a group is a dataclass, or an instance whose values are the defaults.
-
-    Every field becomes `--field-name`, with its help text and default.
-    """
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    instances = [group() if isinstance(group, type) else group for group in groups]
-    for instance in instances:
-        title = (type(instance).__doc__ or "").strip().splitlines()[0]
-        section = parser.add_argument_group(title)
-        for item in dataclasses.fields(instance):
-            default = getattr(instance, item.name)
-            text = item.metadata["help"].replace("%", "%%")
-            flag = f"--{item.name.replace('_', '-')}"
-            if isinstance(default, bool):
-                section.add_argument(
-                    flag, action=argparse.BooleanOptionalAction if default else "store_true", default=default, help=text
-                )
-                continue
-            kind = item.metadata.get("type") or (type(default) if default is not None else _declared_type(item.type))
-            shown = "" if default is None else f" (default: {default})"
-            section.add_argument(
-                flag,
-                type=kind,
-                default=default,
-                choices=item.metadata.get("choices"),
-                metavar=None if item.metadata.get("choices") else kind.__name__.upper(),
-                help=text + shown,
-            )
-    values = vars(parser.parse_args(argv))
-    return [
-        dataclasses.replace(instance, **{f.name: values[f.name] for f in dataclasses.fields(instance)})
-        for instance in instances
-    ]
-
-
-def _declared_type(annotation: Any) -> type:
-    """int of `int | None`."""
-    return next(t for t in getattr(annotation, "__args__", (annotation,)) if t is not type(None))
-
-
-def resume_unfinished(checkpoint: Path, options: ResumeOptions) -> bool:
-    """Whether to go on from `checkpoint`: as the options say, or as the user answers when it is there.
-
-    Raises UserError when it is there and there is nobody to ask: neither going on nor starting over is a safe guess.
-    """
-    if not checkpoint.exists():
-        return False
-    if options.resume and not options.restart:
-        return True
-    if not options.restart:
-        found = f"an unfinished run is in {shown(checkpoint.parent)}"
-        if not sys.stdin.isatty():
-            raise UserError(f"{found}. Go on with it: --resume. Drop it and start anew: --restart.")
-        if (
-            not input(f"There is {found}. Go on with it [Enter], or drop it and start anew [n]? ")
-            .strip()
-            .lower()
-            .startswith("n")
-        ):
-            return True
-    checkpoint.unlink()
-    return False
-
-
 def run_script(main: Callable[[], None]) -> None:
-    """Run `main`; a user's mistake is one line and exit status 2, never a traceback."""
+    """Run `main`; a user's mistake is one line and exit status 2, never a traceback. Under torchrun, rank 0 speaks."""
     name = Path(sys.argv[0]).name
+    say = functools.partial(print, file=sys.stderr) if os.environ.get("RANK", "0") == "0" else lambda *_: None
+    status = 0
     try:
         main()
     except UserError as error:
-        print(f"{name}: error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except Interrupted as stop:
-        print(f"\n{name}: stopped in {stop}; saved. Go on with: python {name} ... --resume", file=sys.stderr)
-        sys.exit(128 + stop.signal_number)
-    except KeyboardInterrupt:
-        print(f"\n{name}: stopped.", file=sys.stderr)
-        sys.exit(128 + signal.SIGINT)
+        say(f"{name}: error: {error}")
+        status = 2
     except BrokenPipeError:  # the reader of our output has gone, as in `python evaluate.py | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(128 + signal.SIGPIPE)
+        status = 128 + signal.SIGPIPE
+    except OSError as error:
+        say(f"{name}: error: {error.filename or 'a file'}: {error.strerror or error}")
+        status = 2
+    except Interrupted as stop:
+        say(f"\n{name}: stopped in {stop}; saved. Go on with: python {name} ... --resume")
+        status = 128 + stop.signal_number
+    except KeyboardInterrupt:
+        say(f"\n{name}: stopped.")
+        status = 128 + signal.SIGINT
+    if "torch" in sys.modules:
+        import torch.distributed as dist
+
+        if dist.is_initialized():
+            dist.destroy_process_group()
+    sys.exit(status)
 
 
-# --- where files go ---------------------------------------------------------------------------------------------------
+# --- where files go --------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Folders:
-    """models: weights; results: small JSON and figures; runs: checkpoints and logs of unfinished runs."""
+    """models: weights; results: small JSON and figures; runs: checkpoints of unfinished runs."""
 
     models: Path
     results: Path
     runs: Path
 
+    def prepare(self) -> None:
+        """Make them. Raises UserError when that cannot be, before hours are spent on what could not be written."""
+        for folder in (self.models, self.results, self.runs):
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise UserError(f"--output: {folder} cannot be made: {error.strerror}.") from error
+            if not os.access(folder, os.W_OK):
+                raise UserError(f"--output: {folder} cannot be written to.")
+
 
 def folders(output: str | None, corpus: str, limit: int | None) -> Folders:
     """A full run on AG News writes to models/ and results/; every other kind writes to a folder of its own in them."""
     root = Path(output) if output else ROOT
+    if corpus in ("full", "figures") or corpus.startswith("limit-"):
+        corpus = f"data-{corpus}"  # those names are taken
     parts = [] if corpus == "ag_news" else [corpus]
     if limit is not None:
         parts.append(f"limit-{limit}")
@@ -176,51 +134,86 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
         temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-# --- what it runs on --------------------------------------------------------------------------------------------------
+# --- what it runs on -------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Runtime:
-    """device: torch.device; precision: "bf16" or "fp32"; is_main: whether this process speaks and writes."""
+    """device: torch.device; precision: "bf16" or "fp32"; rank of processes: this process among those of torchrun."""
 
     device: Any
     precision: str
-    is_main: bool
+    rank: int = 0
+    processes: int = 1
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process speaks and writes."""
+        return self.rank == 0
 
     def autocast(self) -> contextlib.AbstractContextManager:
         import torch
 
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16")
 
+    def seed(self, seed: int) -> None:
+        """Ranks draw different dropout masks, but build the same weights: those come from rank 0."""
+        import torch
+
+        torch.manual_seed(seed + 1_000_003 * self.rank)
+
+    def on_main(self, function: Callable[[], Any]) -> Any:
+        """What `function` returns on rank 0, on every rank; its UserError, too."""
+        if self.processes == 1:
+            return function()
+        import torch.distributed as dist
+
+        told: list[Any] = [None, None]
+        if self.is_main:
+            try:
+                told[0] = function()
+            except UserError as error:
+                told[1] = str(error)
+        dist.broadcast_object_list(told)
+        if told[1] is not None:
+            raise UserError(told[1])
+        return told[0]
+
 
 def start(options: RunOptions) -> Runtime:
     """Choose device and precision, join the other ranks under torchrun, seed."""
+    # cuBLAS gives the same bits twice only with a workspace of fixed size, set before CUDA starts.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     import torch
 
     keep_freed_memory()
-    distributed = int(os.environ.get("WORLD_SIZE", "1")) > 1
-    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    processes, local_rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("LOCAL_RANK", "0"))
     name = options.device
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and local_rank >= torch.cuda.device_count() > 0:
+        raise UserError(f"{torch.cuda.device_count()} GPUs are here; lower --nproc_per_node, or --device cpu.")
     try:
-        device = torch.device(f"cuda:{local_rank}" if name == "cuda" and distributed else name)
+        device = torch.device(f"cuda:{local_rank}" if name == "cuda" and processes > 1 else name)
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"--device {options.device}: {str(error).splitlines()[0]}") from error
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-        torch.set_float32_matmul_precision("high")
-    rank = 0
-    if distributed:
-        torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
-        rank = torch.distributed.get_rank()
-    # Ranks draw different dropout masks, but build the same weights: those come from rank 0.
-    torch.manual_seed(options.seed + 1_000_003 * rank)
     precision = options.precision
     if precision == "auto":
         precision = "bf16" if _computes_bf16(device) else "fp32"
-    return Runtime(device, precision, rank == 0)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+        torch.backends.cudnn.deterministic = True
+        # fp32 that was asked for is fp32; beside bf16, TF32 is exact enough.
+        torch.set_float32_matmul_precision("high" if precision == "bf16" else "highest")
+        torch.backends.cudnn.allow_tf32 = precision == "bf16"
+    rank = 0
+    if processes > 1:
+        torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        rank = torch.distributed.get_rank()
+    runtime = Runtime(device, precision, rank, processes)
+    runtime.seed(options.seed)
+    return runtime
 
 
 def _computes_bf16(device: Any) -> bool:
@@ -249,7 +242,33 @@ def keep_freed_memory() -> None:
         libc.mallopt(-1, 2**31 - 1)
 
 
-# --- who ran what -----------------------------------------------------------------------------------------------------
+# --- earlier runs ----------------------------------------------------------------------------------------------------
+
+
+def what_to_do(unfinished: Path, finished: Callable[[], bool], options: ResumeOptions) -> str:
+    """ "start", "resume" or "skip" a run: as the options say, or as the user answers when an `unfinished` one is there.
+
+    `finished`: whether what the run would make is there already. Raises UserError when there is nobody to ask: neither
+    going on nor starting over is a safe guess.
+    """
+    if options.resume and options.restart:
+        raise UserError("--resume and --restart exclude each other.")
+    if not unfinished.exists():
+        return "skip" if options.resume and finished() else "start"
+    if options.resume:
+        return "resume"
+    if not options.restart:
+        found = f"an unfinished run is in {shown(unfinished.parent)}"
+        if not sys.stdin.isatty() or "RANK" in os.environ:
+            raise UserError(f"{found}. Go on with it: --resume. Drop it and start anew: --restart.")
+        answer = input(f"There is {found}. Go on with it [Enter], or drop it and start anew [n]? ")
+        if not answer.strip().lower().startswith("n"):
+            return "resume"
+    unfinished.unlink()
+    return "start"
+
+
+# --- who ran what ----------------------------------------------------------------------------------------------------
 
 
 def hardware(device: Any) -> str:
@@ -278,9 +297,12 @@ def run_settings(options: RunOptions, runtime: Runtime, *groups: Any, **inputs: 
 
 
 def run_stamp(options: RunOptions, runtime: Runtime) -> dict[str, Any]:
-    """What a number needs to be believed: seed, command, commit, hardware, versions, peak memory, date."""
+    """What a number needs to be believed: seed, command, commit, hardware, versions, date; peak memory (the GPU's)."""
     import torch
 
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    if runtime.device.type == "cuda":
+        memory = torch.cuda.max_memory_allocated(runtime.device)
     return {
         "seed": options.seed,
         "command": shlex.join(["python", Path(sys.argv[0]).name, *sys.argv[1:]]),
@@ -289,7 +311,8 @@ def run_stamp(options: RunOptions, runtime: Runtime) -> dict[str, Any]:
         "precision": runtime.precision,
         "python": platform.python_version(),
         "torch": str(torch.__version__),
-        "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        "processes": runtime.processes,
+        "peak_memory_mb": round(memory / 2**20),
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
     }
 
@@ -297,11 +320,9 @@ def run_stamp(options: RunOptions, runtime: Runtime) -> dict[str, Any]:
 def _commit() -> str:
     """The commit this code is at, with "+" when it was changed since; "unknown" outside a git checkout."""
     try:
-        git = ["git", "-C", str(ROOT)]
-        head = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True)
-        changed = subprocess.run(
-            [*git, "status", "--porcelain", "--", "*.py"], capture_output=True, text=True, check=True
-        )
+        run = functools.partial(subprocess.run, cwd=ROOT, capture_output=True, text=True, check=True)
+        head = run(["git", "rev-parse", "--short=12", "HEAD"])
+        changed = run(["git", "status", "--porcelain", "--", "*.py"])
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return head.stdout.strip() + ("+" if changed.stdout.strip() else "")

@@ -52,6 +52,12 @@ def plan_batches(
     return batches
 
 
+def epoch_batches(texts: EncodedTexts, rows: np.ndarray, batch_tokens: int, seed: int, epoch: int) -> list[np.ndarray]:
+    """The training batches of one epoch, as rows of `texts`: shuffled, and the same for the same seed and epoch."""
+    generator = np.random.default_rng([seed, epoch])
+    return [rows[chosen] for chosen in plan_batches(texts.lengths[rows], batch_tokens, generator)]
+
+
 def collate(texts: EncodedTexts, rows: np.ndarray) -> Batch:
     """Pad the texts of `rows` to the longest of them."""
     starts, lengths = texts.offsets[rows], texts.offsets[rows + 1] - texts.offsets[rows]

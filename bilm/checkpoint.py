@@ -50,19 +50,20 @@ def content_hash(content: Any) -> str:
 @contextlib.contextmanager
 def written_whole(path: Path):
     """Yields a temporary path beside `path`; renames it to `path` at the end, or removes it if anything goes wrong."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # One name for all attempts: what a killed process leaves is overwritten by the next.
+    temporary = path.with_name(f".{path.name}.tmp")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except OSError as error:
-        raise UserError(
-            f"{path} could not be written: {error.strerror or error}. What was there before is untouched."
-        ) from error
+    except (OSError, RuntimeError) as error:  # torch.save wraps a full disk into a RuntimeError
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise UserError(f"{path} could not be written: {reason}. What was there before is untouched.") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def save(path: Path, kind: str, content: dict[str, Any]) -> None:

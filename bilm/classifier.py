@@ -3,6 +3,7 @@
 An encoder is any module with
     encode(ids (B, T), lengths (B,)) -> J layers, each (B, T, E)
     num_layers = J, output_dim = E
+    tune(learns)                               let the weights that encode uses learn, or keep them
 such as BiLM. The classifier owns what comes after: combination, one hidden layer per token, pooling, output.
 """
 
@@ -19,12 +20,17 @@ from bilm.config import ClassifierConfig
 
 
 class Encoder(Protocol):
-    """What a classifier stands on."""
+    """What a classifier stands on: also an nn.Module."""
 
-    num_layers: int
-    output_dim: int
+    @property
+    def num_layers(self) -> int: ...
+
+    @property
+    def output_dim(self) -> int: ...
 
     def encode(self, ids: Tensor, lengths: Tensor) -> list[Tensor]: ...
+
+    def tune(self, learns: bool) -> None: ...
 
 
 def masked_mean_max(x: Tensor, mask: Tensor) -> Tensor:
@@ -70,7 +76,8 @@ class ClassifiedEncoder(nn.Module):
 
     def __init__(self, encoder: nn.Module, classifier: Classifier, tuned: bool):
         super().__init__()
-        self.encoder = encoder.requires_grad_(tuned)
+        encoder.tune(tuned)  # type: ignore[operator]
+        self.encoder = encoder
         self.classifier = classifier
         self.tuned = tuned
 

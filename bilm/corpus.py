@@ -165,7 +165,8 @@ def _read_row(cells: list[str], columns: _Columns, where: str) -> tuple[int, str
         )
     label, description = cells[columns.label].strip(), cells[columns.text]
     if not label.isdecimal() or not 1 <= int(label) <= len(CLASS_NAMES):
-        raise UserError(f"{where}, column 1 (class): {label[:40]!r} is not a class; they are 1 to {len(CLASS_NAMES)}.")
+        column = f"column {columns.label + 1} (class)"
+        raise UserError(f"{where}, {column}: {label[:40]!r} is not a class; they are 1 to {len(CLASS_NAMES)}.")
     if not any(character.isalnum() for character in description):
         shown = "empty" if not description.strip() else f"not text ({description[:40]!r})"
         raise UserError(f"{where}, column {columns.text + 1} (description): it is {shown}. Fill it or remove the row.")

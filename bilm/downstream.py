@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bilm.batching import Batch, collate, iterate_batches, plan_batches
+from bilm.batching import Batch, collate, epoch_batches, iterate_batches
 from bilm.vocabulary import EncodedTexts
 
 
@@ -46,9 +46,7 @@ class ClassificationTask:
         self.device = device
 
     def plan(self, epoch: int) -> Sequence[np.ndarray]:
-        generator = np.random.default_rng([self.seed, epoch])
-        lengths = self.texts.lengths[self.training_rows]
-        return [self.training_rows[rows] for rows in plan_batches(lengths, self.batch_tokens, generator)]
+        return epoch_batches(self.texts, self.training_rows, self.batch_tokens, self.seed, epoch)
 
     def loss(self, model: nn.Module, item: np.ndarray, rank: int, world_size: int) -> tuple[Tensor, int, int]:
         share = item[rank::world_size]

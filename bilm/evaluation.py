@@ -1,6 +1,5 @@
 """Figures of a language model and of classifiers on the texts of one split."""
 
-import math
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
@@ -11,7 +10,7 @@ import torch
 from bilm.batching import Batch
 from bilm.classifier import ClassifiedEncoder
 from bilm.language_model import DIRECTIONS, BiLM
-from bilm.metrics import ClassCounts, confusion_matrix
+from bilm.metrics import ClassCounts, confusion_matrix, perplexity
 from bilm.vocabulary import SPECIALS, Vocabulary
 
 CONFUSION_WORDS = 20
@@ -55,7 +54,7 @@ def evaluate_language_model(
         targets = int(counts[direction].actual.sum())
         scores = counts[direction].scores()
         figures[direction] = {
-            "perplexity": math.exp(nll[direction] / targets),
+            "perplexity": perplexity(nll[direction], targets),
             "accuracy": scores["accuracy"],
             "top5_accuracy": in_top[direction] / targets,
             "targets": targets,

@@ -59,33 +59,37 @@ def draw_learning_curves(path: Path, runs: Mapping[str, Mapping[str, Any]], figu
     _save(figure, path)
 
 
-def draw_results(folder: Path) -> list[Path]:
-    """Every picture that the JSON files in results folder `folder` have numbers for; returns what was written."""
+def draw_results(folder: Path, summary: Mapping[str, Any]) -> list[Path]:
+    """Every picture that the figures in `summary` and the learning curves of its models give; returns their paths.
+
+    Pictures of models that are no longer in the summary are removed from `folder`/figures.
+    """
+    figures = folder / "figures"
     drawn = []
-    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     for split in ("test", "train"):
         for direction, values in summary["language_model"].get(split, {}).items():
-            path = folder / "figures" / f"confusion_language_model_{direction}_{split}.png"
+            path = figures / f"confusion_language_model_{direction}_{split}.png"
             words = values["confusion_words"]
             title = f"{direction} language model, {split}: most frequent words"
             draw_confusion_matrix(path, values["confusion_matrix"], words, [*words, "other"], title)
             drawn.append(path)
         for mode, entry in summary["classifiers"].items():
             if split in entry:
-                path = folder / "figures" / f"confusion_{mode}_{split}.png"
+                path = figures / f"confusion_{mode}_{split}.png"
                 classes = [c["class"] for c in entry[split]["per_class"]]
                 title = f"{mode}, {split}: accuracy {entry[split]['accuracy']:.4f}"
                 draw_confusion_matrix(path, entry[split]["confusion_matrix"], classes, classes, title)
                 drawn.append(path)
-    runs = {path.name: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*_training.json"))}
-    language = {"language model": runs.pop("bilstm_training.json")} if "bilstm_training.json" in runs else {}
-    classifiers = {name.removeprefix("classifier_").removesuffix("_training.json"): run for name, run in runs.items()}
-    for name, group, figure_name in (
-        ("language_model", language, "perplexity"),
-        ("classifiers", classifiers, "accuracy"),
-    ):
-        if group:
-            path = folder / "figures" / f"learning_curves_{name}.png"
-            draw_learning_curves(path, group, figure_name, name.replace("_", " "))
+    histories = {
+        ("language_model", "perplexity"): {"language model": folder / "bilstm_training.json"},
+        ("classifiers", "accuracy"): {m: folder / f"classifier_{m}_training.json" for m in summary["classifiers"]},
+    }
+    for (name, figure_name), paths in histories.items():
+        runs = {label: json.loads(p.read_text(encoding="utf-8")) for label, p in paths.items() if p.exists()}
+        if runs:
+            path = figures / f"learning_curves_{name}.png"
+            draw_learning_curves(path, runs, figure_name, name.replace("_", " "))
             drawn.append(path)
+    for path in set(figures.glob("*.png")) - set(drawn):
+        path.unlink()
     return drawn

@@ -39,10 +39,19 @@ class LSTMStack(nn.Module):
         """(B, T, D) -> one (B, T, D) per layer, bottom first."""
         outputs: list[Tensor] = []
         for lstm in self.lstms:
-            y, _ = lstm(self.dropout(x))
+            y = _run_lstm(lstm, self.dropout(x))
             x = y + x if outputs else y
             outputs.append(x)
         return outputs
+
+
+def _run_lstm(lstm: nn.Module, x: Tensor) -> Tensor:
+    if x.is_cuda:
+        # Autocast runs cuDNN's LSTMs in fp16, whatever type was asked for, and without a loss scaler small gradients
+        # vanish in it: TF32 instead.
+        with torch.autocast("cuda", enabled=False):
+            return lstm(x.float())[0]
+    return lstm(x)[0]
 
 
 @dataclass(frozen=True)
@@ -88,18 +97,26 @@ class BiLM(nn.Module):
         """Layers of `encode`: the token layer and the LSTMs."""
         return self.config.layers + 1
 
+    def tune(self, learns: bool) -> None:
+        """Let what `encode` uses learn, or keep it as it is; the softmax, which it does not use, is kept."""
+        self.requires_grad_(learns)
+        self.softmax.requires_grad_(False)
+
     def encode(self, ids: Tensor, lengths: Tensor) -> list[Tensor]:
         """e0, e1, ..., each (B, T, 2D): e0 = [token; token], e_j = [forward; backward] of layer j at the same token.
 
         What stands at padding is arbitrary; leave it out by `mask_of(lengths, T)`.
         """
-        x = self.tokens(ids)
-        ahead = self.forward_lstm(x)
-        behind = self.backward_lstm(reverse_within_length(x, lengths))
+        x, ahead, behind = self._read(ids, lengths)
         layers = [torch.cat([x, x], dim=-1)]
         for f, b in zip(ahead, behind, strict=True):
             layers.append(torch.cat([f, reverse_within_length(b, lengths)], dim=-1))
         return layers
+
+    def _read(self, ids: Tensor, lengths: Tensor) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+        """Token vectors, and the layers of both directions, each (B, T, D) and in its own reading order."""
+        x = self.tokens(ids)
+        return x, self.forward_lstm(x), self.backward_lstm(reverse_within_length(x, lengths))
 
     def predictions(self, ids: Tensor, lengths: Tensor) -> dict[str, Predictions]:
         """The targets of each direction and the top states that predict them, N = sum(lengths - 1) per direction.
@@ -108,14 +125,14 @@ class BiLM(nn.Module):
         """
         # Counted on the CPU, where lengths live: a GPU need not stop and tell how many there are.
         places = mask_of(lengths - 1, ids.shape[1] - 1).flatten().nonzero().squeeze(1).to(ids.device)
-        found = {}
-        for direction, stack, read in (
-            ("forward", self.forward_lstm, ids),
-            ("backward", self.backward_lstm, reverse_within_length(ids, lengths)),
-        ):
-            top = stack(self.tokens(read))[-1][:, :-1]
-            found[direction] = Predictions(top.flatten(0, 1)[places], read[:, 1:].flatten()[places])
-        return found
+        _, ahead, behind = self._read(ids, lengths)
+        return {
+            direction: Predictions(layers[-1][:, :-1].flatten(0, 1)[places], read[:, 1:].flatten()[places])
+            for direction, layers, read in (
+                ("forward", ahead, ids),
+                ("backward", behind, reverse_within_length(ids, lengths)),
+            )
+        }
 
     def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
         """Sum of the negative log-likelihoods (nats) per direction: fp32 (2,), each over sum(lengths - 1) targets."""

@@ -4,6 +4,7 @@ The same counts serve four classes and a vocabulary of thousands. A quotient wit
 never predicted, or never there) counts as 0, as scikit-learn has it with zero_division=0; `undefined` says how many.
 """
 
+import math
 from typing import Any
 
 import numpy as np
@@ -47,6 +48,12 @@ class ClassCounts:
             _quotient(self.hits, self.actual),
             _quotient(2 * self.hits, self.actual + self.predicted),
         )
+
+
+def perplexity(nll: float, targets: int) -> float:
+    """exp of the mean negative log-likelihood (nats) per target; inf where that is beyond a float."""
+    mean = nll / targets
+    return math.exp(mean) if mean < 700 else math.inf
 
 
 def _quotient(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:

@@ -24,7 +24,10 @@ class Pretrained:
 
 
 def identity(model: BiLM, vocabulary: Vocabulary) -> str:
-    """SHA-256 over weights and words: what a classifier names the language model by that it was trained on."""
+    """SHA-256 over weights and words: what a classifier names the language model by that it was trained on.
+
+    Computed when the file is written and kept in it, so that later names for the same weights orphan no classifier.
+    """
     return checkpoint.content_hash({"weights": model.state_dict(), "words": vocabulary.words})
 
 
@@ -37,6 +40,7 @@ def save_bilm(path: Path, model: BiLM, vocabulary: Vocabulary, info: dict[str, A
             "tokenizer": asdict(vocabulary.tokenizer.config),
             "words": vocabulary.words,
             "weights": model.state_dict(),
+            "id": identity(model, vocabulary),
             "info": info,
         },
     )
@@ -52,7 +56,7 @@ def load_bilm(path: Path) -> Pretrained:
     vocabulary = Vocabulary(saved["words"], Tokenizer(TokenizerConfig(**saved["tokenizer"])))
     model = BiLM(BiLMConfig(**saved["config"]), len(vocabulary))
     model.load_state_dict(saved["weights"])
-    return Pretrained(model.eval(), vocabulary, saved["info"], identity(model, vocabulary))
+    return Pretrained(model.eval(), vocabulary, saved["info"], saved["id"])
 
 
 @dataclass(frozen=True)
@@ -85,11 +89,15 @@ def save_classifier(
     )
 
 
+class OtherLanguageModel(UserError):
+    """A classifier was trained on another bilstm.pt than the one at hand."""
+
+
 def load_classifier(path: Path, pretrained: Pretrained) -> TrainedClassifier:
-    """The classifier in `path` on top of `pretrained`. Raises UserError when it was trained on another one."""
+    """The classifier in `path` on top of `pretrained`. Raises OtherLanguageModel when it was trained on another one."""
     saved = checkpoint.load(path, "classifier")
     if saved["bilm"] != pretrained.hash:
-        raise UserError(
+        raise OtherLanguageModel(
             f"{path} was trained on another language model ({saved['bilm'][:12]}) than the bilstm.pt at hand "
             f"({pretrained.hash[:12]}). Train it on this one: python classification.py --mode {saved['mode']}"
         )
@@ -118,3 +126,11 @@ def keep_best_classifier(folder: Path, pretrained: Pretrained) -> str:
     best = max(found, key=lambda mode: found[mode]["info"]["validation_accuracy"])
     checkpoint.save(folder / "classifier.pt", "classifier", found[best])
     return best
+
+
+def was_trained_with(path: Path, kind: str, settings: dict[str, Any]) -> bool:
+    """Whether `path` holds the outcome of a run with these settings; a file that cannot be read does not."""
+    try:
+        return checkpoint.load(path, kind)["info"]["settings"] == settings
+    except UserError:
+        return False

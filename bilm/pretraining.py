@@ -1,14 +1,14 @@
 """Pretraining of the language model: the task that fit() is given, and the perplexity it is chosen by."""
 
-import math
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bilm.batching import Batch, collate, iterate_batches, plan_batches
+from bilm.batching import Batch, collate, epoch_batches, iterate_batches
 from bilm.language_model import DIRECTIONS, BiLM
+from bilm.metrics import perplexity
 from bilm.training import Ranks
 from bilm.vocabulary import EncodedTexts
 
@@ -25,7 +25,7 @@ def perplexities(model: BiLM, batches: Iterable[Batch], device: torch.device, ra
             nll += model(batch.to(device).ids, batch.lengths)
             count += int((batch.lengths - 1).sum())
     *sums, total = ranks.sum(*nll.tolist(), count)
-    found = {f"{direction}_perplexity": math.exp(s / total) for direction, s in zip(DIRECTIONS, sums, strict=True)}
+    found = {f"{direction}_perplexity": perplexity(s, total) for direction, s in zip(DIRECTIONS, sums, strict=True)}
     return {**found, "perplexity": sum(found.values()) / len(found)}
 
 
@@ -53,9 +53,7 @@ class PretrainingTask:
         self.device = device
 
     def plan(self, epoch: int) -> Sequence[np.ndarray]:
-        generator = np.random.default_rng([self.seed, epoch])
-        lengths = self.texts.lengths[self.training_rows]
-        return [self.training_rows[rows] for rows in plan_batches(lengths, self.batch_tokens, generator)]
+        return epoch_batches(self.texts, self.training_rows, self.batch_tokens, self.seed, epoch)
 
     def loss(self, model: nn.Module, item: np.ndarray, rank: int, world_size: int) -> tuple[Tensor, int, int]:
         share = item[rank::world_size]

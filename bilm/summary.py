@@ -1,7 +1,7 @@
 """results/summary.json: one file with every figure, brought up to date by each evaluation.
 
     {"corpus", "rows_trained", "hardware", "bilm": hash of the language model, ...,
-     "language_model": {SPLIT: {"forward": {...}, "backward": {...}}, "training": {...}},
+     "language_model": {SPLIT: {"forward": {...}, "backward": {...}}, "training": {...}, "evaluated": {SPLIT: {...}}},
      "classifiers": {MODE: {SPLIT: {...}, "lambdas": [3], "gamma": float, "seeds": {SEED: test accuracy}, ...}},
      "baselines": {NAME: {...}}}
 
@@ -30,6 +30,7 @@ _PROVENANCE = (
     "rows_trained",
     "seconds",
     "peak_memory_mb",
+    "processes",
 )
 
 
@@ -56,9 +57,15 @@ def begin(previous: dict[str, Any], pretrained: Pretrained, stamp: dict[str, Any
     }
 
 
+def _evaluated(summary: dict[str, Any]) -> dict[str, Any]:
+    """The stamp of the evaluation that is under way: figures of an earlier one keep theirs."""
+    return {key: summary[key] for key in ("command", "commit", "hardware", "precision", "date")}
+
+
 def add_language_model(summary: dict[str, Any], pretrained: Pretrained, split: str, figures: dict[str, Any]) -> None:
     entry = summary["language_model"]
     entry[split] = figures
+    entry.setdefault("evaluated", {})[split] = _evaluated(summary)
     entry["validation_perplexity"] = pretrained.info["validation_perplexity"]
     entry["training"] = {key: pretrained.info[key] for key in _PROVENANCE}
 
@@ -78,6 +85,7 @@ def add_classifier(
     entry["validation_accuracy"] = info["validation_accuracy"]
     entry["training"] = {key: info[key] for key in _PROVENANCE}
     entry[split] = figures
+    entry.setdefault("evaluated", {})[split] = _evaluated(summary)
     if split == "test":
         entry["seeds"][str(info["seed"])] = figures["accuracy"]
         accuracies = list(entry["seeds"].values())

@@ -131,6 +131,9 @@ def fit(
         while run.state.epoch < config.epochs:
             _train_epoch(run, stepped, task, autocast, received)
             run.finish_epoch(task, autocast)
+            (stop,) = ranks.sum(bool(received))
+            if stop:
+                raise Interrupted(received[0] if received else signal.SIGTERM, f"epoch {run.state.epoch}, at its end")
     model.load_state_dict(run.best_weights or {}, strict=False)
     return run.state
 
@@ -172,7 +175,7 @@ def _train_epoch(run: "_Run", stepped: nn.Module, task: Task, autocast: Callable
             bar.update()
             reading = state.batch == len(plan) or state.step % STEPS_BETWEEN_READINGS == 0
             if reading or stop or save:
-                run.read_loss(loss_so_far)
+                run.read_loss(loss_so_far, norm)
             if reading:
                 mean, rate = state.loss_sum / state.loss_count, units * ranks.size / (time.monotonic() - started)
                 state.curve.append({"step": state.step, "loss": mean, "gradient_norm": float(norm)})
@@ -206,16 +209,23 @@ class _Run:
     def checkpoint_is_due(self) -> bool:
         return time.monotonic() - self._saved >= self.config.checkpoint_seconds
 
-    def read_loss(self, loss_so_far: Tensor) -> None:
-        """Fetch the epoch's sum of losses from the device (and the other ranks); stop if it is not a number."""
+    def read_loss(self, loss_so_far: Tensor, norm: Tensor) -> None:
+        """Fetch the epoch's sum of losses from the device (and the other ranks); stop if training has diverged."""
         (total,) = self.ranks.sum(float(loss_so_far))
-        if not math.isfinite(total):
-            rate = self.optimizer.param_groups[0]["lr"]
-            raise UserError(
-                f"the loss is {total} at step {self.state.step} (learning rate {rate:.2g}). "
-                f"The last good checkpoint is {self.path}. Try a lower --learning-rate, or --precision fp32."
-            )
+        self.require_number("loss", total)
+        self.require_number("norm of the gradient", float(norm))
         self.state.loss_sum = total
+
+    def require_number(self, name: str, value: float) -> None:
+        """Raises UserError, before anything is saved, when `value` is infinite or no number."""
+        if math.isfinite(value):
+            return
+        rate = self.optimizer.param_groups[0]["lr"]
+        good = f"The last good checkpoint is {self.path}." if self.path.exists() else "There is no checkpoint yet."
+        raise UserError(
+            f"the {name} is {value} at step {self.state.step} (learning rate {rate:.2g}). {good} "
+            "Try a lower --learning-rate, or --precision fp32."
+        )
 
     def finish_epoch(self, task: Task, autocast: Callable) -> None:
         """Validate, keep the weights if they are the best so far, note the figures, save."""
@@ -225,6 +235,7 @@ class _Run:
             figures = task.validate(self.model)
         name, direction = task.better_is
         figure = figures[name]
+        self.require_number(f"validation {name}", figure)
         if state.best_epoch < 0 or (figure < state.best_figure if direction == "lower" else figure > state.best_figure):
             state.best_epoch, state.best_figure = state.epoch, figure
             self.best_weights = {name: weight.cpu().clone() for name, weight in self.learned_weights().items()}
@@ -253,7 +264,7 @@ class _Run:
         self._clock = now
 
     def save(self) -> None:
-        random_states = self.ranks.gather(_random_state())
+        random_states = self.ranks.gather(_random_state(self.parameters[0].device))
         self._saved = time.monotonic()
         if not self.ranks.is_main:
             return
@@ -279,23 +290,26 @@ class _Run:
                 f"the unfinished run in {self.path.parent} has other settings ({key}: {saved['settings'].get(key)}, "
                 f"now {self.settings[key]}). Give the same ones, or drop it with --restart."
             )
+        if set(saved["weights"]) != set(self.learned_weights()):
+            raise UserError(f"{self.path} holds the weights of another model. Drop that run with --restart.")
         self.state = State(**saved["state"])
         self.model.load_state_dict(saved["weights"], strict=False)
         self.optimizer.load_state_dict(saved["optimizer"])
         self.best_weights = saved["best_weights"]
         # A run that goes on with more ranks than before keeps the fresh random state of the new ones.
         if self.ranks.rank < len(saved["random_states"]):
-            _set_random_state(saved["random_states"][self.ranks.rank])
+            _set_random_state(saved["random_states"][self.ranks.rank], self.parameters[0].device)
 
 
-def _random_state() -> dict[str, Any]:
-    return {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None}
+def _random_state(device: torch.device) -> dict[str, Any]:
+    on_gpu = device.type == "cuda"
+    return {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state(device) if on_gpu else None}
 
 
-def _set_random_state(state: dict[str, Any]) -> None:
+def _set_random_state(state: dict[str, Any], device: torch.device) -> None:
     torch.set_rng_state(state["cpu"])
-    if state["cuda"] is not None and torch.cuda.is_available():
-        torch.cuda.set_rng_state(state["cuda"])
+    if state["cuda"] is not None and device.type == "cuda":
+        torch.cuda.set_rng_state(state["cuda"], device)
 
 
 class Ranks:

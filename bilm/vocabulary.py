@@ -5,7 +5,6 @@ The texts of AG News passed through several feeds on their way into the CSV: ent
 left over. `clean` undoes that, so that `China's` is one spelling wherever it came from.
 """
 
-import hashlib
 import html
 import re
 from collections import Counter
@@ -118,7 +117,3 @@ class Vocabulary:
         offsets = np.zeros(len(chunks) + 1, dtype=np.int64)
         np.cumsum([len(chunk) for chunk in chunks], out=offsets[1:])
         return EncodedTexts(np.concatenate(chunks) if chunks else np.zeros(0, np.int32), offsets)
-
-    def fingerprint(self) -> str:
-        """SHA-256 over the words in order."""
-        return hashlib.sha256("\n".join(self.words).encode()).hexdigest()

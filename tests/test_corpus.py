@@ -1,10 +1,13 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
-from conftest import SAMPLE
+from conftest import ROOT, SAMPLE
 
 from bilm import corpus as corpus_module
 from bilm.corpus import CLASS_NAMES, Documents, find_corpus, limited, read_csv, split_validation
 from bilm.errors import UserError
+from utils import folders
 
 ROWS = [
     (3, "Oil up", 'Oil rose to "$50", a record.'),
@@ -134,6 +137,13 @@ def test_where_the_data_is_looked_for(folder, monkeypatch, tmp_path):
     monkeypatch.delenv("AG_NEWS_DIR")
     monkeypatch.setattr(corpus_module, "DOWNLOADED", folder)
     assert (find_corpus().name, find_corpus().folder) == ("ag_news", folder)
+
+
+def test_names_that_are_taken_are_not_given_to_data():
+    assert folders(None, "ag_news", None).models == ROOT / "models"
+    assert folders("x", "sample", 7).results == Path("x/results/sample-limit-7")
+    assert folders("x", "limit-7", None) != folders("x", "ag_news", 7)
+    assert folders("x", "full", None).runs != folders("x", "ag_news", None).runs
 
 
 def test_a_named_folder_without_data_is_an_error(tmp_path, monkeypatch):

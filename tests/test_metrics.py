@@ -5,7 +5,7 @@ from sklearn import metrics as sklearn_metrics
 
 from bilm.batching import iterate_batches
 from bilm.evaluation import classification_figures, evaluate_language_model
-from bilm.metrics import ClassCounts, confusion_matrix
+from bilm.metrics import ClassCounts, confusion_matrix, perplexity
 from bilm.vocabulary import BOS, EOS
 
 
@@ -32,6 +32,11 @@ def test_scores_equal_scikit_learn(answers, average):
     assert [scores[f"{name}{suffix}"] for name in ("precision", "recall", "f1")] == pytest.approx(wanted[:3])
     assert scores["accuracy"] == pytest.approx(sklearn_metrics.accuracy_score(*answers))
     assert (scores["classes"], scores["undefined"]) == (6, 2)
+
+
+def test_perplexity():
+    assert perplexity(6 * np.log(50), 6) == pytest.approx(50)
+    assert perplexity(1e6, 10) == np.inf
 
 
 def test_confusion_matrix_equals_scikit_learn(answers):

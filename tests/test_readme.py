@@ -30,7 +30,7 @@ def checkout(tmp_path_factory) -> Path:
 
 def shell(command: list[str], cwd: Path) -> str:
     env = {k: v for k, v in os.environ.items() if k != "AG_NEWS_DIR"}
-    env |= {"https_proxy": "http://127.0.0.1:9", "OMP_NUM_THREADS": "1"}
+    env |= {"https_proxy": "http://127.0.0.1:9", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=280, check=False)
     assert done.returncode == 0, f"{command}: {done.stdout}\n{done.stderr}"
     return done.stdout + done.stderr

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -244,6 +245,15 @@ def test_restart_drops_the_unfinished_run(tmp_path, uninterrupted):
     assert all(torch.equal(weights[name], uninterrupted[name]) for name in uninterrupted)
 
 
+def test_finetuning_in_two_processes(trained, tmp_path):
+    output, _ = trained
+    subprocess.run(["cp", "-r", f"{output}/.", tmp_path], check=True)
+    torchrun = ["-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=29617"]
+    common = ["--data", SAMPLE, "--output", tmp_path, "--precision", "fp32", "--epochs", 1]
+    run = run_script(*torchrun, "classification.py", *common, "--mode", "finetune", OMP_NUM_THREADS="1")
+    assert run.code == 0 and run.out.count("Wrote") == 2, run.err
+
+
 def test_two_processes_have_the_loss_curve_of_one(tmp_path):
     """Without dropout, whose masks differ from rank to rank, and on the same global batches."""
     common = ["ELMO.py", "--data", SAMPLE, *TINY, "--dropout", 0, "--epochs", 3]
@@ -292,11 +302,55 @@ def test_bad_data_is_one_line_and_nothing_written(tmp_path, content, message):
 
 
 @pytest.mark.parametrize(
-    "options", [["--device", "nonsense"], ["--device", "cuda:99"], ["--epochs", "many"], ["--nonsense"]]
+    "options",
+    [
+        ["--device", "nonsense"],
+        ["--device", "cuda:99"],
+        ["--nonsense"],
+        ["--epochs", "many"],
+        ["--epochs", 0],
+        ["--limit", 0],
+        ["--seed", -1],
+        ["--dropout", 1],
+        ["--learning-rate", "nan"],
+        ["--max-words", 2],
+        ["--resume", "--restart"],
+    ],
 )
 def test_bad_options_are_exit_status_2(tmp_path, options):
     run = run_script("ELMO.py", "--data", SAMPLE, "--output", tmp_path / "out", *options)
     assert run.code == 2 and "error: " in run.err and "Traceback" not in run.err and not (tmp_path / "out").exists()
+
+
+def test_an_output_folder_that_cannot_be_is_refused_before_training(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    run = run_script("ELMO.py", "--data", SAMPLE, "--output", tmp_path / "file", *TINY)
+    assert run.code == 2 and "--output: " in run.err and "epoch" not in run.out and run.err.count("\n") == 1
+
+
+def test_a_diverging_run_stops_with_one_line(tmp_path):
+    run = run_script("ELMO.py", "--data", SAMPLE, "--output", tmp_path, *TINY, "--learning-rate", 1e30, "--epochs", 3)
+    assert run.code == 2 and re.search(r"is (nan|inf) at step \d+ \(learning rate", run.err), run.err
+    assert "There is no checkpoint yet" in run.err and not list(tmp_path.rglob("*.pt"))
+
+
+def test_a_disk_that_fills_up_loses_nothing(trained, tmp_path):
+    """A limit on the size of files stands for the disk: the new model does not fit, the old one stays."""
+    output, _ = trained
+    subprocess.run(["cp", "-r", f"{output}/.", tmp_path], check=True)
+    before = (tmp_path / "models/sample/bilstm.pt").read_bytes()
+    command = shlex.join(map(str, [sys.executable, "ELMO.py", "--data", SAMPLE, "--output", tmp_path, *TINY]))
+    done = subprocess.run(
+        ["bash", "-c", f"ulimit -f 50; exec {command}"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 2 and "could not be written" in done.stderr and done.stderr.count("\n") == 1, done.stderr
+    assert (tmp_path / "models/sample/bilstm.pt").read_bytes() == before
+    assert not list(tmp_path.rglob("*.tmp")) and not list((tmp_path / "runs").rglob("*.pt"))
 
 
 @pytest.mark.parametrize("script", SCRIPTS[1:])
@@ -329,6 +383,22 @@ def test_bad_weights_are_one_line_and_nothing_lost(trained, tmp_path, damage):
     run = run_script("evaluate.py", "--data", SAMPLE, "--output", tmp_path)
     assert run.code == 2 and wanted in run.err and run.err.count("\n") == 1, run.err
     assert (tmp_path / "results/sample/summary.json").read_bytes() == summary
+
+
+def test_a_classifier_of_an_older_language_model_does_not_stand_in_the_way(trained, tmp_path):
+    """Trained again after the language model was; what is left of the older one is passed over, and said."""
+    output, _ = trained
+    subprocess.run(["cp", "-r", f"{output}/.", tmp_path], check=True)
+    common = ["--data", SAMPLE, "--output", tmp_path]
+    assert run_script("ELMO.py", *common, *TINY, "--epochs", 1, "--seed", 5).code == 0
+    run = run_script("classification.py", *common, "--mode", "frozen", "--epochs", 1, "--resume")
+    assert run.code == 0, run.err
+    run = run_script("evaluate.py", *common)
+    assert run.code == 0 and run.err.count("Left out: ") == 2, run.err
+    summary = json.loads((tmp_path / "results/sample/summary.json").read_text())
+    assert set(summary["classifiers"]) == {"frozen"} and "train" not in summary["language_model"]
+    figures = {p.name for p in (tmp_path / "results/sample/figures").iterdir()}
+    assert "confusion_frozen_test.png" in figures and "confusion_trainable_test.png" not in figures
 
 
 def test_only_evaluate_opens_the_test_rows(tmp_path):

@@ -1,6 +1,8 @@
 """The loop by itself, on a task that has nothing to do with text."""
 
 import math
+import os
+import signal
 
 import pytest
 import torch
@@ -8,7 +10,7 @@ from torch import nn
 
 from bilm import checkpoint
 from bilm.config import FitConfig
-from bilm.errors import UserError
+from bilm.errors import Interrupted, UserError
 from bilm.training import Ranks, build_optimizer, fit, schedule
 
 CONFIG = FitConfig(epochs=3, learning_rate=0.05, clip_norm=1.0, checkpoint_seconds=1e9)
@@ -148,6 +150,46 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path):
         run(Regression(broken_at=5), tmp_path / "c.pt", config=config)
     assert str(tmp_path / "c.pt") in str(error.value)
     assert checkpoint.load(tmp_path / "c.pt", "training")["state"]["step"] == 4
+
+
+@pytest.mark.parametrize("epoch", [0, 1])
+def test_a_validation_figure_that_is_no_number_stops_the_run(tmp_path, epoch):
+    figures = [1.0, 1.0, 1.0]
+    figures[epoch] = math.nan
+    with pytest.raises(UserError, match="validation error is nan"):
+        run(Regression(dictated=figures), tmp_path / "c.pt")
+
+
+def test_a_gradient_that_is_no_number_is_not_saved(tmp_path):
+    class Broken(Regression):
+        def loss(self, *arguments):
+            error, count, units = super().loss(*arguments)
+            error.register_hook(lambda gradient: gradient * math.nan if self.steps == 4 else gradient)
+            return error, count, units
+
+    with pytest.raises(UserError, match="norm of the gradient is nan at step 4"):
+        run(Broken(), tmp_path / "c.pt", config=FitConfig(epochs=3, learning_rate=0.05, checkpoint_seconds=0.0))
+    assert all(w.isfinite().all() for w in checkpoint.load(tmp_path / "c.pt", "training")["weights"].values())
+
+
+def test_a_signal_during_validation_stops_the_run_after_it(tmp_path):
+    class Stopped(Regression):
+        def validate(self, model):
+            os.kill(os.getpid(), signal.SIGTERM)
+            return super().validate(model)
+
+    with pytest.raises(Interrupted) as stop:
+        run(Stopped(), tmp_path / "c.pt", config=FitConfig(epochs=1, learning_rate=0.05))
+    assert stop.value.signal_number == signal.SIGTERM
+    _, state = run(Regression(), tmp_path / "c.pt", config=FitConfig(epochs=1, learning_rate=0.05), resume=True)
+    assert state.epoch == 1 and len(state.epochs) == 1
+
+
+def test_a_checkpoint_of_another_model_is_refused(tmp_path):
+    run(Regression(), tmp_path / "c.pt")
+    model = nn.Sequential(nn.Linear(2, 1), nn.Dropout(0.1), nn.Linear(1, 1))
+    with pytest.raises(UserError, match="weights of another model"):
+        run(Regression(), tmp_path / "c.pt", model, resume=True)
 
 
 def test_what_is_kept_as_it_is_needs_no_room(tmp_path):

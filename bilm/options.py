@@ -1,0 +1,61 @@
+"""Dataclasses -> command line: every field becomes an option with its help, default and limits (bilm/config.py)."""
+
+import argparse
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+
+def parse_options(description: str, *groups: Any, argv: list[str] | None = None) -> list[Any]:
+    """Command line -> one instance per group; a group is a dataclass, or an instance whose values are the defaults.
+
+    Every field becomes `--field-name`, with its help text and default.
+    """
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    instances = [group() if isinstance(group, type) else group for group in groups]
+    for instance in instances:
+        title = (type(instance).__doc__ or "").strip().splitlines()[0]
+        section = parser.add_argument_group(title)
+        for item in dataclasses.fields(instance):
+            default = getattr(instance, item.name)
+            text = item.metadata["help"].replace("%", "%%")
+            flag = f"--{item.name.replace('_', '-')}"
+            if isinstance(default, bool):
+                section.add_argument(
+                    flag, action=argparse.BooleanOptionalAction if default else "store_true", default=default, help=text
+                )
+                continue
+            kind = item.metadata.get("type") or (type(default) if default is not None else _declared_type(item.type))
+            shown = "" if default is None else f" (default: {default})"
+            section.add_argument(
+                flag,
+                type=kind,
+                default=default,
+                choices=item.metadata.get("choices"),
+                metavar=None if item.metadata.get("choices") else kind.__name__.upper(),
+                help=text + shown,
+            )
+    values = vars(parser.parse_args(argv))
+    for item in (item for instance in instances for item in dataclasses.fields(instance)):
+        if problem := _out_of_range(values[item.name], item.metadata):
+            parser.error(f"argument --{item.name.replace('_', '-')}: {values[item.name]} {problem}")
+    return [
+        dataclasses.replace(instance, **{f.name: values[f.name] for f in dataclasses.fields(instance)})
+        for instance in instances
+    ]
+
+
+def _out_of_range(value: Any, limits: Mapping[str, Any]) -> str:
+    """What is wrong with a number, or nothing."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return ""
+    at_least, below = limits.get("at_least", 0), limits.get("below", math.inf)
+    if math.isfinite(value) and at_least <= value < below:
+        return ""
+    return f"is not at least {at_least}" + (f" and below {below}" if below < math.inf else "")
+
+
+def _declared_type(annotation: Any) -> type:
+    """int of `int | None`."""
+    return next(t for t in getattr(annotation, "__args__", (annotation,)) if t is not type(None))

@@ -1,0 +1,43 @@
+"""What only a GPU can show; skipped where there is none."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import SAMPLE, TINY, run_script
+
+from bilm import checkpoint
+from bilm.batching import collate
+
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA")]
+
+
+def test_a_gpu_gives_the_layers_and_losses_of_a_cpu(bilm, vocabulary, texts):
+    torch.backends.cudnn.allow_tf32 = False
+    batch = collate(vocabulary.encode(texts), np.arange(5))
+    with torch.no_grad():
+        wanted = [*bilm.encode(batch.ids, batch.lengths), bilm(batch.ids, batch.lengths)]
+        there = bilm.to("cuda")
+        moved = batch.to(torch.device("cuda"))
+        found = [*there.encode(moved.ids, moved.lengths), there(moved.ids, moved.lengths)]
+    for a, b in zip(wanted, found, strict=True):
+        torch.testing.assert_close(b.cpu(), a, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_same_seed_gives_the_same_weights(tmp_path, precision):
+    weights = []
+    for attempt in ("one", "two"):
+        output = tmp_path / attempt
+        options = [*TINY, "--epochs", 2, "--device", "cuda", "--precision", precision]
+        run = run_script("ELMO.py", "--data", SAMPLE, "--output", output, *options)
+        assert run.code == 0, run.err
+        weights.append(checkpoint.load(output / "models/sample/bilstm.pt", "bilm")["weights"])
+    assert checkpoint.content_hash(weights[0]) == checkpoint.content_hash(weights[1])
+
+
+def test_the_three_scripts_in_bf16(tmp_path):
+    common = ["--data", SAMPLE, "--output", tmp_path, "--device", "cuda"]
+    assert run_script("ELMO.py", *common, "--epochs", 1).code == 0
+    assert run_script("classification.py", *common, "--epochs", 1).code == 0
+    assert run_script("classification.py", *common, "--epochs", 1, "--mode", "finetune").code == 0
+    assert run_script("evaluate.py", *common, "--split", "all").code == 0
