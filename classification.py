@@ -65,93 +65,89 @@ def main() -> None:
     documents = limited(read_csv(corpus.path("train")), run.limit)
     out = folders(run.output, corpus.name, run.limit)
     pretrained = load_bilm(out.models / "bilstm.pt")
+    modes = DEFAULT_MODES if options.mode == "all" else (options.mode,)
+    weights = {mode: out.models / f"classifier_{mode}.pt" for mode in modes}
+    checkpoints = {mode: out.runs / f"classifier_{mode}.pt" for mode in modes}
+    # The encoder's learning rate shapes nothing where the encoder is kept as it is.
+    chosen = {m: replace(options, mode=m, **({} if m == "finetune" else {"encoder_learning_rate": 0.0})) for m in modes}
+    inputs = {"corpus": documents.sha256, "bilm": pretrained.hash}
+    settings = {mode: run_settings(run, runtime, chosen[mode], config, fit_config, **inputs) for mode in modes}
+    # Settled for all modes before the first is trained: a question or a refusal comes at once.
+    todo = {}
+    for mode in modes:
+        finished = partial(was_trained_with, weights[mode], "classifier", settings[mode])
+        todo[mode] = runtime.on_main(partial(what_to_do, checkpoints[mode], finished, again))
+
     training_rows, validation_rows = split_validation(documents)
     texts = pretrained.vocabulary.encode(documents.texts)
+    out.prepare()
     say(
         f"corpus {corpus.name}: {len(training_rows):,} descriptions to train on, {len(validation_rows):,} to validate"
         f" on; language model of validation perplexity {pretrained.info['validation_perplexity']:.1f}; "
         f"{runtime.device}, {runtime.precision}"
     )
-
     if pretrained.info["settings"]["corpus"] != documents.sha256:
         say("Note: bilstm.pt was pretrained on another train.csv; it may have seen rows that are for validation here.")
 
-    # What is to be done for each mode is settled before the first is trained: a question or a refusal comes at once.
-    plans = {}
-    for mode in DEFAULT_MODES if options.mode == "all" else (options.mode,):
-        weights, checkpoint = out.models / f"classifier_{mode}.pt", out.runs / f"classifier_{mode}.pt"
-        rate = options.encoder_learning_rate if mode == "finetune" else 0.0
-        chosen = replace(options, mode=mode, encoder_learning_rate=rate)
-        settings = run_settings(run, runtime, chosen, config, fit_config, corpus=documents.sha256, bilm=pretrained.hash)
-        finished = partial(was_trained_with, weights, "classifier", settings)
-        todo = runtime.on_main(partial(what_to_do, checkpoint, finished, again))
-        plans[mode] = (weights, checkpoint, settings, todo)
-    out.prepare()
-
-    for mode, (weights, checkpoint, settings, todo) in plans.items():
-        if todo == "skip":
-            say(f"{shown(weights)} is finished, with these settings.")
-            continue
+    def train(mode: str) -> None:
         # Seeded per mode, so that a mode comes out the same whether it is trained alone or with the others.
         runtime.seed(run.seed)
-        encoder = load_bilm(out.models / "bilstm.pt").model if mode == "finetune" else pretrained.model
+        tuned = mode == "finetune"
+        encoder = load_bilm(out.models / "bilstm.pt").model if tuned else pretrained.model
         classifier = Classifier(config, mode, encoder.num_layers, encoder.output_dim, len(CLASS_NAMES), run.seed)
-        model = ClassifiedEncoder(encoder, classifier, tuned=mode == "finetune").to(runtime.device)
+        model = ClassifiedEncoder(encoder, classifier, tuned).to(runtime.device)
+        rates = [(classifier, fit_config.learning_rate), (encoder, options.encoder_learning_rate)]
+        rows = (training_rows, validation_rows, fit_config.batch_tokens)
         before = classifier.combine.describe()
         state = fit(
             model,
-            ClassificationTask(
-                f"classifier ({mode})",
-                texts,
-                documents.labels,
-                training_rows,
-                validation_rows,
-                fit_config.batch_tokens,
-                run.seed,
-                runtime.device,
-            ),
-            build_optimizer(
-                [(classifier, fit_config.learning_rate), (encoder, options.encoder_learning_rate)],
-                fit_config.weight_decay,
-            ),
+            ClassificationTask(f"classifier ({mode})", texts, documents.labels, *rows, run.seed, runtime.device),
+            build_optimizer(rates, fit_config.weight_decay),
             fit_config,
-            checkpoint_path=checkpoint,
-            settings=settings,
+            checkpoint_path=checkpoints[mode],
+            settings=settings[mode],
             autocast=runtime.autocast,
-            resume=todo == "resume",
+            resume=todo[mode] == "resume",
         )
         after = classifier.combine.describe()
-        say(f"  before: {words(before)}\n  after:  {words(after)}")
-        if mode == "frozen" and after != before:
-            raise AssertionError("the frozen lambdas moved")
+        say(f"  before: {in_words(before)}\n  after:  {in_words(after)}")
+        if mode == "frozen":
+            assert after == before, "the frozen lambdas moved"
+            say("  The random lambdas are what they were, to the last digit.")
         if not runtime.is_main:
-            continue
+            return
         info = {
             "corpus": corpus.name,
             "rows": len(documents),
             "rows_trained": len(training_rows),
-            "settings": settings,
+            "settings": settings[mode],
             **run_stamp(run, runtime),
             "validation_accuracy": state.best_figure,
             "best_epoch": state.best_epoch + 1,
             "combination": {"before": before, "after": after},
             "seconds": round(state.seconds, 1),
         }
-        save_classifier(weights, model.cpu(), pretrained.hash, list(CLASS_NAMES), info)
+        save_classifier(weights[mode], model.cpu(), pretrained.hash, list(CLASS_NAMES), info)
         results = out.results / f"classifier_{mode}_training.json"
         write_json(results, {**info, "epochs": state.epochs, "curve": state.curve})
-        checkpoint.unlink()
+        checkpoints[mode].unlink()
         say(
             f"  Best epoch {state.best_epoch + 1}: validation accuracy {state.best_figure:.4f}, {state.seconds:,.0f} s."
-            f"\n  Wrote {shown(weights)} and {shown(results)}."
+            f"\n  Wrote {shown(weights[mode])} and {shown(results)}."
         )
+
+    for mode in modes:
+        if todo[mode] == "skip":
+            say(f"{shown(weights[mode])} is finished, with these settings.")
+        else:
+            train(mode)
     if runtime.is_main:
         best = keep_best_classifier(out.models, pretrained)
         say(f"Wrote {shown(out.models / 'classifier.pt')}: {best}, the best on validation. Next: python evaluate.py")
 
 
-def words(combination: dict) -> str:
-    """For the terminal: "lambda 0.333 0.333 0.333, gamma 1.000"."""
+def in_words(combination: dict) -> str:
+    """For the terminal: "lambdas 0.3333 0.3333 0.3333, gamma 1.0000"."""
     return ", ".join(
         f"{name} {value:.4f}" if isinstance(value, float) else f"{name} {' '.join(f'{v:.4f}' for v in value)}"
         for name, value in combination.items()

@@ -20,11 +20,17 @@ class _Lines:
         sys.stderr.flush()
 
 
+class _LoggedBar(tqdm):
+    """Without tqdm's watching thread, which would print states again that are not old enough."""
+
+    monitor_interval = 0
+
+
 def progress(items: Iterable | None = None, *, total: int | None = None, unit: str, label: str, **more: Any) -> tqdm:
     """A tqdm bar on stderr: iterate over it, or call `update(n)` on it. `more` goes to tqdm."""
     if sys.stderr.isatty():
         return tqdm(items, total=total, unit=unit, desc=label, dynamic_ncols=True, leave=False, **more)
-    return tqdm(
+    return _LoggedBar(
         items,
         total=total,
         unit=unit,
