@@ -57,6 +57,10 @@ def begin(previous: dict[str, Any], pretrained: Pretrained, stamp: dict[str, Any
     }
 
 
+def _provenance(info: dict[str, Any]) -> dict[str, Any]:
+    return {key: info[key] for key in _PROVENANCE if key in info}
+
+
 def _evaluated(summary: dict[str, Any]) -> dict[str, Any]:
     """The stamp of the evaluation that is under way: figures of an earlier one keep theirs."""
     return {key: summary[key] for key in ("command", "commit", "hardware", "precision", "date")}
@@ -67,7 +71,7 @@ def add_language_model(summary: dict[str, Any], pretrained: Pretrained, split: s
     entry[split] = figures
     entry.setdefault("evaluated", {})[split] = _evaluated(summary)
     entry["validation_perplexity"] = pretrained.info["validation_perplexity"]
-    entry["training"] = {key: pretrained.info[key] for key in _PROVENANCE}
+    entry["training"] = _provenance(pretrained.info)
 
 
 def add_classifier(
@@ -83,7 +87,7 @@ def add_classifier(
     entry["lambdas"], entry["gamma"] = combination.get("lambdas"), combination.get("gamma")
     entry["combination"] = info["combination"]
     entry["validation_accuracy"] = info["validation_accuracy"]
-    entry["training"] = {key: info[key] for key in _PROVENANCE}
+    entry["training"] = _provenance(info)
     entry[split] = figures
     entry.setdefault("evaluated", {})[split] = _evaluated(summary)
     if split == "test":
