@@ -43,12 +43,12 @@ def test_vocabulary_and_unknown_words(documents):
 
 
 def test_a_quick_look_learns_something(tmp_path):
-    """2,000 rows, an epoch of each: far above chance already."""
+    """2,000 rows and half a minute: far above chance already."""
     common = ["--limit", 2000, "--output", tmp_path]
     env = {"AG_NEWS_DIR": os.environ["AG_NEWS_DIR"]}
-    assert run_script("ELMO.py", *common, "--epochs", 2, **env).code == 0
-    assert run_script("classification.py", *common, "--mode", "trainable", "--epochs", 2, **env).code == 0
+    assert run_script("ELMO.py", *common, "--epochs", 5, **env).code == 0
+    assert run_script("classification.py", *common, "--mode", "trainable", "--epochs", 8, **env).code == 0
     run = run_script("evaluate.py", *common, **env)
     assert run.code == 0
     accuracy = float(run.out.split("classifier trainable: accuracy ")[1].split()[0])
-    assert accuracy > 0.5
+    assert accuracy > 0.65
