@@ -81,6 +81,8 @@ def run_script(main: Callable[[], None]) -> None:
         import torch.distributed as dist
 
         if dist.is_initialized():
+            if status == 0:
+                dist.barrier()  # a rank that leaves while another still works can abort at exit
             dist.destroy_process_group()
     sys.exit(status)
 
