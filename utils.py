@@ -236,8 +236,9 @@ def _computes_bf16(device: Any) -> bool:
 def keep_freed_memory() -> None:
     """Have glibc keep large blocks that were freed instead of handing them back to the kernel.
 
-    A training step frees and takes the same few hundred MB again; faulting those pages in anew costs a third of the
-    step on a CPU. mallopt(M_MMAP_MAX, 0) and mallopt(M_TRIM_THRESHOLD, max); nothing where there is no glibc.
+    A training step frees and takes the same few hundred MB again; faulting those pages in anew cost 30 % of the speed
+    on a CPU with batches of 4,096 tokens, 5 % with 2,048. mallopt(M_MMAP_MAX, 0) and mallopt(M_TRIM_THRESHOLD, max);
+    nothing where there is no glibc.
     """
     if platform.libc_ver()[0] == "glibc":
         import ctypes
