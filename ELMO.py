@@ -59,6 +59,7 @@ def main() -> None:
     settings = run_settings(
         run, runtime, embedding, model_config, tokenizer_config, vocabulary_config, fit_config, corpus=documents.sha256
     )
+    runtime.on_main(lambda: out.hold("training"))
     todo = runtime.on_main(lambda: what_to_do(checkpoint, lambda: was_trained_with(weights, "bilm", settings), again))
     if todo == "skip":
         say(f"{shown(weights)} is finished, with these settings. Next: python classification.py")

@@ -72,6 +72,7 @@ def main() -> None:
     chosen = {m: replace(options, mode=m, **({} if m == "finetune" else {"encoder_learning_rate": 0.0})) for m in modes}
     inputs = {"corpus": documents.sha256, "bilm": pretrained.hash}
     settings = {mode: run_settings(run, runtime, chosen[mode], config, fit_config, **inputs) for mode in modes}
+    runtime.on_main(lambda: out.hold("training"))
     # Settled for all modes before the first is trained: a question or a refusal comes at once.
     todo = {}
     for mode in modes:

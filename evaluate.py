@@ -45,6 +45,7 @@ def main() -> None:
     corpus = find_corpus(run.data)
     out = folders(run.output, corpus.name, run.limit)
     pretrained = load_bilm(out.models / "bilstm.pt")
+    out.hold("evaluation")
     classifiers, strangers = {}, []
     for mode in MODES:
         path = out.models / f"classifier_{mode}.pt"

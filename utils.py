@@ -3,6 +3,7 @@
 Knows no word of NLP. torch is imported where it is used, so that `--help` and a mistyped option answer at once.
 """
 
+import atexit
 import contextlib
 import dataclasses
 import datetime
@@ -53,6 +54,10 @@ class ResumeOptions:
         False, "go on where an earlier run with the same settings stopped; nothing if it had finished"
     )
     restart: bool = setting(False, "drop an unfinished run and start anew")
+
+    def __post_init__(self) -> None:
+        if self.resume and self.restart:
+            raise UserError("--resume and --restart exclude each other.")
 
 
 def run_script(main: Callable[[], None]) -> None:
@@ -107,6 +112,25 @@ class Folders:
                 raise UserError(f"--output: {folder} cannot be made: {error.strerror}.") from error
             if not os.access(folder, os.W_OK):
                 raise UserError(f"--output: {folder} cannot be written to.")
+
+    def hold(self, purpose: str) -> None:
+        """Keep other processes with the same `purpose` ("training", "evaluation") away from here until this one ends.
+
+        Raises UserError when one is at it. What a killed one left half-written goes.
+        """
+        from bilm.lock import take
+
+        refusal = (
+            f"is at work on the {purpose} in {shown(self.models)}. Wait until it is done, or give this run a place of "
+            "its own: --output."
+        )
+        try:
+            atexit.register(take(self.runs / f"{purpose}.lock", refusal))
+        except OSError as error:
+            raise UserError(f"--output: {self.runs} cannot be written to: {error.strerror}.") from error
+        if purpose == "training":
+            for leftover in (*self.models.glob(".*.tmp"), *self.runs.glob(".*.tmp")):
+                leftover.unlink(missing_ok=True)
 
 
 def folders(output: str | None, corpus: str, limit: int | None) -> Folders:
@@ -257,8 +281,6 @@ def what_to_do(unfinished: Path, finished: Callable[[], bool], options: ResumeOp
     `finished`: whether what the run would make is there already. Raises UserError when there is nobody to ask: neither
     going on nor starting over is a safe guess.
     """
-    if options.resume and options.restart:
-        raise UserError("--resume and --restart exclude each other.")
     if not unfinished.exists():
         return "skip" if options.resume and finished() else "start"
     if options.resume:

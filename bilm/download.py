@@ -2,10 +2,12 @@
 
 import hashlib
 import http.client
+import os
 import urllib.error
 import urllib.request
 from pathlib import Path
 
+from bilm import lock
 from bilm.errors import UserError
 from bilm.progress import progress
 
@@ -23,10 +25,17 @@ def download_ag_news(folder: Path, base_url: str = BASE_URL, md5: dict[str, str]
     """Fetch the files of `md5` into `folder` where they are missing.
 
     Raises Unreachable when the server cannot be reached, UserError when what it gives has the wrong checksum (it is
-    deleted then).
+    deleted then) or when another process is at it.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, expected in (MD5 if md5 is None else md5).items():
+    release = lock.take(folder / ".download.lock", f"is downloading AG News to {folder}. Wait until it is done.")
+    try:
+        _fetch_missing(folder, base_url, MD5 if md5 is None else md5)
+    finally:
+        release()
+
+
+def _fetch_missing(folder: Path, base_url: str, md5: dict[str, str]) -> None:
+    for name, expected in md5.items():
         if (folder / name).exists():
             continue
         partial = folder / f"{name}.part"
@@ -54,9 +63,11 @@ def _fetch(url: str, partial: Path) -> None:
                     total=start + missing, initial=start, unit="B", unit_scale=True, label=f"downloading {url}"
                 ) as bar,
             ):
-                while chunk := response.read(_CHUNK):
+                while chunk := response.read1(_CHUNK):  # what has arrived, be it little: a slow line shows progress
                     file.write(chunk)
                     bar.update(len(chunk))
+                file.flush()
+                os.fsync(file.fileno())
             if missing and partial.stat().st_size < start + missing:
                 raise Unreachable(f"{url} broke off; the next try goes on from there.")
     except urllib.error.HTTPError as error:

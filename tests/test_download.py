@@ -1,12 +1,14 @@
-"""Against a server on this machine that keeps ranges, breaks off, and gives wrong bytes."""
+"""Against a server on this machine that is slow, stalls, breaks off, redirects, refuses, and gives wrong bytes."""
 
 import hashlib
 import http.server
 import re
 import threading
+import time
 
 import pytest
 
+from bilm import download
 from bilm.download import Unreachable, download_ag_news
 from bilm.errors import UserError
 
@@ -14,13 +16,24 @@ CONTENT = bytes(range(256)) * 1000
 
 
 class Server(http.server.ThreadingHTTPServer):
+    """Gives `content`, and misbehaves as it is told."""
+
+    daemon_threads = True
     content = CONTENT
+    status = 200
     breaks_off_after: int | None = None
+    stalls = False
+    pause = 0.0
     knows_ranges = True
+    says_length = True
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
         self.requested: list[str | None] = []
+        self.sent = 0
+
+    def handle_error(self, *_):
+        """A client that gave up is what some tests are about."""
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -29,13 +42,28 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         wanted = self.headers.get("Range")
         self.server.requested.append(wanted)
-        body, status = self.server.content, 200
+        if self.path.startswith("/elsewhere"):
+            self.send_response(302)
+            self.send_header("Location", self.path.removeprefix("/elsewhere"))
+            self.end_headers()
+            return
+        body, status = self.server.content, self.server.status
         if wanted and self.server.knows_ranges:
-            body, status = body[int(re.fullmatch(r"bytes=(\d+)-", wanted)[1]) :], 206
+            body, status = body[int(re.fullmatch(r"bytes=(\d+)-", wanted)[1]) :], 206 if status == 200 else status
+            if not body:
+                status = 416
         self.send_response(status)
-        self.send_header("Content-Length", str(len(body)))
+        if self.server.says_length:
+            self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body if self.server.breaks_off_after is None else body[: self.server.breaks_off_after])
+        body = body if self.server.breaks_off_after is None else body[: self.server.breaks_off_after]
+        for start in range(0, len(body), 50_000):
+            self.wfile.write(body[start : start + 50_000])
+            self.wfile.flush()
+            self.server.sent += len(body[start : start + 50_000])
+            time.sleep(self.server.pause)
+        if self.server.stalls:
+            time.sleep(1)
 
     def log_message(self, *_):
         pass
@@ -44,7 +72,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def server():
     with Server() as server:
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
         thread.start()
         yield server
         server.shutdown()
@@ -88,3 +116,78 @@ def test_nobody_there(tmp_path):
     with pytest.raises(Unreachable):
         download_ag_news(tmp_path, "http://127.0.0.1:9")
     assert not (tmp_path / "train.csv").exists()
+
+
+def test_a_server_that_stalls_is_given_up_and_resumed(fetch, tmp_path, server, monkeypatch):
+    monkeypatch.setattr(download, "TIMEOUT_SECONDS", 0.3)
+    server.breaks_off_after, server.stalls = 50_000, True
+    with pytest.raises(Unreachable, match="timed out"):
+        fetch()
+    assert [p.name for p in tmp_path.iterdir()] == ["train.csv.part"]
+    server.breaks_off_after, server.stalls = None, False
+    fetch()
+    assert server.requested == [None, "bytes=50000-"] and (tmp_path / "train.csv").read_bytes() == CONTENT
+
+
+def test_a_server_that_dribbles_is_waited_for(fetch, tmp_path, server, monkeypatch):
+    """Slower in all than the timeout, which is for a line that is dead."""
+    monkeypatch.setattr(download, "TIMEOUT_SECONDS", 0.3)
+    server.pause = 0.1
+    fetch()
+    assert (tmp_path / "train.csv").read_bytes() == CONTENT
+
+
+def test_redirects_are_followed(tmp_path, server):
+    url = f"http://127.0.0.1:{server.server_port}/elsewhere"
+    download_ag_news(tmp_path, url, {"train.csv": hashlib.md5(CONTENT).hexdigest()})
+    assert len(server.requested) == 2 and (tmp_path / "train.csv").read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("status", [403, 404, 500])
+def test_a_refusal_is_unreachable_and_leaves_nothing(fetch, tmp_path, server, status):
+    server.status = status
+    with pytest.raises(Unreachable, match=f"answered {status}"):
+        fetch()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_changed_in_between_is_refused_and_then_fetched_anew(fetch, tmp_path, server):
+    server.breaks_off_after, server.content = 100_000, b"x" * len(CONTENT)
+    with pytest.raises(Unreachable):
+        fetch()
+    server.breaks_off_after, server.content = None, CONTENT
+    with pytest.raises(UserError, match="MD5"):
+        fetch()
+    fetch()
+    assert (tmp_path / "train.csv").read_bytes() == CONTENT
+
+
+def test_a_server_that_does_not_say_how_much_there_is(fetch, tmp_path, server):
+    """Without a length nobody knows that something is missing until the checksum is taken."""
+    server.says_length, server.breaks_off_after = False, 100_000
+    with pytest.raises(UserError, match="MD5"):
+        fetch()
+    assert list(tmp_path.iterdir()) == []
+    server.breaks_off_after = None
+    fetch()
+    assert (tmp_path / "train.csv").read_bytes() == CONTENT
+
+
+def test_what_is_there_in_full_but_for_its_name_is_not_fetched_again(fetch, tmp_path, server):
+    """Killed between the last byte and the new name."""
+    (tmp_path / "train.csv.part").write_bytes(CONTENT)
+    fetch()
+    assert (tmp_path / "train.csv").read_bytes() == CONTENT and server.sent == 0
+
+
+def test_a_second_download_at_the_same_time_is_refused(fetch, tmp_path, server):
+    server.pause = 0.2
+    first = threading.Thread(target=fetch)
+    first.start()
+    while not server.requested:
+        time.sleep(0.01)
+    with pytest.raises(UserError, match=r"process \d+ on .* is downloading AG News"):
+        fetch()
+    first.join()
+    assert (tmp_path / "train.csv").read_bytes() == CONTENT and server.requested == [None]
+    assert [p.name for p in tmp_path.iterdir()] == ["train.csv"]

@@ -1,0 +1,45 @@
+"""One writer at a time: a lock on a folder that a dead process does not leave behind."""
+
+import contextlib
+import datetime
+import fcntl
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+from bilm.errors import UserError
+
+
+def take(path: Path, refusal: str) -> Callable[[], None]:
+    """Lock the file `path`; returns what releases it.
+
+    Raises UserError, "process 12 on HOST (since ...) `refusal`", when another holds it. The lock is the kernel's
+    (flock), so it goes with its holder, however that ends; what a killed process leaves is a file without a lock.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            holder = os.read(descriptor, 200).decode(errors="replace") or "another process"
+            os.close(descriptor)
+            raise UserError(f"{holder} {refusal}") from error
+        except OSError:
+            break  # a file system without locks: nothing to guard with, and no reason to refuse
+        # A holder that was just leaving removes its file: then this lock is on a file that nobody else will find.
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(descriptor), path.stat()):
+                break
+        os.close(descriptor)
+    now = datetime.datetime.now().strftime("%Y-%m-%d %H:%M")
+    os.ftruncate(descriptor, 0)
+    os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()} (since {now})".encode())
+
+    def release() -> None:
+        with contextlib.suppress(OSError):
+            path.unlink()
+        os.close(descriptor)
+
+    return release
