@@ -44,10 +44,11 @@ def main() -> None:
 
     from bilm.corpus import find_corpus, limited, read_csv, split_validation
     from bilm.language_model import BiLM
+    from bilm.optimizer import build_optimizer
     from bilm.pretrained import save_bilm, was_trained_with
     from bilm.pretraining import PretrainingTask
     from bilm.static_vectors import skip_gram
-    from bilm.training import build_optimizer, fit
+    from bilm.training import fit
     from bilm.vocabulary import Tokenizer, Vocabulary
 
     runtime = start(run)

@@ -56,8 +56,9 @@ def main() -> None:
     from bilm.classifier import ClassifiedEncoder, Classifier
     from bilm.corpus import CLASS_NAMES, find_corpus, limited, read_csv, split_validation
     from bilm.downstream import ClassificationTask
+    from bilm.optimizer import build_optimizer
     from bilm.pretrained import keep_best_classifier, load_bilm, save_classifier, was_trained_with
-    from bilm.training import build_optimizer, fit
+    from bilm.training import fit
 
     runtime = start(run)
     say = print if runtime.is_main else lambda *_: None

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from bilm.batching import Batch, collate, epoch_batches, iterate_batches
 from bilm.language_model import DIRECTIONS, BiLM
 from bilm.metrics import perplexity
-from bilm.training import Ranks
+from bilm.ranks import Ranks
 from bilm.vocabulary import EncodedTexts
 
 

@@ -4,31 +4,38 @@ It knows nothing of tokens or labels. It is given the batches of an epoch, a los
 that returns named figures; it does the steps, the schedule, clipping, data-parallel averaging, validation, the best
 epoch, checkpoints, and the way out when it is told to stop.
 
+A step whose gradient is infinite or no number is left out: it changes nothing but the count of such steps. When
+MOST_LEFT_OUT follow each other the run stops.
+
 Resuming is exact: a checkpoint holds the weights, the optimizer, the random states and the position, and the plan of
 an epoch is a function of its number, so that a run that died goes on bit for bit as if it had not.
 """
 
 import math
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from bilm import checkpoint
 from bilm.config import FitConfig
 from bilm.errors import Interrupted, UserError
+from bilm.optimizer import schedule
 from bilm.progress import progress
+from bilm.ranks import Ranks
 
 # Steps between two readings of the running loss: a GPU is asked for it no more often than that.
 STEPS_BETWEEN_READINGS = 25
+# Steps in a row without a finite gradient, after which nothing better is to be hoped for.
+MOST_LEFT_OUT = 10
 
 
 class Task(Protocol):
@@ -57,34 +64,14 @@ class State:
     step: int = 0  # batches done in all
     loss_sum: float = 0.0  # of this epoch, until now
     loss_count: int = 0
+    largest_norm: float = 0.0  # of the gradients of this epoch
+    left_out: int = 0  # steps of this epoch without a finite gradient
+    left_out_in_a_row: int = 0
     seconds: float = 0.0  # of training, all sessions together
     best_epoch: int = -1
     best_figure: float = math.nan
     epochs: list[dict[str, Any]] = field(default_factory=list)
     curve: list[dict[str, float]] = field(default_factory=list)
-
-
-def schedule(done: float, warmup: float) -> float:
-    """Factor on the learning rate when the share `done` of the run is behind: linear rise, then a cosine to 0."""
-    if done < warmup:
-        return done / warmup
-    return 0.5 * (1.0 + math.cos(math.pi * (done - warmup) / (1.0 - warmup)))
-
-
-def build_optimizer(groups: Sequence[tuple[nn.Module, float]], weight_decay: float) -> torch.optim.AdamW:
-    """AdamW over the trainable parameters of each (module, learning rate); only matrices decay."""
-    parameters = []
-    for module, learning_rate in groups:
-        trainable = [p for p in module.parameters() if p.requires_grad]
-        for decay, members in (
-            (weight_decay, [p for p in trainable if p.dim() > 1]),
-            (0.0, [p for p in trainable if p.dim() <= 1]),
-        ):
-            if members:
-                parameters.append(
-                    {"params": members, "lr": learning_rate, "peak": learning_rate, "weight_decay": decay}
-                )
-    return torch.optim.AdamW(parameters, fused=True)
 
 
 @contextmanager
@@ -142,9 +129,7 @@ def _train_epoch(run: "_Run", stepped: nn.Module, task: Task, autocast: Callable
     state, config, ranks = run.state, run.config, run.ranks
     plan = task.plan(state.epoch)
     stepped.train()
-    # The epoch's losses are summed on the device, one by one, in fp64: a run that stopped in between gets the same sum.
-    loss_so_far = torch.zeros((), dtype=torch.float64, device=run.parameters[0].device)
-    loss_so_far += state.loss_sum if ranks.is_main else 0.0
+    tally = Tally(state, ranks.is_main, run.parameters[0].device)
     bar = progress(
         total=len(plan),
         initial=state.batch,
@@ -165,26 +150,66 @@ def _train_epoch(run: "_Run", stepped: nn.Module, task: Task, autocast: Callable
             # DistributedDataParallel averages gradients over ranks; times their number, that is the sum.
             (loss_sum * (ranks.size / count)).backward()
             norm = nn.utils.clip_grad_norm_(run.parameters, config.clip_norm)
+            good = tally.add(loss_sum.detach(), count, norm)
+            # The fused AdamW leaves everything as it is where this is 1, without a GPU being asked for it; it is meant
+            # for a gradient scaler, which sets it in the same way.
+            run.optimizer.found_inf = 1.0 - good.float()  # type: ignore[attr-defined]
             run.optimizer.step()
             run.optimizer.zero_grad(set_to_none=True)
 
             state.batch, state.step = batch + 1, state.step + 1
-            state.loss_count += count
-            loss_so_far += loss_sum.detach()
             units += batch_units
             bar.update()
             reading = state.batch == len(plan) or state.step % STEPS_BETWEEN_READINGS == 0
             if reading or stop or save:
-                run.read_loss(loss_so_far, norm)
-            if reading:
+                left_out = state.left_out
+                run.read(tally)
+                if state.left_out > left_out and ranks.is_main:
+                    bar.write(
+                        f"{task.label}: steps left out until step {state.step}: {state.left_out - left_out}; the "
+                        f"gradient was infinite or no number (learning rate {run.learning_rate:.2g})",
+                        file=sys.stderr,
+                    )
+            if reading and state.loss_count:
                 mean, rate = state.loss_sum / state.loss_count, units * ranks.size / (time.monotonic() - started)
-                state.curve.append({"step": state.step, "loss": mean, "gradient_norm": float(norm)})
+                state.curve.append({"step": state.step, "loss": mean, "gradient_norm": tally.last_norm})
                 bar.set_postfix_str(f"loss {mean:.3f}, {rate:,.0f} {task.unit}/s", refresh=False)
             if stop or save:
                 run.save()
             if stop:
                 where = f"epoch {state.epoch + 1} of {config.epochs}, after step {state.batch} of {len(plan)}"
                 raise Interrupted(received[0] if received else signal.SIGTERM, where)
+
+
+class Tally:
+    """What the steps of an epoch add up to, kept on the device until it is read; a GPU need not wait for the CPU.
+
+    Sums are in fp64 and step by step, so that a run that was stopped and resumed comes to the same ones.
+    """
+
+    def __init__(self, state: State, is_main: bool, device: torch.device):
+        # The losses are of this rank alone, the rest is the same on all of them.
+        start = [state.loss_sum if is_main else 0.0, state.loss_count, state.largest_norm, state.left_out]
+        start += [state.left_out_in_a_row, 0.0]
+        self.numbers = torch.tensor(start, dtype=torch.float64, device=device)
+
+    def add(self, loss_sum: Tensor, count: int, norm: Tensor) -> Tensor:
+        """Count a step with this loss and norm of the gradient; returns whether that is finite, bool ()."""
+        good = norm.isfinite()
+        loss, counted, largest, left_out, in_a_row, last = self.numbers
+        loss += torch.where(good, loss_sum, 0.0)
+        counted += count * good
+        torch.maximum(largest, torch.where(good, norm, 0.0).double(), out=largest)
+        left_out += ~good
+        in_a_row += 1
+        in_a_row *= ~good
+        last.copy_(norm)
+        return good
+
+    def read_into(self, state: State, ranks: Ranks) -> None:
+        loss, counted, state.largest_norm, left_out, in_a_row, self.last_norm = self.numbers.tolist()
+        (state.loss_sum,) = ranks.sum(loss)
+        state.loss_count, state.left_out, state.left_out_in_a_row = int(counted), int(left_out), int(in_a_row)
 
 
 class _Run:
@@ -209,27 +234,35 @@ class _Run:
     def checkpoint_is_due(self) -> bool:
         return time.monotonic() - self._saved >= self.config.checkpoint_seconds
 
-    def read_loss(self, loss_so_far: Tensor, norm: Tensor) -> None:
-        """Fetch the epoch's sum of losses from the device (and the other ranks); stop if training has diverged."""
-        (total,) = self.ranks.sum(float(loss_so_far))
-        self.require_number("loss", total)
-        self.require_number("norm of the gradient", float(norm))
-        self.state.loss_sum = total
+    @property
+    def learning_rate(self) -> float:
+        return self.optimizer.param_groups[0]["lr"]
+
+    def read(self, tally: Tally) -> None:
+        """Fetch the epoch's sums from the device (and the other ranks). Raises UserError if training has diverged."""
+        state = self.state
+        tally.read_into(state, self.ranks)
+        if state.left_out_in_a_row >= MOST_LEFT_OUT:
+            self.give_up(f"the gradient was infinite or no number in the last {state.left_out_in_a_row} steps")
+        self.require_number("loss", state.loss_sum)
 
     def require_number(self, name: str, value: float) -> None:
         """Raises UserError, before anything is saved, when `value` is infinite or no number."""
-        if math.isfinite(value):
-            return
-        rate = self.optimizer.param_groups[0]["lr"]
+        if not math.isfinite(value):
+            self.give_up(f"the {name} is {value}")
+
+    def give_up(self, what: str) -> NoReturn:
         good = f"The last good checkpoint is {self.path}." if self.path.exists() else "There is no checkpoint yet."
         raise UserError(
-            f"the {name} is {value} at step {self.state.step} (learning rate {rate:.2g}). {good} "
+            f"{what} at step {self.state.step} (learning rate {self.learning_rate:.2g}). {good} "
             "Try a lower --learning-rate, or --precision fp32."
         )
 
     def finish_epoch(self, task: Task, autocast: Callable) -> None:
         """Validate, keep the weights if they are the best so far, note the figures, save."""
         state = self.state
+        if not state.loss_count:
+            self.give_up(f"not one step of epoch {state.epoch + 1} had a finite gradient")
         self.model.eval()
         with torch.no_grad(), autocast():
             figures = task.validate(self.model)
@@ -245,17 +278,22 @@ class _Run:
                 "epoch": state.epoch + 1,
                 "train_loss": state.loss_sum / state.loss_count,
                 **figures,
+                "largest_gradient_norm": state.largest_norm,
+                "steps_left_out": state.left_out,
                 "seconds": round(state.seconds, 1),
             }
         )
         if self.ranks.is_main:
             shown = ", ".join(f"{key} {value:.4g}" for key, value in figures.items())
+            left_out = f", steps left out: {state.left_out}" if state.left_out else ""
             print(
                 f"{task.label}: epoch {state.epoch + 1}/{self.config.epochs}: training loss "
-                f"{state.loss_sum / state.loss_count:.3f}, validation {shown} ({state.seconds:,.0f} s)",
+                f"{state.loss_sum / state.loss_count:.3f}, validation {shown}, gradient norm up to "
+                f"{state.largest_norm:.2g}{left_out} ({state.seconds:,.0f} s)",
                 flush=True,
             )
         state.epoch, state.batch, state.loss_sum, state.loss_count = state.epoch + 1, 0, 0.0, 0
+        state.largest_norm, state.left_out = 0.0, 0
         self.save()
 
     def _count_seconds(self) -> None:
@@ -310,32 +348,3 @@ def _set_random_state(state: dict[str, Any], device: torch.device) -> None:
     torch.set_rng_state(state["cpu"])
     if state["cuda"] is not None and device.type == "cuda":
         torch.cuda.set_rng_state(state["cuda"], device)
-
-
-class Ranks:
-    """The processes that train together under torchrun; one alone otherwise."""
-
-    def __init__(self) -> None:
-        self.rank = dist.get_rank() if dist.is_initialized() else 0
-        self.size = dist.get_world_size() if dist.is_initialized() else 1
-
-    @property
-    def is_main(self) -> bool:
-        return self.rank == 0
-
-    def sum(self, *values: float) -> list[Any]:
-        """Each value summed over all ranks."""
-        if self.size == 1:
-            return list(values)
-        device = "cuda" if dist.get_backend() == "nccl" else "cpu"
-        tensor = torch.tensor(values, dtype=torch.float64, device=device)
-        dist.all_reduce(tensor)
-        return [type(v)(t) for v, t in zip(values, tensor.tolist(), strict=True)]
-
-    def gather(self, value: Any) -> list[Any]:
-        """One value per rank, on every rank."""
-        if self.size == 1:
-            return [value]
-        values: list[Any] = [None] * self.size
-        dist.all_gather_object(values, value)
-        return values

@@ -10,8 +10,10 @@ from conftest import numpy_lstm
 from bilm.batching import collate, iterate_batches, mask_of
 from bilm.config import BiLMConfig, FitConfig
 from bilm.language_model import BiLM
+from bilm.optimizer import build_optimizer
 from bilm.pretraining import PretrainingTask, perplexities
-from bilm.training import Ranks, build_optimizer, fit
+from bilm.ranks import Ranks
+from bilm.training import fit
 from bilm.vocabulary import BOS, EOS, EncodedTexts
 
 WIDTH = 7

@@ -2,7 +2,11 @@
 
 import math
 import os
+import re
 import signal
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -11,7 +15,9 @@ from torch import nn
 from bilm import checkpoint
 from bilm.config import FitConfig
 from bilm.errors import Interrupted, UserError
-from bilm.training import Ranks, build_optimizer, fit, schedule
+from bilm.optimizer import build_optimizer, schedule
+from bilm.ranks import Ranks
+from bilm.training import MOST_LEFT_OUT, fit
 
 CONFIG = FitConfig(epochs=3, learning_rate=0.05, clip_norm=1.0, checkpoint_seconds=1e9)
 
@@ -21,12 +27,13 @@ class Regression:
 
     label, unit, better_is = "regression", "rows", ("error", "lower")
 
-    def __init__(self, dictated: list[float] | None = None, broken_at: int | None = None):
+    def __init__(self, dictated: list[float] | None = None, broken_at: Sequence[int] = (), broken: str = "loss"):
         generator = torch.Generator().manual_seed(0)
         self.x = torch.randn(30, 2, generator=generator)
         self.y = self.x @ torch.tensor([2.0, -1.0])
         self.dictated = dictated
         self.broken_at = broken_at
+        self.broken = broken
         self.steps = 0
         self.seen: list[torch.Tensor] = []
 
@@ -37,7 +44,12 @@ class Regression:
     def loss(self, model, item, rank, world_size):
         self.steps += 1
         error = (model(self.x[item]).squeeze(1) - self.y[item]).square().sum()
-        return error * (math.nan if self.steps == self.broken_at else 1.0), len(item), len(item)
+        if self.steps in self.broken_at:
+            if self.broken == "gradient":
+                error.register_hook(lambda gradient: gradient * math.inf)
+            else:
+                error = error * {"loss": math.nan, "large": 1e6}[self.broken]
+        return error, len(item), len(item)
 
     def validate(self, model):
         self.seen.append(model[0].weight.detach().clone())
@@ -144,12 +156,83 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path):
         run(Regression(), tmp_path / "c.pt", settings={"width": 4}, resume=True)
 
 
-def test_a_loss_that_is_no_number_stops_the_run(tmp_path):
-    config = FitConfig(epochs=3, learning_rate=0.05, checkpoint_seconds=0.0)
-    with pytest.raises(UserError, match=r"loss is nan at step 5 .*last good checkpoint") as error:
-        run(Regression(broken_at=5), tmp_path / "c.pt", config=config)
-    assert str(tmp_path / "c.pt") in str(error.value)
-    assert checkpoint.load(tmp_path / "c.pt", "training")["state"]["step"] == 4
+def watched(task, model):
+    """The weights before each step, as they come, in the list that this returns."""
+    weights, loss = [], task.loss
+
+    def watching(*arguments):
+        weights.append(model[0].weight.detach().clone())
+        return loss(*arguments)
+
+    task.loss = watching
+    return weights
+
+
+@pytest.mark.parametrize("part", ["loss", "gradient"])
+def test_a_step_without_a_finite_gradient_changes_nothing_and_is_said(tmp_path, capsys, part):
+    task, model, path = Regression(broken_at=[5], broken=part), build(), tmp_path / "c.pt"
+    weights = watched(task, model)
+    _, state = run(task, path, model)
+    moved = [not torch.equal(a, b) for a, b in pairwise(weights)]
+    assert moved == [True] * 4 + [False] + [True] * 3
+    saved = checkpoint.load(path, "training")
+    assert [int(entry["step"]) for entry in saved["optimizer"]["state"].values()] == [8, 8]
+    assert state.step == 9 and [epoch["steps_left_out"] for epoch in state.epochs] == [0, 1, 0]
+    # The loss is a mean over the rows of the other steps.
+    assert all(math.isfinite(epoch["train_loss"]) for epoch in state.epochs)
+    said = capsys.readouterr()
+    assert re.search(r"steps left out until step 6: 1; .*\(learning rate 0\.0\d+\)", said.err)
+    assert "steps left out: 1 (" in said.out
+
+
+def test_a_left_out_step_is_remembered_across_a_stop(tmp_path):
+    every_step = replace(CONFIG, checkpoint_seconds=0.0)
+    whole, wanted = run(Regression(broken_at=[5]), tmp_path / "whole.pt", config=every_step)
+    task, copies = Regression(broken_at=[5]), []
+
+    def copying(*arguments, loss=task.loss):
+        if (tmp_path / "each.pt").exists():
+            copies.append((tmp_path / "each.pt").read_bytes())
+        return loss(*arguments)
+
+    task.loss = copying
+    run(task, tmp_path / "each.pt", config=every_step)
+    (tmp_path / "after.pt").write_bytes(copies[4])  # after the fifth step
+    model, state = run(Regression(), tmp_path / "after.pt", resume=True)
+    assert torch.equal(model[0].weight, whole[0].weight)
+    assert [e["steps_left_out"] for e in state.epochs] == [e["steps_left_out"] for e in wanted.epochs] == [0, 1, 0]
+
+
+def test_too_many_in_a_row_stop_the_run(tmp_path):
+    epochs, broken_at = 2 + MOST_LEFT_OUT // 3, range(5, 100)
+    config = FitConfig(epochs=epochs, learning_rate=0.05, checkpoint_seconds=0.0)
+    task, model, path = Regression(broken_at=broken_at), build(), tmp_path / "c.pt"
+    task.plan = lambda epoch, plan=task.plan: [*plan(0), *plan(1), *plan(2), *plan(3), *plan(4)]
+    message = rf"infinite or no number in the last {MOST_LEFT_OUT} steps at step {4 + MOST_LEFT_OUT} \(learning rate "
+    with pytest.raises(UserError, match=message + r".*The last good checkpoint is .*c\.pt"):
+        run(task, path, model, config)
+    saved = checkpoint.load(path, "training")
+    assert saved["state"]["step"] == 3 + MOST_LEFT_OUT and saved["state"]["left_out"] == MOST_LEFT_OUT - 1
+    assert all(w.isfinite().all() for w in saved["weights"].values())
+
+
+def test_an_epoch_without_a_good_step_stops_the_run(tmp_path):
+    with pytest.raises(UserError, match="not one step of epoch 2 had a finite gradient"):
+        run(Regression(broken_at=[4, 5, 6]), tmp_path / "c.pt")
+
+
+def test_a_loss_that_is_infinite_with_a_finite_gradient_stops_the_run(tmp_path):
+    task = Regression()
+    task.loss = lambda *arguments, loss=task.loss: (loss(*arguments)[0] + math.inf, 1, 1)
+    with pytest.raises(UserError, match=r"the loss is inf at step 3 \(learning rate .* no checkpoint yet"):
+        run(task, tmp_path / "c.pt")
+
+
+def test_exploding_gradients_are_seen(tmp_path, capsys):
+    _, state = run(Regression(broken_at=[5], broken="large"), tmp_path / "c.pt")
+    largest = [epoch["largest_gradient_norm"] for epoch in state.epochs]
+    assert largest[1] > 1e5 > 1e2 > max(largest[0], largest[2]) > 0
+    assert re.search(r"epoch 2/3: .*gradient norm up to [\d.]+e\+06", capsys.readouterr().out)
 
 
 @pytest.mark.parametrize("epoch", [0, 1])
@@ -158,18 +241,6 @@ def test_a_validation_figure_that_is_no_number_stops_the_run(tmp_path, epoch):
     figures[epoch] = math.nan
     with pytest.raises(UserError, match="validation error is nan"):
         run(Regression(dictated=figures), tmp_path / "c.pt")
-
-
-def test_a_gradient_that_is_no_number_is_not_saved(tmp_path):
-    class Broken(Regression):
-        def loss(self, *arguments):
-            error, count, units = super().loss(*arguments)
-            error.register_hook(lambda gradient: gradient * math.nan if self.steps == 4 else gradient)
-            return error, count, units
-
-    with pytest.raises(UserError, match="norm of the gradient is nan at step 4"):
-        run(Broken(), tmp_path / "c.pt", config=FitConfig(epochs=3, learning_rate=0.05, checkpoint_seconds=0.0))
-    assert all(w.isfinite().all() for w in checkpoint.load(tmp_path / "c.pt", "training")["weights"].values())
 
 
 def test_a_signal_during_validation_stops_the_run_after_it(tmp_path):

@@ -1,0 +1,35 @@
+"""The processes that train one model together."""
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+
+class Ranks:
+    """The processes that train together under torchrun; one alone otherwise."""
+
+    def __init__(self) -> None:
+        self.rank = dist.get_rank() if dist.is_initialized() else 0
+        self.size = dist.get_world_size() if dist.is_initialized() else 1
+
+    @property
+    def is_main(self) -> bool:
+        return self.rank == 0
+
+    def sum(self, *values: float) -> list[Any]:
+        """Each value summed over all ranks."""
+        if self.size == 1:
+            return list(values)
+        device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+        tensor = torch.tensor(values, dtype=torch.float64, device=device)
+        dist.all_reduce(tensor)
+        return [type(v)(t) for v, t in zip(values, tensor.tolist(), strict=True)]
+
+    def gather(self, value: Any) -> list[Any]:
+        """One value per rank, on every rank."""
+        if self.size == 1:
+            return [value]
+        values: list[Any] = [None] * self.size
+        dist.all_gather_object(values, value)
+        return values
