@@ -88,6 +88,8 @@ def main() -> None:
         f" on; language model of validation perplexity {pretrained.info['validation_perplexity']:.1f}; "
         f"{runtime.device}, {runtime.precision}"
     )
+    for label in sorted(set(range(len(CLASS_NAMES))) - set(documents.labels.tolist())):
+        say(f"Note: no row is of class {label + 1} ({CLASS_NAMES[label]}); the classifiers will not learn it.")
     if pretrained.info["settings"]["corpus"] != documents.sha256:
         say("Note: bilstm.pt was pretrained on another train.csv; it may have seen rows that are for validation here.")
 

@@ -10,7 +10,8 @@ import hashlib
 import os
 import pickle
 import warnings
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from torch import Tensor
 from bilm.errors import UserError
 
 FORMAT_VERSION = 1
+_ADVICE = "Make it again, or copy it again; an unfinished run is dropped with --restart."
 
 
 def content_hash(content: Any) -> str:
@@ -48,7 +50,7 @@ def content_hash(content: Any) -> str:
 
 
 @contextlib.contextmanager
-def written_whole(path: Path):
+def written_whole(path: Path) -> Iterator[Path]:
     """Yields a temporary path beside `path`; renames it to `path` at the end, or removes it if anything goes wrong."""
     # One name for all attempts: what a killed process leaves is overwritten by the next.
     temporary = path.with_name(f".{path.name}.tmp")
@@ -59,12 +61,23 @@ def written_whole(path: Path):
             os.fsync(file.fileno())
         os.replace(temporary, path)
         _sync_folder(path.parent)
-    except (OSError, RuntimeError) as error:  # torch.save wraps a full disk into a RuntimeError
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+    except (OSError, RuntimeError) as error:
+        reason = _refusal_of_the_disk(error)
+        if reason is None:
+            raise
         raise UserError(f"{path} could not be written: {reason}. What was there before is untouched.") from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def _refusal_of_the_disk(error: BaseException | None) -> str | None:
+    """In words; None when the disk did not refuse. torch.save makes a riddle of its own out of what led to it."""
+    while error is not None:
+        if isinstance(error, OSError):
+            return error.strerror or str(error)
+        error = error.__context__
+    return None
 
 
 def _sync_folder(folder: Path) -> None:
@@ -79,11 +92,9 @@ def _sync_folder(folder: Path) -> None:
 
 def save(path: Path, kind: str, content: dict[str, Any]) -> None:
     """Write `content` to `path`. Raises UserError when the disk refuses; then `path` is as it was."""
-    with written_whole(path) as temporary:
-        torch.save(
-            {"kind": kind, "format_version": FORMAT_VERSION, "sha256": content_hash(content), "content": content},
-            temporary,
-        )
+    whole = {"kind": kind, "format_version": FORMAT_VERSION, "sha256": content_hash(content), "content": content}
+    with written_whole(path) as temporary, open(temporary, "wb") as file:
+        torch.save(whole, file)
 
 
 def load(path: Path, kind: str) -> dict[str, Any]:
@@ -91,25 +102,69 @@ def load(path: Path, kind: str) -> dict[str, Any]:
     if not path.exists():
         raise UserError(f"{path} is not there.")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch's own remarks on files that are refused anyway
-            file = torch.load(path, map_location="cpu", weights_only=True)
+        file, sound = _unpack(path)
+    except (PermissionError, IsADirectoryError) as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}.") from error
     except pickle.UnpicklingError as error:
         raise UserError(
             f"{path} is refused: it is not a file of this project, or it holds objects that could run code "
             "(only tensors and plain values are read)."
         ) from error
     except Exception as error:  # bytes that are not what they were can make an unpickler raise anything
-        raise UserError(f"{path} cannot be read: it is cut off or damaged. Make it again, or copy it again.") from error
-    if not isinstance(file, dict) or "kind" not in file or "content" not in file:
+        raise UserError(f"{path} cannot be read: it is cut off or damaged. {_ADVICE}") from error
+    if not (isinstance(file, dict) and isinstance(file.get("kind"), str) and isinstance(file.get("content"), dict)):
         raise UserError(f"{path} was not written by this project.")
     if file["kind"] != kind:
-        raise UserError(f"{path} is a {file['kind']!r} file; a {kind!r} file is needed here.")
-    if file.get("format_version") != FORMAT_VERSION:
+        raise UserError(f"{path} is a {file['kind']!r:.40} file; a {kind!r} file is needed here.")
+    version = file.get("format_version")
+    if not isinstance(version, int) or version != FORMAT_VERSION:
         raise UserError(
-            f"{path} has format version {file.get('format_version')}; this program reads version {FORMAT_VERSION}. "
-            "Train it again."
+            f"{path} has format version {version if isinstance(version, int) else 'unknown'}; this program reads "
+            f"version {FORMAT_VERSION}. {_ADVICE}"
         )
-    if content_hash(file["content"]) != file.get("sha256"):
-        raise UserError(f"{path} is damaged: its checksum does not fit its content. Make it again, or copy it again.")
+    if not sound:
+        raise UserError(f"{path} is damaged: its checksum does not fit its content. {_ADVICE}")
     return file["content"]
+
+
+def _unpack(path: Path) -> tuple[Any, bool]:
+    """What is in the file, and whether its checksum fits; raises all manner of things when it is not a sound file."""
+    size = path.stat().st_size
+    with open(path, "rb") as opened:
+        if opened.read(2) != b"PK":
+            raise pickle.UnpicklingError("not an archive")
+    with zipfile.ZipFile(path) as archive:
+        # torch stores its records as they are: an archive that unpacks to more than itself is a trap.
+        if sum(member.file_size for member in archive.infolist()) > size:
+            raise pickle.UnpicklingError("packed")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's own remarks on files that are refused anyway
+        file = torch.load(path, map_location="cpu", weights_only=True)
+    sound = isinstance(file, dict) and _largest_tensor(file) <= size
+    return file, sound and content_hash(file.get("content")) == file.get("sha256")
+
+
+def _largest_tensor(content: Any) -> int:
+    """Bytes of the largest tensor in nested dicts and lists; a view may claim more than is stored."""
+    if isinstance(content, Tensor):
+        return content.numel() * content.element_size()
+    if isinstance(content, Mapping):
+        return max(map(_largest_tensor, content.values()), default=0)
+    if isinstance(content, list | tuple):
+        return max(map(_largest_tensor, content), default=0)
+    return 0
+
+
+@contextlib.contextmanager
+def understood(path: Path) -> Iterator[None]:
+    """Within: what `load` gave is taken apart. Raises UserError when it does not hold what this program looks for.
+
+    The checksum only says that a file is as it was written; another version of this project may have written it.
+    """
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(
+            f"{path} is whole, but not as this version of the program writes it ({reason:.120}). {_ADVICE}"
+        ) from error

@@ -153,7 +153,7 @@ def _columns_of(first: list[str], path: Path) -> _Columns:
     if len(first) == 3 and names[0].isdecimal():
         return _Columns(3, 0, 2, header=False)
     raise UserError(
-        f"{path}, row 1: these are not AG News columns ({', '.join(first)[:80]}). Expected the header 'Class Index,"
+        f"{path}, row 1: these are not AG News columns ({', '.join(first)[:80]!r}). Expected the header 'Class Index,"
         "Title,Description' or 'Class Index,Description', or three columns class, title, description without a header."
     )
 
@@ -164,7 +164,7 @@ def _read_row(cells: list[str], columns: _Columns, where: str) -> tuple[int, str
             f"{where}: {len(cells)} columns where {columns.count} are expected: a comma without quotes, or a cut file?"
         )
     label, description = cells[columns.label].strip(), cells[columns.text]
-    if not label.isdecimal() or not 1 <= int(label) <= len(CLASS_NAMES):
+    if not label.isdecimal() or len(label) > 9 or not 1 <= int(label) <= len(CLASS_NAMES):
         column = f"column {columns.label + 1} (class)"
         raise UserError(f"{where}, {column}: {label[:40]!r} is not a class; they are 1 to {len(CLASS_NAMES)}.")
     if not any(character.isalnum() for character in description):

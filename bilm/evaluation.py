@@ -60,6 +60,8 @@ def evaluate_language_model(
             "targets": targets,
             **{f"{name}_macro": scores[name] for name in ("precision", "recall", "f1")},
             **{f"{name}_weighted": scores[f"{name}_weighted"] for name in ("precision", "recall", "f1")},
+            "words": scores["classes"],
+            "words_undefined": scores["undefined"],
             "confusion_words": [vocabulary.words[i] for i in words],
             "confusion_matrix": confusion[direction][: len(words)].tolist(),
         }

@@ -1,6 +1,5 @@
 """Pictures from numbers: confusion matrices and learning curves as PNG."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from bilm.checkpoint import written_whole
+from bilm.summary import read_json
 
 
 def _save(figure: Figure, path: Path) -> None:
@@ -85,7 +85,7 @@ def draw_results(folder: Path, summary: Mapping[str, Any]) -> list[Path]:
         ("classifiers", "accuracy"): {m: folder / f"classifier_{m}_training.json" for m in summary["classifiers"]},
     }
     for (name, figure_name), paths in histories.items():
-        runs = {label: json.loads(p.read_text(encoding="utf-8")) for label, p in paths.items() if p.exists()}
+        runs = {label: read_json(p) for label, p in paths.items() if p.exists()}
         if runs:
             path = figures / f"learning_curves_{name}.png"
             draw_learning_curves(path, runs, figure_name, name.replace("_", " "))

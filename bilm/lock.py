@@ -33,13 +33,17 @@ def take(path: Path, refusal: str) -> Callable[[], None]:
             if os.path.samestat(os.fstat(descriptor), path.stat()):
                 break
         os.close(descriptor)
-    now = datetime.datetime.now().strftime("%Y-%m-%d %H:%M")
-    os.ftruncate(descriptor, 0)
-    os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()} (since {now})".encode())
 
     def release() -> None:
         with contextlib.suppress(OSError):
             path.unlink()
         os.close(descriptor)
 
+    try:
+        os.ftruncate(descriptor, 0)
+        now = datetime.datetime.now().strftime("%Y-%m-%d %H:%M")
+        os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()} (since {now})".encode())
+    except OSError:  # a full disk: better now than after an hour
+        release()
+        raise
     return release

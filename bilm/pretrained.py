@@ -4,6 +4,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from bilm import checkpoint
 from bilm.classifier import ClassifiedEncoder, Classifier
 from bilm.combine import MODES
@@ -53,10 +55,18 @@ def load_bilm(path: Path) -> Pretrained:
             f"{path} is not there. Train it first: python ELMO.py (with the same --data, --limit, --output)."
         )
     saved = checkpoint.load(path, "bilm")
-    vocabulary = Vocabulary(saved["words"], Tokenizer(TokenizerConfig(**saved["tokenizer"])))
-    model = BiLM(BiLMConfig(**saved["config"]), len(vocabulary))
-    model.load_state_dict(saved["weights"])
-    return Pretrained(model.eval(), vocabulary, saved["info"], saved["id"])
+    with checkpoint.understood(path):
+        vocabulary = Vocabulary(saved["words"], Tokenizer(TokenizerConfig(**saved["tokenizer"])))
+        model = _bilm(BiLMConfig(**saved["config"]), len(vocabulary), saved["weights"])
+        return Pretrained(model.eval(), vocabulary, saved["info"], saved["id"])
+
+
+def _bilm(config: BiLMConfig, vocabulary_size: int, weights: dict[str, Any]) -> BiLM:
+    """A BiLM with these weights, and without first drawing others that they replace."""
+    with torch.device("meta"):
+        model = BiLM(config, vocabulary_size)
+    model.to_empty(device="cpu").load_state_dict(weights)
+    return model
 
 
 @dataclass(frozen=True)
@@ -96,21 +106,21 @@ class OtherLanguageModel(UserError):
 def load_classifier(path: Path, pretrained: Pretrained) -> TrainedClassifier:
     """The classifier in `path` on top of `pretrained`. Raises OtherLanguageModel when it was trained on another one."""
     saved = checkpoint.load(path, "classifier")
-    if saved["bilm"] != pretrained.hash:
-        raise OtherLanguageModel(
-            f"{path} was trained on another language model ({saved['bilm'][:12]}) than the bilstm.pt at hand "
-            f"({pretrained.hash[:12]}). Train it on this one: python classification.py --mode {saved['mode']}"
-        )
-    bilm, tuned = pretrained.model, saved["tuned_encoder"] is not None
-    if tuned:
-        bilm = BiLM(bilm.config, bilm.vocabulary_size)
-        bilm.load_state_dict(saved["tuned_encoder"])
-    config, names = ClassifierConfig(**saved["config"]), saved["class_names"]
-    classifier = Classifier(config, saved["mode"], bilm.num_layers, bilm.output_dim, len(names), seed=0)
-    classifier.load_state_dict(saved["weights"])
-    model = ClassifiedEncoder(bilm, classifier, tuned).eval()
-    name = checkpoint.content_hash([saved["weights"], saved["tuned_encoder"]])
-    return TrainedClassifier(model, names, saved["info"], name)
+    with checkpoint.understood(path):
+        if saved["bilm"] != pretrained.hash:
+            raise OtherLanguageModel(
+                f"{path} was trained on another language model ({saved['bilm'][:12]}) than the bilstm.pt at hand "
+                f"({pretrained.hash[:12]}). Train it on this one: python classification.py --mode {saved['mode']}"
+            )
+        bilm, tuned = pretrained.model, saved["tuned_encoder"] is not None
+        if tuned:
+            bilm = _bilm(bilm.config, bilm.vocabulary_size, saved["tuned_encoder"])
+        config, names = ClassifierConfig(**saved["config"]), saved["class_names"]
+        classifier = Classifier(config, saved["mode"], bilm.num_layers, bilm.output_dim, len(names), seed=0)
+        classifier.load_state_dict(saved["weights"])
+        model = ClassifiedEncoder(bilm, classifier, tuned).eval()
+        name = checkpoint.content_hash([saved["weights"], saved["tuned_encoder"]])
+        return TrainedClassifier(model, names, saved["info"], name)
 
 
 def keep_best_classifier(folder: Path, pretrained: Pretrained) -> str:
@@ -121,16 +131,21 @@ def keep_best_classifier(folder: Path, pretrained: Pretrained) -> str:
     found = {}
     for mode in MODES:
         path = folder / f"classifier_{mode}.pt"
-        if path.exists() and (saved := checkpoint.load(path, "classifier"))["bilm"] == pretrained.hash:
-            found[mode] = saved
-    best = max(found, key=lambda mode: found[mode]["info"]["validation_accuracy"])
-    checkpoint.save(folder / "classifier.pt", "classifier", found[best])
+        if path.exists():
+            saved = checkpoint.load(path, "classifier")
+            with checkpoint.understood(path):
+                if saved["bilm"] == pretrained.hash:
+                    found[mode] = (saved["info"]["validation_accuracy"], saved)
+    best = max(found, key=lambda mode: found[mode][0])
+    checkpoint.save(folder / "classifier.pt", "classifier", found[best][1])
     return best
 
 
 def was_trained_with(path: Path, kind: str, settings: dict[str, Any]) -> bool:
     """Whether `path` holds the outcome of a run with these settings; a file that cannot be read does not."""
     try:
-        return checkpoint.load(path, kind)["info"]["settings"] == settings
+        saved = checkpoint.load(path, kind)
+        with checkpoint.understood(path):
+            return saved["info"]["settings"] == settings
     except UserError:
         return False

@@ -34,14 +34,23 @@ _PROVENANCE = (
 )
 
 
-def read_summary(path: Path) -> dict[str, Any]:
-    """{} when there is none yet; UserError when it is not what an evaluation wrote."""
+def read_json(path: Path) -> Any:
+    """Raises UserError when it is not JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is not JSON ({error}). Remove it, or make it again.") from error
+
+
+def read_summary(path: Path) -> dict[str, Any]:
+    """{} when there is none yet; UserError when it is not what an evaluation wrote."""
+    if not path.exists():
         return {}
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not JSON ({error}). Remove it; evaluate.py writes it anew.") from error
+    found = read_json(path)
+    parts = ("language_model", "classifiers", "baselines")
+    if not isinstance(found, dict) or not all(isinstance(found.get(part), dict) for part in parts):
+        raise UserError(f"{path} is not a summary of this program's. Remove it; evaluate.py writes it anew.")
+    return found
 
 
 def begin(previous: dict[str, Any], pretrained: Pretrained, stamp: dict[str, Any]) -> dict[str, Any]:

@@ -18,13 +18,17 @@ def table(rows: Sequence[Sequence[Any]], header: Sequence[str]) -> str:
 
 def language_model_table(figures: dict[str, Any]) -> str:
     """Both directions side by side, and each one's confusion matrix over the most frequent words."""
-    names = [name for name in figures["forward"] if not name.startswith("confusion")]
+    names = [name for name in figures["forward"] if not name.startswith(("confusion", "words"))]
     shown = [
         [name, *(f"{figures[d][name]:.2f}" if name == "perplexity" else figures[d][name] for d in figures)]
         for name in names
     ]
     parts = [table(shown, ["language model", *figures])]
     for direction, values in figures.items():
+        parts.append(
+            f"{direction}: the macro averages are over {values['words']:,} words; {values['words_undefined']:,} "
+            "of them do not occur, or are never predicted: their quotients count as 0."
+        )
         words = values["confusion_words"]
         rows = [[word, *counts] for word, counts in zip(words, values["confusion_matrix"], strict=True)]
         parts.append(f"{direction}: row the true word, column the predicted one\n" + table(rows, ["", *words, "other"]))
@@ -45,8 +49,13 @@ def classifier_table(name: str, figures: dict[str, Any]) -> str:
         table([*per_class, *averages], ["", "precision", "recall", "f1", "rows"]),
         table(rows, ["true \\ predicted", *classes]),
     ]
-    if figures["undefined"]:
-        parts.append(
-            f"{figures['undefined']} of the classes never occurred or were never predicted; their quotients count as 0."
-        )
+    predicted = [sum(column) for column in zip(*figures["confusion_matrix"], strict=True)]
+    absent = [c["class"] for c in figures["per_class"] if not c["support"]]
+    unpredicted = [label for label, count in zip(classes, predicted, strict=True) if not count]
+    for labels, what in (
+        (absent, "no row; the recall counts as 0"),
+        (unpredicted, "no prediction; the precision counts as 0"),
+    ):
+        if labels:
+            parts.append(f"Note: {', '.join(labels)}: {what}.")
     return "\n".join(parts)

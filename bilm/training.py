@@ -322,21 +322,23 @@ class _Run:
 
     def restore(self) -> None:
         saved = checkpoint.load(self.path, "training")
-        if different := [k for k in self.settings if saved["settings"].get(k) != self.settings[k]]:
-            key = different[0]
-            raise UserError(
-                f"the unfinished run in {self.path.parent} has other settings ({key}: {saved['settings'].get(key)}, "
-                f"now {self.settings[key]}). Give the same ones, or drop it with --restart."
-            )
-        if set(saved["weights"]) != set(self.learned_weights()):
-            raise UserError(f"{self.path} holds the weights of another model. Drop that run with --restart.")
-        self.state = State(**saved["state"])
-        self.model.load_state_dict(saved["weights"], strict=False)
-        self.optimizer.load_state_dict(saved["optimizer"])
-        self.best_weights = saved["best_weights"]
-        # A run that goes on with more ranks than before keeps the fresh random state of the new ones.
-        if self.ranks.rank < len(saved["random_states"]):
-            _set_random_state(saved["random_states"][self.ranks.rank], self.parameters[0].device)
+        with checkpoint.understood(self.path):
+            if different := [k for k in self.settings if saved["settings"].get(k) != self.settings[k]]:
+                key = different[0]
+                raise UserError(
+                    f"the unfinished run in {self.path.parent} has other settings ({key}: "
+                    f"{saved['settings'].get(key)}, now {self.settings[key]}). Give the same ones, or drop it with "
+                    "--restart."
+                )
+            if set(saved["weights"]) != set(self.learned_weights()):
+                raise UserError(f"{self.path} holds the weights of another model. Drop that run with --restart.")
+            self.state = State(**saved["state"])
+            self.model.load_state_dict(saved["weights"], strict=False)
+            self.optimizer.load_state_dict(saved["optimizer"])
+            self.best_weights = saved["best_weights"]
+            # A run that goes on with more ranks than before keeps the fresh random state of the new ones.
+            if self.ranks.rank < len(saved["random_states"]):
+                _set_random_state(saved["random_states"][self.ranks.rank], self.parameters[0].device)
 
 
 def _random_state(device: torch.device) -> dict[str, Any]:

@@ -37,6 +37,9 @@ _WORD = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 
+# For a text that cleaning and the pattern above leave nothing of: "<b>", "___".
+_ANYTHING = re.compile(r"[^\W_]+|\S")
+
 
 def clean(text: str) -> str:
     """`text` without the traces of markup and feeds; see the module's first lines for what they are."""
@@ -48,15 +51,16 @@ def clean(text: str) -> str:
 
 @dataclass(frozen=True)
 class Tokenizer:
-    """Callable: text -> at most `config.max_tokens` words; [] for a text without any."""
+    """Callable: text -> at most `config.max_tokens` words; [] for nothing but white space."""
 
     config: TokenizerConfig = field(default_factory=TokenizerConfig)
 
     def __call__(self, text: str) -> list[str]:
-        text = clean(text)
-        if self.config.lowercase:
-            text = text.lower()
-        return _WORD.findall(text)[: self.config.max_tokens]
+        words = _WORD.findall(self._cased(clean(text))) or _ANYTHING.findall(self._cased(text))
+        return words[: self.config.max_tokens]
+
+    def _cased(self, text: str) -> str:
+        return text.lower() if self.config.lowercase else text
 
 
 @dataclass(frozen=True)
@@ -96,12 +100,15 @@ class Vocabulary:
 
     @classmethod
     def learn(cls, texts: Iterable[str], tokenizer: Tokenizer, config: VocabularyConfig) -> "Vocabulary":
-        """The vocabulary of `texts`, which must be training rows only. Ties are broken by spelling."""
+        """The vocabulary of `texts`, which must be training rows only. Ties are broken by spelling.
+
+        Where no word occurs `config.min_count` times, all get in: so few texts have no rare words.
+        """
         counts: Counter[str] = Counter()
         for text in texts:
             counts.update(tokenizer(text))
         ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-        words = [word for word, count in ranked if count >= config.min_count]
+        words = [word for word, count in ranked if count >= config.min_count] or [word for word, _ in ranked]
         return cls([*SPECIALS, *words[: config.max_words - len(SPECIALS)]], tokenizer)
 
     def __len__(self) -> int:

@@ -1,6 +1,7 @@
 """Shared by the tests: a small language model whose sizes all differ, and the scripts run as a user runs them."""
 
 import os
+import shlex
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -13,11 +14,39 @@ import torch
 from bilm.config import BiLMConfig, TokenizerConfig, VocabularyConfig
 from bilm.language_model import BiLM
 from bilm.vocabulary import Tokenizer, Vocabulary
+from utils import RunOptions, Runtime, run_stamp, write_json
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = ROOT / "data" / "sample"
 # Small enough for a test, and still every part of the real thing.
 TINY = ["--width", "24", "--min-count", "2", "--batch-tokens", "512", "--precision", "fp32", "--device", "cpu"]
+
+
+def pytest_addoption(parser):
+    parser.addoption("--record", help="write what the reliability tests counted to this JSON file")
+
+
+def pytest_configure(config):
+    config.counted = {}
+
+
+@pytest.fixture
+def record(request):
+    """record(name, figures): for the file that --record names."""
+
+    def add(name: str, figures: dict) -> None:
+        request.config.counted.setdefault(request.node.path.stem.removeprefix("test_"), {})[name] = figures
+
+    return add
+
+
+def pytest_sessionfinish(session, exitstatus):
+    """All that was counted, and on what machine; nothing when a test failed."""
+    if (path := session.config.getoption("--record")) and exitstatus == 0:
+        stamp = run_stamp(RunOptions(), Runtime(torch.device("cpu"), "fp32"))
+        stamp["command"] = shlex.join(["python", "-m", "pytest", *session.config.invocation_params.args])
+        del stamp["peak_memory_mb"]
+        write_json(Path(path), {**stamp, **session.config.counted})
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,178 @@
+"""Runs that are killed at random moments, again and again, and resumed: they end with the bits of one that was not."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, SAMPLE, TINY, run_script
+
+from bilm import checkpoint
+
+KILL, INTERRUPT, TERMINATE = signal.SIGKILL, signal.SIGINT, signal.SIGTERM
+# What a stopped process may end with. A signal that comes before a script has begun ends it as it ends any program.
+ENDS = {KILL: {-KILL}, INTERRUPT: {130, -INTERRUPT}, TERMINATE: {143, -TERMINATE}}
+MODES = ("trainable", "frozen", "function")
+
+
+@dataclass
+class Job:
+    """A command of this project, what it makes, and how long it takes when nobody interferes."""
+
+    arguments: list[str]
+    prepared: Path | None  # what must be there before it starts
+    files: list[str]
+    results: list[str]
+    seconds: float = 0.0
+    wanted: list[str] = field(default_factory=list)
+
+    def prepare(self, output: Path) -> None:
+        shutil.rmtree(output, ignore_errors=True)
+        if self.prepared:
+            shutil.copytree(self.prepared, output)
+
+    def outcome(self, output: Path) -> list[str]:
+        """Weights and history, bit for bit; not the times of day."""
+        found = []
+        for name in self.files:
+            saved = checkpoint.load(output / "models/sample" / name, name.split("_")[0].replace("bilstm.pt", "bilm"))
+            found.append(checkpoint.content_hash(saved["weights"]))
+        for name in self.results:
+            history = json.loads((output / "results/sample" / name).read_text())
+            epochs = [{k: v for k, v in epoch.items() if k != "seconds"} for epoch in history["epochs"]]
+            found.append(json.dumps([epochs, history["curve"]]))
+        return found
+
+    def run_through(self, output: Path) -> "Job":
+        self.prepare(output)
+        started = time.monotonic()
+        run = run_script(*self.arguments, "--output", output)
+        assert run.code == 0, run.err
+        self.seconds, self.wanted = time.monotonic() - started, self.outcome(output)
+        return self
+
+
+@pytest.fixture(scope="module")
+def jobs(trained, tmp_path_factory) -> dict[str, Job]:
+    folder = tmp_path_factory.mktemp("jobs")
+    pretrained = folder / "pretrained"
+    (pretrained / "models/sample").mkdir(parents=True)
+    shutil.copy(trained[0] / "models/sample/bilstm.pt", pretrained / "models/sample")
+    pretraining = ["ELMO.py", "--data", str(SAMPLE), *TINY, "--epochs", "6"]
+    classification = ["classification.py", "--data", str(SAMPLE), "--precision", "fp32", "--epochs", "3"]
+    return {
+        "pretraining": Job(pretraining, None, ["bilstm.pt"], ["bilstm_training.json"]).run_through(folder / "whole"),
+        "classification": Job(
+            [*classification, "--hidden", "16", "--batch-tokens", "512"],
+            pretrained,
+            [f"classifier_{mode}.pt" for mode in MODES],
+            [f"classifier_{mode}_training.json" for mode in MODES],
+        ).run_through(folder / "whole"),
+    }
+
+
+@dataclass
+class Tally:
+    kills: int = 0
+    in_training: int = 0
+    in_writing: int = 0
+    runs: int = 0
+    seconds_lost: list[float] = field(default_factory=list)
+
+
+def stopped(job: Job, output: Path, number: signal.Signals, chance: random.Random, tally: Tally) -> bool:
+    """One session that goes on where the last one stopped, and is stopped; False when it came to its end before."""
+    every = chance.choice(["0", "0.3"])
+    log = output.parent / "log"
+    with open(log, "w") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-u", *job.arguments, "--output", str(output), "--resume", "--checkpoint-seconds", every],
+            cwd=ROOT,
+            env={k: v for k, v in os.environ.items() if k != "AG_NEWS_DIR"},
+            stdout=out,
+            stderr=subprocess.STDOUT,
+        )
+    # Every other time while a file is being written; else at any time at all.
+    when_writing = chance.random() < 0.5
+    sightings = chance.randint(1, 40)
+    moment = time.monotonic() + chance.uniform(0, 1.1 * job.seconds)
+    training_since, writing = 0.0, False
+    while process.poll() is None:
+        if not training_since and "to train on" in log.read_text():
+            training_since = time.time()
+        writing = any(output.glob("*/sample/.*.tmp"))
+        sightings -= writing
+        if time.monotonic() > moment if not when_writing else sightings <= 0:
+            break
+        time.sleep(0.0005)
+    if process.poll() is not None:
+        process.wait()
+        assert process.returncode == 0, log.read_text()
+        return False
+    process.send_signal(number)
+    if number == INTERRUPT and chance.random() < 0.2:
+        time.sleep(chance.uniform(0, 0.05))
+        process.send_signal(number)  # an impatient user
+    killed = time.time()
+    process.wait(timeout=60)
+    said = log.read_text()
+    if process.returncode == 0:  # the signal came too late
+        return False
+    assert process.returncode in ENDS[number], (process.returncode, said)
+    assert "Traceback" not in said or not training_since, said
+    tally.kills += 1
+    tally.in_writing += writing
+    if training_since:
+        tally.in_training += 1
+        checkpoints = [p.stat().st_mtime for p in output.glob("runs/sample/*.pt")]
+        tally.seconds_lost.append(max(0.0, killed - max([training_since, *checkpoints])))
+    # Whatever bears its final name is whole.
+    for path in [*output.glob("models/sample/*.pt"), *output.glob("runs/sample/*.pt")]:
+        kind = "training" if path.parts[-3] == "runs" else "bilm" if path.name == "bilstm.pt" else "classifier"
+        checkpoint.load(path, kind)
+    for path in output.glob("results/sample/*.json"):
+        json.loads(path.read_text())
+    return True
+
+
+ANY = (KILL, INTERRUPT, TERMINATE)
+ROUNDS = [
+    pytest.param(ANY, 3, id="any"),
+    *(pytest.param((one,), 30, id=one.name, marks=pytest.mark.slow) for one in ANY),
+]
+
+
+@pytest.mark.parametrize("name", ["pretraining", "classification"])
+@pytest.mark.parametrize(("signals", "kills"), ROUNDS)
+def test_stopped_at_any_moment(jobs, tmp_path, record, name, signals, kills):
+    job, output, tally = jobs[name], tmp_path / "output", Tally()
+    chance = random.Random(f"{name} {signals}")
+    while tally.kills < kills:
+        job.prepare(output)
+        while tally.kills < kills and stopped(job, output, signals[tally.kills % len(signals)], chance, tally):
+            pass
+        if tally.kills == kills:
+            last = run_script(*job.arguments, "--output", output, "--resume")
+            assert last.code == 0, last.err
+        tally.runs += 1
+        assert job.outcome(output) == job.wanted
+        assert [p for p in output.rglob("*") if p.suffix in (".tmp", ".lock") or p.match("runs/sample/*")] == []
+    lost = sorted(tally.seconds_lost) or [0.0]
+    record(
+        f"{name}, {'/'.join(number.name for number in signals)}",
+        {
+            "kills": tally.kills,
+            "kills_in_training": tally.in_training,
+            "kills_while_a_file_was_written": tally.in_writing,
+            "runs_finished_bit_for_bit": tally.runs,
+            "seconds_lost_median": round(lost[len(lost) // 2], 3),
+            "seconds_lost_most": round(lost[-1], 3),
+        },
+    )
