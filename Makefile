@@ -1,15 +1,20 @@
 # make run    the whole job: environment, pretraining, three classifiers, evaluation
 # make test   the tests
 # make check  what CI runs: linter, formatter, types, fast tests
+# make reliability   the long tests: kills, damaged files, determinism   -> results/reliability.json
+# make audit  known vulnerabilities of what requirements.txt installs (asks the network)
 #
 # DATA=folder with train.csv and test.csv; without it AG_NEWS_DIR, else data/ag_news (downloaded), else the sample.
 # Interrupted? The same command goes on where it stopped.
 
 PYTHON ?= python3
 PY := .venv/bin/python
+# Side by side, on a thread each: most of their time is the start of small processes.
+TESTS := OMP_NUM_THREADS=1 $(PY) -m pytest -n auto --maxprocesses 4 --dist loadfile
+RELIABILITY := $(addprefix tests/test_,kills.py foreign_files.py bad_data.py determinism.py long_use.py)
 OPTIONS := $(if $(DATA),--data '$(DATA)')
 
-.PHONY: run test check clean
+.PHONY: run test check reliability audit clean
 
 run: .venv/ready
 	$(PY) ELMO.py $(OPTIONS) --resume
@@ -17,13 +22,19 @@ run: .venv/ready
 	$(PY) evaluate.py $(OPTIONS) --split all
 
 test: .venv/ready-dev
-	$(PY) -m pytest
+	$(TESTS) -m "not slow"
 
 check: .venv/ready-dev
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
-	$(PY) -m pytest -m "not slow and not gpu"
+	$(TESTS) -m "not slow and not gpu"
+
+reliability: .venv/ready-dev
+	$(PY) -m pytest $(RELIABILITY) --record results/reliability.json
+
+audit: .venv/ready-dev
+	$(PY) -m pip_audit
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

@@ -28,6 +28,8 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     config.counted = {}
+    if config.getoption("--record") and config.getoption("numprocesses", None):
+        raise pytest.UsageError("--record counts in one process: leave out -n")
 
 
 @pytest.fixture

@@ -7,7 +7,8 @@ from bilm.classifier import ClassifiedEncoder, Classifier, masked_mean_max
 from bilm.combine import MODES
 from bilm.config import ClassifierConfig, FitConfig
 from bilm.downstream import ClassificationTask, predict
-from bilm.training import build_optimizer, fit
+from bilm.optimizer import build_optimizer
+from bilm.training import fit
 
 CONFIG = ClassifierConfig(hidden=11, dropout=0.2, label_smoothing=0.0)
 LABELS = np.array([2, 1, 0, 3, 0])
