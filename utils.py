@@ -60,10 +60,23 @@ class ResumeOptions:
             raise UserError("--resume and --restart exclude each other.")
 
 
+def _end(number: int, _frame: Any) -> None:
+    """SIGTERM and a closed terminal end a script as Ctrl-C does: what is half-written goes."""
+    raise KeyboardInterrupt(number)
+
+
 def run_script(main: Callable[[], None]) -> None:
     """Run `main`; a user's mistake is one line and exit status 2, never a traceback. Under torchrun, rank 0 speaks."""
     name = Path(sys.argv[0]).name
-    say = functools.partial(print, file=sys.stderr) if os.environ.get("RANK", "0") == "0" else lambda *_: None
+
+    def say(text: str) -> None:
+        if os.environ.get("RANK", "0") == "0":
+            with contextlib.suppress(OSError):  # nobody may be there any more to be told
+                print(text, file=sys.stderr)
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:  # under nohup
+            signal.signal(number, _end)
     status = 0
     try:
         main()
@@ -79,9 +92,9 @@ def run_script(main: Callable[[], None]) -> None:
     except Interrupted as stop:
         say(f"\n{name}: stopped in {stop}; saved. Go on with: python {name} ... --resume")
         status = 128 + stop.signal_number
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         say(f"\n{name}: stopped.")
-        status = 128 + signal.SIGINT
+        status = 128 + (stop.args[0] if stop.args else signal.SIGINT)
     if "torch" in sys.modules:
         import torch.distributed as dist
 

@@ -1,5 +1,6 @@
 """Progress bars with rate and ETA; off a terminal, a line now and then instead."""
 
+import contextlib
 import sys
 from collections.abc import Iterable
 from typing import Any
@@ -9,15 +10,28 @@ from tqdm import tqdm
 SECONDS_BETWEEN_LINES = 20.0
 
 
-class _Lines:
-    """A file for tqdm that ends each state of the bar with a newline, so that a log keeps whole lines."""
+class _Stderr:
+    """For tqdm. A terminal that was closed, or a full disk, is no reason to end a run that can still be saved."""
+
+    def write(self, text: str) -> None:
+        with contextlib.suppress(OSError):
+            sys.stderr.write(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            sys.stderr.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sys.stderr, name)
+
+
+class _Lines(_Stderr):
+    """Ends each state of the bar with a newline, so that a log keeps whole lines."""
 
     def write(self, text: str) -> None:
         if text := text.strip("\r\n "):
-            print(text, file=sys.stderr, flush=True)
-
-    def flush(self) -> None:
-        sys.stderr.flush()
+            super().write(f"{text}\n")
+            self.flush()
 
 
 class _LoggedBar(tqdm):
@@ -29,7 +43,7 @@ class _LoggedBar(tqdm):
 def progress(items: Iterable | None = None, *, total: int | None = None, unit: str, label: str, **more: Any) -> tqdm:
     """A tqdm bar on stderr: iterate over it, or call `update(n)` on it. `more` goes to tqdm."""
     if sys.stderr.isatty():
-        return tqdm(items, total=total, unit=unit, desc=label, dynamic_ncols=True, leave=False, **more)
+        return tqdm(items, total=total, unit=unit, desc=label, file=_Stderr(), dynamic_ncols=True, leave=False, **more)
     return _LoggedBar(
         items,
         total=total,
@@ -44,3 +58,8 @@ def progress(items: Iterable | None = None, *, total: int | None = None, unit: s
         leave=False,
         **more,
     )
+
+
+def remark(text: str) -> None:
+    """A line on stderr that leaves the bars on it whole."""
+    tqdm.write(text, file=_Stderr())

@@ -13,7 +13,6 @@ an epoch is a function of its number, so that a run that died goes on bit for bi
 
 import math
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -29,7 +28,7 @@ from bilm import checkpoint
 from bilm.config import FitConfig
 from bilm.errors import Interrupted, UserError
 from bilm.optimizer import schedule
-from bilm.progress import progress
+from bilm.progress import progress, remark
 from bilm.ranks import Ranks
 
 # Steps between two readings of the running loss: a GPU is asked for it no more often than that.
@@ -76,7 +75,10 @@ class State:
 
 @contextmanager
 def _stop_signals() -> Iterator[list[int]]:
-    """Ctrl-C and SIGTERM are noted in the list that this yields; a second Ctrl-C stops at once."""
+    """Ctrl-C, SIGTERM and a closed terminal are noted in the list that this yields; a second one stops at once.
+
+    A signal that is ignored (nohup) stays ignored.
+    """
     received: list[int] = []
 
     def note(number: int, _frame: Any) -> None:
@@ -84,8 +86,11 @@ def _stop_signals() -> Iterator[list[int]]:
             raise KeyboardInterrupt
         received.append(number)
 
-    previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    previous = {number: handler for number, handler in previous.items() if handler != signal.SIG_IGN}
     try:
+        for number in previous:
+            signal.signal(number, note)
         yield received
     finally:
         for number, handler in previous.items():
@@ -159,21 +164,20 @@ def _train_epoch(run: "_Run", stepped: nn.Module, task: Task, autocast: Callable
 
             state.batch, state.step = batch + 1, state.step + 1
             units += batch_units
-            bar.update()
+            left_out = state.left_out
             reading = state.batch == len(plan) or state.step % STEPS_BETWEEN_READINGS == 0
             if reading or stop or save:
-                left_out = state.left_out
                 run.read(tally)
-                if state.left_out > left_out and ranks.is_main:
-                    bar.write(
-                        f"{task.label}: steps left out until step {state.step}: {state.left_out - left_out}; the "
-                        f"gradient was infinite or no number (learning rate {run.learning_rate:.2g})",
-                        file=sys.stderr,
-                    )
             if reading and state.loss_count:
                 mean, rate = state.loss_sum / state.loss_count, units * ranks.size / (time.monotonic() - started)
                 state.curve.append({"step": state.step, "loss": mean, "gradient_norm": tally.last_norm})
                 bar.set_postfix_str(f"loss {mean:.3f}, {rate:,.0f} {task.unit}/s", refresh=False)
+            bar.update()
+            if state.left_out > left_out and ranks.is_main:
+                remark(
+                    f"{task.label}: steps left out until step {state.step}: {state.left_out - left_out}; the gradient "
+                    f"was infinite or no number (learning rate {run.learning_rate:.2g})"
+                )
             if stop or save:
                 run.save()
             if stop:
@@ -283,18 +287,18 @@ class _Run:
                 "seconds": round(state.seconds, 1),
             }
         )
-        if self.ranks.is_main:
-            shown = ", ".join(f"{key} {value:.4g}" for key, value in figures.items())
-            left_out = f", steps left out: {state.left_out}" if state.left_out else ""
-            print(
-                f"{task.label}: epoch {state.epoch + 1}/{self.config.epochs}: training loss "
-                f"{state.loss_sum / state.loss_count:.3f}, validation {shown}, gradient norm up to "
-                f"{state.largest_norm:.2g}{left_out} ({state.seconds:,.0f} s)",
-                flush=True,
-            )
+        said = ", ".join(f"{key} {value:.4g}" for key, value in figures.items())
+        left_out = f", steps left out: {state.left_out}" if state.left_out else ""
+        line = (
+            f"{task.label}: epoch {state.epoch + 1}/{self.config.epochs}: training loss "
+            f"{state.loss_sum / state.loss_count:.3f}, validation {said}, gradient norm up to "
+            f"{state.largest_norm:.2g}{left_out} ({state.seconds:,.0f} s)"
+        )
         state.epoch, state.batch, state.loss_sum, state.loss_count = state.epoch + 1, 0, 0.0, 0
         state.largest_norm, state.left_out = 0.0, 0
         self.save()
+        if self.ranks.is_main:
+            print(line, flush=True)
 
     def _count_seconds(self) -> None:
         now = time.monotonic()

@@ -1,12 +1,15 @@
 """Runs that are killed at random moments, again and again, and resumed: they end with the bits of one that was not."""
 
+import fcntl
 import json
 import os
+import pty
 import random
 import shutil
 import signal
 import subprocess
 import sys
+import termios
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,9 +19,9 @@ from conftest import ROOT, SAMPLE, TINY, run_script
 
 from bilm import checkpoint
 
-KILL, INTERRUPT, TERMINATE = signal.SIGKILL, signal.SIGINT, signal.SIGTERM
+KILL, INTERRUPT, TERMINATE, HANG_UP = signal.SIGKILL, signal.SIGINT, signal.SIGTERM, signal.SIGHUP
 # What a stopped process may end with. A signal that comes before a script has begun ends it as it ends any program.
-ENDS = {KILL: {-KILL}, INTERRUPT: {130, -INTERRUPT}, TERMINATE: {143, -TERMINATE}}
+ENDS = {KILL: {-KILL}, INTERRUPT: {130, -INTERRUPT}, TERMINATE: {143, -TERMINATE}, HANG_UP: {129, -HANG_UP}}
 MODES = ("trainable", "frozen", "function")
 
 
@@ -142,9 +145,35 @@ def stopped(job: Job, output: Path, number: signal.Signals, chance: random.Rando
     return True
 
 
-ANY = (KILL, INTERRUPT, TERMINATE)
+def test_a_closed_terminal(jobs, tmp_path):
+    """The run is told (SIGHUP), can say nothing any more, and has saved where it was."""
+    job, output = jobs["pretraining"], tmp_path / "output"
+    ours, theirs = pty.openpty()
+    long = ["--checkpoint-seconds", "1000", "--batch-tokens", "1", "--epochs", "1000"]  # 360 steps an epoch
+    process = subprocess.Popen(
+        [sys.executable, *job.arguments, "--output", str(output), *long],
+        cwd=ROOT,
+        env={k: v for k, v in os.environ.items() if k != "AG_NEWS_DIR"},
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    )
+    os.close(theirs)
+    said = b""
+    while b"epoch 1/1000:" not in said:
+        said += os.read(ours, 1 << 16)
+    os.close(ours)
+    assert process.wait(timeout=60) == 128 + HANG_UP
+    state = checkpoint.load(output / "runs/sample/bilm.pt", "training")["state"]
+    assert state["batch"] > 0, "saved in the middle of an epoch"
+    assert not list(output.rglob("*.lock"))
+
+
+ANY = (KILL, INTERRUPT, TERMINATE, HANG_UP)
 ROUNDS = [
-    pytest.param(ANY, 3, id="any"),
+    pytest.param(ANY, 4, id="any"),
     *(pytest.param((one,), 30, id=one.name, marks=pytest.mark.slow) for one in ANY),
 ]
 
