@@ -90,6 +90,11 @@ class Tally:
     seconds_lost: list[float] = field(default_factory=list)
 
 
+def heed_hang_ups() -> None:
+    """In the new process: also where these tests themselves run under nohup."""
+    signal.signal(HANG_UP, signal.SIG_DFL)
+
+
 def stopped(job: Job, output: Path, number: signal.Signals, chance: random.Random, tally: Tally) -> bool:
     """One session that goes on where the last one stopped, and is stopped; False when it came to its end before."""
     every = chance.choice(["0", "0.3"])
@@ -101,6 +106,7 @@ def stopped(job: Job, output: Path, number: signal.Signals, chance: random.Rando
             env={k: v for k, v in os.environ.items() if k != "AG_NEWS_DIR"},
             stdout=out,
             stderr=subprocess.STDOUT,
+            preexec_fn=heed_hang_ups,
         )
     # Every other time while a file is being written; else at any time at all.
     when_writing = chance.random() < 0.5
@@ -158,7 +164,7 @@ def test_a_closed_terminal(jobs, tmp_path):
         stdout=theirs,
         stderr=theirs,
         start_new_session=True,
-        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        preexec_fn=lambda: (heed_hang_ups(), fcntl.ioctl(0, termios.TIOCSCTTY, 0)),
     )
     os.close(theirs)
     said = b""
