@@ -102,6 +102,8 @@ def run_script(main: Callable[[], None]) -> None:
             if status == 0:
                 dist.barrier()  # a rank that leaves while another still works can abort at exit
             dist.destroy_process_group()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # it is over; what is left is Python putting its things away
     sys.exit(status)
 
 

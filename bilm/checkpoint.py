@@ -62,22 +62,22 @@ def written_whole(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
         _sync_folder(path.parent)
     except (OSError, RuntimeError) as error:
-        reason = _refusal_of_the_disk(error)
-        if reason is None:
-            raise
-        raise UserError(f"{path} could not be written: {reason}. What was there before is untouched.") from error
+        cause = _what_led_to(error)
+        if isinstance(cause, OSError):
+            reason = cause.strerror or cause
+            raise UserError(f"{path} could not be written: {reason}. What was there before is untouched.") from error
+        raise cause from None
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
 
 
-def _refusal_of_the_disk(error: BaseException | None) -> str | None:
-    """In words; None when the disk did not refuse. torch.save makes a riddle of its own out of what led to it."""
-    while error is not None:
-        if isinstance(error, OSError):
-            return error.strerror or str(error)
-        error = error.__context__
-    return None
+def _what_led_to(error: BaseException) -> BaseException:
+    """The disk's refusal, or Ctrl-C: torch.save makes a riddle of its own out of what interrupts its writing."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, OSError | KeyboardInterrupt):
+        cause = cause.__context__
+    return cause or error
 
 
 def _sync_folder(folder: Path) -> None:

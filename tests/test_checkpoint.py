@@ -1,3 +1,4 @@
+import io
 import os
 import pickle
 
@@ -94,3 +95,21 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(saved, monkeypatch)
         checkpoint.save(saved, "bilm", {"other": 1})
     assert saved.read_bytes() == before
     assert list(saved.parent.iterdir()) == [saved]
+
+
+def test_ctrl_c_in_a_write_is_ctrl_c_and_leaves_the_old_file_and_nothing_else(saved, monkeypatch):
+    """torch's archive writer, cut off, raises an error of its own on top of it."""
+    before, real = saved.read_bytes(), open
+
+    class Interrupting(io.BufferedWriter):
+        def write(self, content):
+            raise KeyboardInterrupt(15)
+
+    monkeypatch.setattr(
+        "builtins.open",
+        lambda path, mode="r", **k: Interrupting(io.FileIO(path, "w")) if mode == "wb" else real(path, mode, **k),
+    )
+    with pytest.raises(KeyboardInterrupt) as stop:
+        checkpoint.save(saved, "bilm", {"other": torch.ones(1000)})
+    assert stop.value.args == (15,)
+    assert saved.read_bytes() == before and list(saved.parent.iterdir()) == [saved]
