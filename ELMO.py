@@ -9,18 +9,16 @@ torchrun --nproc_per_node=2 ELMO.py   the same on two GPUs, or in two processes 
 from dataclasses import dataclass
 
 from bilm.config import BiLMConfig, FitConfig, TokenizerConfig, VocabularyConfig, setting
+from bilm.folders import folders, shown, write_json
 from bilm.options import parse_options
 from utils import (
     ResumeOptions,
     RunOptions,
-    folders,
     run_script,
     run_settings,
     run_stamp,
-    shown,
     start,
     what_to_do,
-    write_json,
 )
 
 
@@ -94,8 +92,6 @@ def main() -> None:
         autocast=runtime.autocast,
         resume=todo == "resume",
     )
-    if not runtime.is_main:
-        return
     info = {
         "corpus": corpus.name,
         "rows": len(documents),
@@ -106,10 +102,14 @@ def main() -> None:
         "best_epoch": state.best_epoch + 1,
         "seconds": round(state.seconds, 1),
     }
-    save_bilm(weights, model.cpu(), vocabulary, info)
     results = out.results / "bilstm_training.json"
-    write_json(results, {**info, "vocabulary": len(vocabulary), "epochs": state.epochs, "curve": state.curve})
-    checkpoint.unlink()
+
+    def write() -> None:
+        save_bilm(weights, model.cpu(), vocabulary, info)
+        write_json(results, {**info, "vocabulary": len(vocabulary), "epochs": state.epochs, "curve": state.curve})
+        checkpoint.unlink()
+
+    runtime.on_main(write)
     say(
         f"Best epoch {state.best_epoch + 1}: validation perplexity {state.best_figure:.1f}, {state.seconds:,.0f} s.\n"
         f"Wrote {shown(weights)} and {shown(results)}. Next: python classification.py"

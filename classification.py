@@ -12,22 +12,21 @@
 models/classifier.pt is a copy of the one that does best on validation.
 """
 
+import copy
 from dataclasses import dataclass, replace
 from functools import partial
 
 from bilm.config import ClassifierConfig, FitConfig, setting
+from bilm.folders import folders, shown, write_json
 from bilm.options import parse_options
 from utils import (
     ResumeOptions,
     RunOptions,
-    folders,
     run_script,
     run_settings,
     run_stamp,
-    shown,
     start,
     what_to_do,
-    write_json,
 )
 
 DEFAULT_MODES = ("trainable", "frozen", "function")
@@ -65,6 +64,8 @@ def main() -> None:
     corpus = runtime.on_main(lambda: find_corpus(run.data))
     documents = limited(read_csv(corpus.path("train")), run.limit)
     out = folders(run.output, corpus.name, run.limit)
+    # Held before anything is read: another run could replace what this one stands on.
+    runtime.on_main(lambda: out.hold("training"))
     pretrained = load_bilm(out.models / "bilstm.pt")
     modes = DEFAULT_MODES if options.mode == "all" else (options.mode,)
     weights = {mode: out.models / f"classifier_{mode}.pt" for mode in modes}
@@ -73,7 +74,6 @@ def main() -> None:
     chosen = {m: replace(options, mode=m, **({} if m == "finetune" else {"encoder_learning_rate": 0.0})) for m in modes}
     inputs = {"corpus": documents.sha256, "bilm": pretrained.hash}
     settings = {mode: run_settings(run, runtime, chosen[mode], config, fit_config, **inputs) for mode in modes}
-    runtime.on_main(lambda: out.hold("training"))
     # Settled for all modes before the first is trained: a question or a refusal comes at once.
     todo = {}
     for mode in modes:
@@ -97,7 +97,7 @@ def main() -> None:
         # Seeded per mode, so that a mode comes out the same whether it is trained alone or with the others.
         runtime.seed(run.seed)
         tuned = mode == "finetune"
-        encoder = load_bilm(out.models / "bilstm.pt").model if tuned else pretrained.model
+        encoder = copy.deepcopy(pretrained.model) if tuned else pretrained.model
         classifier = Classifier(config, mode, encoder.num_layers, encoder.output_dim, len(CLASS_NAMES), run.seed)
         model = ClassifiedEncoder(encoder, classifier, tuned).to(runtime.device)
         rates = [(classifier, fit_config.learning_rate), (encoder, options.encoder_learning_rate)]
@@ -118,8 +118,6 @@ def main() -> None:
         if mode == "frozen":
             assert after == before, "the frozen lambdas moved"
             say("  The random lambdas are what they were, to the last digit.")
-        if not runtime.is_main:
-            return
         info = {
             "corpus": corpus.name,
             "rows": len(documents),
@@ -131,10 +129,14 @@ def main() -> None:
             "combination": {"before": before, "after": after},
             "seconds": round(state.seconds, 1),
         }
-        save_classifier(weights[mode], model.cpu(), pretrained.hash, list(CLASS_NAMES), info)
         results = out.results / f"classifier_{mode}_training.json"
-        write_json(results, {**info, "epochs": state.epochs, "curve": state.curve})
-        checkpoints[mode].unlink()
+
+        def write() -> None:
+            save_classifier(weights[mode], model.cpu(), pretrained.hash, list(CLASS_NAMES), info)
+            write_json(results, {**info, "epochs": state.epochs, "curve": state.curve})
+            checkpoints[mode].unlink()
+
+        runtime.on_main(write)
         say(
             f"  Best epoch {state.best_epoch + 1}: validation accuracy {state.best_figure:.4f}, {state.seconds:,.0f} s."
             f"\n  Wrote {shown(weights[mode])} and {shown(results)}."
@@ -145,9 +147,8 @@ def main() -> None:
             say(f"{shown(weights[mode])} is finished, with these settings.")
         else:
             train(mode)
-    if runtime.is_main:
-        best = keep_best_classifier(out.models, pretrained)
-        say(f"Wrote {shown(out.models / 'classifier.pt')}: {best}, the best on validation. Next: python evaluate.py")
+    best = runtime.on_main(lambda: keep_best_classifier(out.models, pretrained))
+    say(f"Wrote {shown(out.models / 'classifier.pt')}: {best}, the best on validation. Next: python evaluate.py")
 
 
 def in_words(combination: dict) -> str:

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 
 from bilm.config import setting
 from bilm.errors import UserError
+from bilm.folders import folders, shown, write_json
 from bilm.options import parse_options
-from utils import RunOptions, folders, run_script, run_stamp, shown, start, write_json
+from utils import RunOptions, run_script, run_stamp, start
 
 
 @dataclass(frozen=True)
@@ -42,10 +43,12 @@ def main() -> None:
     from bilm.tables import classifier_table, language_model_table
 
     runtime = start(run)
+    if runtime.processes > 1:
+        raise UserError("evaluation takes one process; call it without torchrun.")
     corpus = find_corpus(run.data)
     out = folders(run.output, corpus.name, run.limit)
-    pretrained = load_bilm(out.models / "bilstm.pt")
     out.hold("evaluation")
+    pretrained = load_bilm(out.models / "bilstm.pt")
     classifiers, strangers = {}, []
     for mode in MODES:
         path = out.models / f"classifier_{mode}.pt"

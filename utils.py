@@ -1,14 +1,12 @@
-"""The process, not the problem: options every script has, device, precision, torchrun, where files go, who ran what.
+"""The process, not the problem: options every script has, device, precision, torchrun, earlier runs, who ran what.
 
 Knows no word of NLP. torch is imported where it is used, so that `--help` and a mistyped option answer at once.
 """
 
-import atexit
 import contextlib
 import dataclasses
 import datetime
 import functools
-import json
 import os
 import platform
 import resource
@@ -21,8 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bilm import signals
 from bilm.config import setting
 from bilm.errors import Interrupted, UserError
+from bilm.folders import shown
 
 ROOT = Path(__file__).resolve().parent
 
@@ -39,7 +39,7 @@ class RunOptions:
     limit: int | None = setting(
         None, "read only this many rows of each file, for a quick look; written beside, not over", at_least=1
     )
-    seed: int = setting(0, "seed of everything random")
+    seed: int = setting(0, "seed of everything random", below=2**62)
     device: str = setting("auto", "auto (CUDA when there is one), cpu, cuda, cuda:1 ...")
     precision: str = setting(
         "auto", "bf16 where the hardware computes in it natively, else fp32", choices=("auto", "bf16", "fp32")
@@ -60,11 +60,6 @@ class ResumeOptions:
             raise UserError("--resume and --restart exclude each other.")
 
 
-def _end(number: int, _frame: Any) -> None:
-    """SIGTERM and a closed terminal end a script as Ctrl-C does: what is half-written goes."""
-    raise KeyboardInterrupt(number)
-
-
 def run_script(main: Callable[[], None]) -> None:
     """Run `main`; a user's mistake is one line and exit status 2, never a traceback. Under torchrun, rank 0 speaks."""
     name = Path(sys.argv[0]).name
@@ -74,9 +69,7 @@ def run_script(main: Callable[[], None]) -> None:
             with contextlib.suppress(OSError):  # nobody may be there any more to be told
                 print(text, file=sys.stderr)
 
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) != signal.SIG_IGN:  # under nohup
-            signal.signal(number, _end)
+    signals.hold_back()
     status = 0
     try:
         main()
@@ -87,14 +80,21 @@ def run_script(main: Callable[[], None]) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 128 + signal.SIGPIPE
     except OSError as error:
-        say(f"{name}: error: {error.filename or 'a file'}: {error.strerror or error}")
+        say(f"{name}: error: {error.filename or 'a file or standard output'}: {error.strerror or error}")
         status = 2
     except Interrupted as stop:
         say(f"\n{name}: stopped in {stop}; saved. Go on with: python {name} ... --resume")
         status = 128 + stop.signal_number
-    except KeyboardInterrupt as stop:
-        say(f"\n{name}: stopped.")
-        status = 128 + (stop.args[0] if stop.args else signal.SIGINT)
+    except (Exception, KeyboardInterrupt) as error:
+        # What fails after a signal fails because of it.
+        if number := signals.received() or (signal.SIGINT if isinstance(error, KeyboardInterrupt) else None):
+            say(f"\n{name}: stopped.")
+            status = 128 + number
+        elif _memory_ran_out(error):
+            say(f"{name}: error: memory ran out. Lower --batch-tokens, or the size of the model (--width, --hidden).")
+            status = 2
+        else:
+            raise
     if "torch" in sys.modules:
         import torch.distributed as dist
 
@@ -102,77 +102,15 @@ def run_script(main: Callable[[], None]) -> None:
             if status == 0:
                 dist.barrier()  # a rank that leaves while another still works can abort at exit
             dist.destroy_process_group()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)  # it is over; what is left is Python putting its things away
+    signals.ignore()
     sys.exit(status)
 
 
-# --- where files go --------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Folders:
-    """models: weights; results: small JSON and figures; runs: checkpoints of unfinished runs."""
-
-    models: Path
-    results: Path
-    runs: Path
-
-    def prepare(self) -> None:
-        """Make them. Raises UserError when that cannot be, before hours are spent on what could not be written."""
-        for folder in (self.models, self.results, self.runs):
-            try:
-                folder.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise UserError(f"--output: {folder} cannot be made: {error.strerror}.") from error
-            if not os.access(folder, os.W_OK):
-                raise UserError(f"--output: {folder} cannot be written to.")
-
-    def hold(self, purpose: str) -> None:
-        """Keep other processes with the same `purpose` ("training", "evaluation") away from here until this one ends.
-
-        Raises UserError when one is at it. What a killed one left half-written goes.
-        """
-        from bilm.lock import take
-
-        refusal = (
-            f"is at work on the {purpose} in {shown(self.models)}. Wait until it is done, or give this run a place of "
-            "its own: --output."
-        )
-        try:
-            atexit.register(take(self.runs / f"{purpose}.lock", refusal))
-        except OSError as error:
-            raise UserError(f"--output: {self.runs} cannot be written to: {error.strerror}.") from error
-        if purpose == "training":
-            for leftover in (*self.models.glob(".*.tmp"), *self.runs.glob(".*.tmp")):
-                leftover.unlink(missing_ok=True)
-
-
-def folders(output: str | None, corpus: str, limit: int | None) -> Folders:
-    """A full run on AG News writes to models/ and results/; every other kind writes to a folder of its own in them."""
-    root = Path(output) if output else ROOT
-    if corpus in ("full", "figures") or corpus.startswith("limit-"):
-        corpus = f"data-{corpus}"  # those names are taken
-    parts = [] if corpus == "ag_news" else [corpus]
-    if limit is not None:
-        parts.append(f"limit-{limit}")
-    beside = "-".join(parts)
-    return Folders(root / "models" / beside, root / "results" / beside, root / "runs" / (beside or "full"))
-
-
-def shown(path: Path) -> str:
-    """`path` as a user would type it from here."""
-    with contextlib.suppress(ValueError):
-        return str(path.resolve().relative_to(Path.cwd()))
-    return str(path)
-
-
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Whole or not at all, with a newline at the end."""
-    from bilm.checkpoint import written_whole
-
-    with written_whole(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+def _memory_ran_out(error: BaseException) -> bool:
+    said = str(error).lower()
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and ("out of memory" in said or "can't allocate memory" in said)
+    )
 
 
 # --- what it runs on -------------------------------------------------------------------------------------------------
@@ -204,21 +142,10 @@ class Runtime:
         torch.manual_seed(seed + 1_000_003 * self.rank)
 
     def on_main(self, function: Callable[[], Any]) -> Any:
-        """What `function` returns on rank 0, on every rank; its UserError, too."""
-        if self.processes == 1:
-            return function()
-        import torch.distributed as dist
+        """See Ranks.on_main."""
+        from bilm.ranks import Ranks
 
-        told: list[Any] = [None, None]
-        if self.is_main:
-            try:
-                told[0] = function()
-            except UserError as error:
-                told[1] = str(error)
-        dist.broadcast_object_list(told)
-        if told[1] is not None:
-            raise UserError(told[1])
-        return told[0]
+        return Ranks().on_main(function)
 
 
 def start(options: RunOptions) -> Runtime:
@@ -256,6 +183,7 @@ def start(options: RunOptions) -> Runtime:
         torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
         rank = torch.distributed.get_rank()
     runtime = Runtime(device, precision, rank, processes)
+    signals.let_through()
     runtime.seed(options.seed)
     return runtime
 
@@ -304,7 +232,10 @@ def what_to_do(unfinished: Path, finished: Callable[[], bool], options: ResumeOp
         found = f"an unfinished run is in {shown(unfinished.parent)}"
         if not sys.stdin.isatty() or "RANK" in os.environ:
             raise UserError(f"{found}. Go on with it: --resume. Drop it and start anew: --restart.")
-        answer = input(f"There is {found}. Go on with it [Enter], or drop it and start anew [n]? ")
+        try:
+            answer = input(f"There is {found}. Go on with it [Enter], or drop it and start anew [n]? ")
+        except EOFError:
+            raise UserError(f"{found}. Go on with it: --resume. Drop it and start anew: --restart.") from None
         if not answer.strip().lower().startswith("n"):
             return "resume"
     unfinished.unlink()

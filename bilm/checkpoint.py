@@ -9,6 +9,8 @@ import contextlib
 import hashlib
 import os
 import pickle
+import pickletools
+import re
 import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -127,6 +129,12 @@ def load(path: Path, kind: str) -> dict[str, Any]:
     return file["content"]
 
 
+# All that the pickles of `save` name; torch's own list for weights_only is longer, and has what takes any memory.
+_NAMES = re.compile(r"torch \w+Storage|torch\._utils _rebuild_tensor_v2|collections OrderedDict")
+# A tensor may stand in a file once and be part of several (tied weights); many times over, it is a trap.
+_TIMES_ITS_SIZE = 8
+
+
 def _unpack(path: Path) -> tuple[Any, bool]:
     """What is in the file, and whether its checksum fits; raises all manner of things when it is not a sound file."""
     size = path.stat().st_size
@@ -137,22 +145,40 @@ def _unpack(path: Path) -> tuple[Any, bool]:
         # torch stores its records as they are: an archive that unpacks to more than itself is a trap.
         if sum(member.file_size for member in archive.infolist()) > size:
             raise pickle.UnpicklingError("packed")
+        for member in archive.namelist():
+            if member.endswith(".pkl"):
+                _require_plain_names(archive.read(member))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's own remarks on files that are refused anyway
         file = torch.load(path, map_location="cpu", weights_only=True)
-    sound = isinstance(file, dict) and _largest_tensor(file) <= size
-    return file, sound and content_hash(file.get("content")) == file.get("sha256")
+    _require_bounded(file, _TIMES_ITS_SIZE * size)
+    return file, isinstance(file, dict) and content_hash(file.get("content")) == file.get("sha256")
 
 
-def _largest_tensor(content: Any) -> int:
-    """Bytes of the largest tensor in nested dicts and lists; a view may claim more than is stored."""
-    if isinstance(content, Tensor):
-        return content.numel() * content.element_size()
-    if isinstance(content, Mapping):
-        return max(map(_largest_tensor, content.values()), default=0)
-    if isinstance(content, list | tuple):
-        return max(map(_largest_tensor, content), default=0)
-    return 0
+def _require_plain_names(program: bytes) -> None:
+    for operation, argument, _ in pickletools.genops(program):
+        if operation.name == "GLOBAL" and _NAMES.fullmatch(str(argument)):
+            continue
+        if operation.name in ("GLOBAL", "STACK_GLOBAL", "INST") or operation.name.startswith("EXT"):
+            raise pickle.UnpicklingError(f"{operation.name} {argument}")
+
+
+def _require_bounded(content: Any, limit: int) -> None:
+    """Refuse what is little in the file and much in memory: views that repeat a value, lists that repeat a list."""
+    waiting, cost = [content], 0
+    while waiting:
+        value = waiting.pop()
+        cost += 1
+        if isinstance(value, Tensor):
+            cost += value.numel() * value.element_size()
+        elif isinstance(value, str | bytes):
+            cost += len(value)
+        elif isinstance(value, Mapping):
+            waiting += [*value.keys(), *value.values()]
+        elif isinstance(value, list | tuple):
+            waiting += value
+        if cost > limit:
+            raise pickle.UnpicklingError("unbounded")
 
 
 @contextlib.contextmanager
@@ -163,7 +189,9 @@ def understood(path: Path) -> Iterator[None]:
     """
     try:
         yield
-    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+    except UserError:
+        raise
+    except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(
             f"{path} is whole, but not as this version of the program writes it ({reason:.120}). {_ADVICE}"

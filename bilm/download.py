@@ -6,6 +6,7 @@ import os
 import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import BinaryIO
 
 from bilm import lock
 from bilm.errors import UserError
@@ -56,7 +57,7 @@ def _fetch(url: str, partial: Path) -> None:
     try:
         with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as response:  # noqa: S310
             resumed = response.status == http.HTTPStatus.PARTIAL_CONTENT
-            missing = int(response.headers.get("Content-Length", 0))
+            missing = response.length or 0
             start = have if resumed else 0
             with (
                 open(partial, "ab" if resumed else "wb") as file,
@@ -65,9 +66,8 @@ def _fetch(url: str, partial: Path) -> None:
                 ) as bar,
             ):
                 while chunk := response.read1(_CHUNK):  # what has arrived, be it little: a slow line shows progress
-                    file.write(chunk)
+                    _append(file, chunk, partial)
                     bar.update(len(chunk))
-                file.flush()
                 os.fsync(file.fileno())
             if missing and partial.stat().st_size < start + missing:
                 raise Unreachable(f"{url} broke off; the next try goes on from there.")
@@ -75,5 +75,13 @@ def _fetch(url: str, partial: Path) -> None:
         if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             return  # it is all there already; the checksum decides
         raise Unreachable(f"{url} answered {error.code} {error.reason}.") from error
-    except (urllib.error.URLError, TimeoutError, http.client.HTTPException, ConnectionError) as error:
+    except (OSError, http.client.HTTPException) as error:
         raise Unreachable(f"{url}: {getattr(error, 'reason', error)}.") from error
+
+
+def _append(file: BinaryIO, chunk: bytes, path: Path) -> None:
+    try:
+        file.write(chunk)
+        file.flush()
+    except OSError as error:
+        raise UserError(f"{path} could not be written: {error.strerror}.") from error

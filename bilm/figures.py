@@ -12,7 +12,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
-from bilm.checkpoint import written_whole
+from bilm.checkpoint import understood, written_whole
 from bilm.summary import read_json
 
 
@@ -88,7 +88,8 @@ def draw_results(folder: Path, summary: Mapping[str, Any]) -> list[Path]:
         runs = {label: read_json(p) for label, p in paths.items() if p.exists()}
         if runs:
             path = figures / f"learning_curves_{name}.png"
-            draw_learning_curves(path, runs, figure_name, name.replace("_", " "))
+            with understood(paths[next(iter(runs))]):
+                draw_learning_curves(path, runs, figure_name, name.replace("_", " "))
             drawn.append(path)
     for path in set(figures.glob("*.png")) - set(drawn):
         path.unlink()

@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime
+import errno
 import fcntl
 import os
 import socket
@@ -17,26 +18,34 @@ def take(path: Path, refusal: str) -> Callable[[], None]:
     Raises UserError, "process 12 on HOST (since ...) `refusal`", when another holds it. The lock is the kernel's
     (flock), so it goes with its holder, however that ends; what a killed process leaves is a file without a lock.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        except FileNotFoundError:
+            continue  # another holder that left took its folder along
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             holder = os.read(descriptor, 200).decode(errors="replace") or "another process"
             os.close(descriptor)
             raise UserError(f"{holder} {refusal}") from error
-        except OSError:
-            break  # a file system without locks: nothing to guard with, and no reason to refuse
+        except OSError as error:
+            if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+                raise
+            print(
+                f"Note: {path.parent} is on a file system without locks; see to it that one run at a time writes there."
+            )
+            break
         # A holder that was just leaving removes its file: then this lock is on a file that nobody else will find.
-        with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(descriptor), path.stat()):
-                break
+        if _is(path, descriptor):
+            break
         os.close(descriptor)
 
     def release() -> None:
         with contextlib.suppress(OSError):
-            path.unlink()
+            if _is(path, descriptor):  # and not another's, made after this one was deleted by hand
+                path.unlink()
         os.close(descriptor)
 
     try:
@@ -47,3 +56,10 @@ def take(path: Path, refusal: str) -> Callable[[], None]:
         release()
         raise
     return release
+
+
+def _is(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False

@@ -1,5 +1,6 @@
 """The files that travel: bilstm.pt, which stands alone, and classifier*.pt, which names the bilstm.pt it stands on."""
 
+import contextlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,16 @@ def load_bilm(path: Path) -> Pretrained:
     with checkpoint.understood(path):
         vocabulary = Vocabulary(saved["words"], Tokenizer(TokenizerConfig(**saved["tokenizer"])))
         model = _bilm(BiLMConfig(**saved["config"]), len(vocabulary), saved["weights"])
-        return Pretrained(model.eval(), vocabulary, saved["info"], saved["id"])
+        info = _checked(saved["info"], rows_trained=int, validation_perplexity=float, settings=dict)
+        return Pretrained(model.eval(), vocabulary, info, saved["id"])
+
+
+def _checked(info: dict[str, Any], **types: type) -> dict[str, Any]:
+    """`info`, which must hold these keys. Raises TypeError or KeyError."""
+    for key, kind in types.items():
+        if not isinstance(info[key], kind):
+            raise TypeError(f"{key} is {info[key]!r}")
+    return info
 
 
 def _bilm(config: BiLMConfig, vocabulary_size: int, weights: dict[str, Any]) -> BiLM:
@@ -120,7 +130,8 @@ def load_classifier(path: Path, pretrained: Pretrained) -> TrainedClassifier:
         classifier.load_state_dict(saved["weights"])
         model = ClassifiedEncoder(bilm, classifier, tuned).eval()
         name = checkpoint.content_hash([saved["weights"], saved["tuned_encoder"]])
-        return TrainedClassifier(model, names, saved["info"], name)
+        info = _checked(saved["info"], validation_accuracy=float, settings=dict, combination=dict, seed=int)
+        return TrainedClassifier(model, names, info, name)
 
 
 def keep_best_classifier(folder: Path, pretrained: Pretrained) -> str:
@@ -131,11 +142,11 @@ def keep_best_classifier(folder: Path, pretrained: Pretrained) -> str:
     found = {}
     for mode in MODES:
         path = folder / f"classifier_{mode}.pt"
-        if path.exists():
+        # One that cannot be read is no candidate; evaluate.py, which is asked for its figures, will name it.
+        with contextlib.suppress(UserError), checkpoint.understood(path):
             saved = checkpoint.load(path, "classifier")
-            with checkpoint.understood(path):
-                if saved["bilm"] == pretrained.hash:
-                    found[mode] = (saved["info"]["validation_accuracy"], saved)
+            if saved["bilm"] == pretrained.hash:
+                found[mode] = (saved["info"]["validation_accuracy"], saved)
     best = max(found, key=lambda mode: found[mode][0])
     checkpoint.save(folder / "classifier.pt", "classifier", found[best][1])
     return best

@@ -25,6 +25,9 @@ class _Stderr:
         return getattr(sys.stderr, name)
 
 
+_STDERR = _Stderr()  # one for bars and remarks: tqdm clears a bar only for what is written to the bar's own file
+
+
 class _Lines(_Stderr):
     """Ends each state of the bar with a newline, so that a log keeps whole lines."""
 
@@ -43,7 +46,7 @@ class _LoggedBar(tqdm):
 def progress(items: Iterable | None = None, *, total: int | None = None, unit: str, label: str, **more: Any) -> tqdm:
     """A tqdm bar on stderr: iterate over it, or call `update(n)` on it. `more` goes to tqdm."""
     if sys.stderr.isatty():
-        return tqdm(items, total=total, unit=unit, desc=label, file=_Stderr(), dynamic_ncols=True, leave=False, **more)
+        return tqdm(items, total=total, unit=unit, desc=label, file=_STDERR, dynamic_ncols=True, leave=False, **more)
     return _LoggedBar(
         items,
         total=total,
@@ -62,4 +65,10 @@ def progress(items: Iterable | None = None, *, total: int | None = None, unit: s
 
 def remark(text: str) -> None:
     """A line on stderr that leaves the bars on it whole."""
-    tqdm.write(text, file=_Stderr())
+    tqdm.write(text, file=_STDERR)
+
+
+def tell(text: str) -> None:
+    """A line on stdout, where there is somebody to read it."""
+    with contextlib.suppress(OSError):
+        print(text, flush=True)

@@ -1,9 +1,12 @@
 """The processes that train one model together."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.distributed as dist
+
+from bilm.errors import UserError
 
 
 class Ranks:
@@ -33,3 +36,18 @@ class Ranks:
         values: list[Any] = [None] * self.size
         dist.all_gather_object(values, value)
         return values
+
+    def on_main(self, function: Callable[[], Any]) -> Any:
+        """What `function` returns on rank 0, on every rank; the failure that a user is told of, too."""
+        if self.size == 1:
+            return function()
+        told: list[Any] = [None, None]
+        if self.is_main:
+            try:
+                told[0] = function()
+            except (UserError, OSError, EOFError) as error:
+                told[1] = str(error)
+        dist.broadcast_object_list(told)
+        if told[1] is not None:
+            raise UserError(told[1])
+        return told[0]

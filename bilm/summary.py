@@ -47,10 +47,17 @@ def read_summary(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     found = read_json(path)
-    parts = ("language_model", "classifiers", "baselines")
-    if not isinstance(found, dict) or not all(isinstance(found.get(part), dict) for part in parts):
+    parts = (
+        [found.get(part) for part in ("language_model", "classifiers", "baselines")] if isinstance(found, dict) else []
+    )
+    if not parts or not all(isinstance(part, dict) and all(map(_is_entry, part.items())) for part in parts):
         raise UserError(f"{path} is not a summary of this program's. Remove it; evaluate.py writes it anew.")
     return found
+
+
+def _is_entry(item: tuple[str, Any]) -> bool:
+    """All are objects but one number."""
+    return isinstance(item[1], dict) or item[0] == "validation_perplexity"
 
 
 def begin(previous: dict[str, Any], pretrained: Pretrained, stamp: dict[str, Any]) -> dict[str, Any]:

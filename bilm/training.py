@@ -5,7 +5,7 @@ that returns named figures; it does the steps, the schedule, clipping, data-para
 epoch, checkpoints, and the way out when it is told to stop.
 
 A step whose gradient is infinite or no number is left out: it changes nothing but the count of such steps. When
-MOST_LEFT_OUT follow each other the run stops.
+MOST_LEFT_OUT follow each other the run stops. No checkpoint is written within such a row: it may be the weights.
 
 Resuming is exact: a checkpoint holds the weights, the optimizer, the random states and the position, and the plan of
 an epoch is a function of its number, so that a run that died goes on bit for bit as if it had not.
@@ -14,8 +14,8 @@ an epoch is a function of its number, so that a run that died goes on bit for bi
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
@@ -28,8 +28,9 @@ from bilm import checkpoint
 from bilm.config import FitConfig
 from bilm.errors import Interrupted, UserError
 from bilm.optimizer import schedule
-from bilm.progress import progress, remark
+from bilm.progress import progress, remark, tell
 from bilm.ranks import Ranks
+from bilm.signals import noted
 
 # Steps between two readings of the running loss: a GPU is asked for it no more often than that.
 STEPS_BETWEEN_READINGS = 25
@@ -65,36 +66,13 @@ class State:
     loss_count: int = 0
     largest_norm: float = 0.0  # of the gradients of this epoch
     left_out: int = 0  # steps of this epoch without a finite gradient
-    left_out_in_a_row: int = 0
+    left_out_in_a_row: int = 0  # up to the last step
+    longest_row: int = 0  # of steps left out, ever
     seconds: float = 0.0  # of training, all sessions together
     best_epoch: int = -1
     best_figure: float = math.nan
     epochs: list[dict[str, Any]] = field(default_factory=list)
-    curve: list[dict[str, float]] = field(default_factory=list)
-
-
-@contextmanager
-def _stop_signals() -> Iterator[list[int]]:
-    """Ctrl-C, SIGTERM and a closed terminal are noted in the list that this yields; a second one stops at once.
-
-    A signal that is ignored (nohup) stays ignored.
-    """
-    received: list[int] = []
-
-    def note(number: int, _frame: Any) -> None:
-        if received:
-            raise KeyboardInterrupt
-        received.append(number)
-
-    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-    previous = {number: handler for number, handler in previous.items() if handler != signal.SIG_IGN}
-    try:
-        for number in previous:
-            signal.signal(number, note)
-        yield received
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+    curve: list[dict[str, float | None]] = field(default_factory=list)
 
 
 def fit(
@@ -118,8 +96,11 @@ def fit(
     run = _Run(model, optimizer, config, checkpoint_path, settings, ranks)
     if resume:
         run.restore()
+        if ranks.is_main:
+            state = run.state
+            tell(f"{task.label}: going on in epoch {state.epoch + 1} of {config.epochs}, after step {state.batch}")
     stepped = DistributedDataParallel(model) if ranks.size > 1 else model
-    with _stop_signals() as received:
+    with noted() as received:
         while run.state.epoch < config.epochs:
             _train_epoch(run, stepped, task, autocast, received)
             run.finish_epoch(task, autocast)
@@ -152,6 +133,7 @@ def _train_epoch(run: "_Run", stepped: nn.Module, task: Task, autocast: Callable
                 loss_sum, count, batch_units = task.loss(stepped, plan[batch], ranks.rank, ranks.size)
             # All ranks agree, by sums, on the number of targets, on stopping, and on when to save.
             count, stop, save = ranks.sum(count, bool(received), ranks.is_main and run.checkpoint_is_due())
+            save = save or stop
             # DistributedDataParallel averages gradients over ranks; times their number, that is the sum.
             (loss_sum * (ranks.size / count)).backward()
             norm = nn.utils.clip_grad_norm_(run.parameters, config.clip_norm)
@@ -166,11 +148,12 @@ def _train_epoch(run: "_Run", stepped: nn.Module, task: Task, autocast: Callable
             units += batch_units
             left_out = state.left_out
             reading = state.batch == len(plan) or state.step % STEPS_BETWEEN_READINGS == 0
-            if reading or stop or save:
+            if reading or save:
                 run.read(tally)
             if reading and state.loss_count:
                 mean, rate = state.loss_sum / state.loss_count, units * ranks.size / (time.monotonic() - started)
-                state.curve.append({"step": state.step, "loss": mean, "gradient_norm": tally.last_norm})
+                last_norm = tally.last_norm if math.isfinite(tally.last_norm) else None
+                state.curve.append({"step": state.step, "loss": mean, "gradient_norm": last_norm})
                 bar.set_postfix_str(f"loss {mean:.3f}, {rate:,.0f} {task.unit}/s", refresh=False)
             bar.update()
             if state.left_out > left_out and ranks.is_main:
@@ -178,8 +161,9 @@ def _train_epoch(run: "_Run", stepped: nn.Module, task: Task, autocast: Callable
                     f"{task.label}: steps left out until step {state.step}: {state.left_out - left_out}; the gradient "
                     f"was infinite or no number (learning rate {run.learning_rate:.2g})"
                 )
-            if stop or save:
-                run.save()
+            if not save or state.left_out_in_a_row:
+                continue  # also when told to stop: a good step comes soon, or the end
+            run.save()
             if stop:
                 where = f"epoch {state.epoch + 1} of {config.epochs}, after step {state.batch} of {len(plan)}"
                 raise Interrupted(received[0] if received else signal.SIGTERM, where)
@@ -188,32 +172,34 @@ def _train_epoch(run: "_Run", stepped: nn.Module, task: Task, autocast: Callable
 class Tally:
     """What the steps of an epoch add up to, kept on the device until it is read; a GPU need not wait for the CPU.
 
-    Sums are in fp64 and step by step, so that a run that was stopped and resumed comes to the same ones.
+    Sums are in fp64 and step by step, so that a run in one process that was stopped and resumed comes to the same ones.
     """
 
     def __init__(self, state: State, is_main: bool, device: torch.device):
         # The losses are of this rank alone, the rest is the same on all of them.
         start = [state.loss_sum if is_main else 0.0, state.loss_count, state.largest_norm, state.left_out]
-        start += [state.left_out_in_a_row, 0.0]
+        start += [state.left_out_in_a_row, state.longest_row, 0.0]
         self.numbers = torch.tensor(start, dtype=torch.float64, device=device)
 
     def add(self, loss_sum: Tensor, count: int, norm: Tensor) -> Tensor:
         """Count a step with this loss and norm of the gradient; returns whether that is finite, bool ()."""
         good = norm.isfinite()
-        loss, counted, largest, left_out, in_a_row, last = self.numbers
+        loss, counted, largest, left_out, in_a_row, longest_row, last = self.numbers
         loss += torch.where(good, loss_sum, 0.0)
         counted += count * good
         torch.maximum(largest, torch.where(good, norm, 0.0).double(), out=largest)
         left_out += ~good
         in_a_row += 1
         in_a_row *= ~good
+        torch.maximum(longest_row, in_a_row, out=longest_row)
         last.copy_(norm)
         return good
 
     def read_into(self, state: State, ranks: Ranks) -> None:
-        loss, counted, state.largest_norm, left_out, in_a_row, self.last_norm = self.numbers.tolist()
+        loss, counted, state.largest_norm, left_out, in_a_row, longest_row, self.last_norm = self.numbers.tolist()
         (state.loss_sum,) = ranks.sum(loss)
-        state.loss_count, state.left_out, state.left_out_in_a_row = int(counted), int(left_out), int(in_a_row)
+        state.loss_count, state.left_out = int(counted), int(left_out)
+        state.left_out_in_a_row, state.longest_row = int(in_a_row), int(longest_row)
 
 
 class _Run:
@@ -246,8 +232,8 @@ class _Run:
         """Fetch the epoch's sums from the device (and the other ranks). Raises UserError if training has diverged."""
         state = self.state
         tally.read_into(state, self.ranks)
-        if state.left_out_in_a_row >= MOST_LEFT_OUT:
-            self.give_up(f"the gradient was infinite or no number in the last {state.left_out_in_a_row} steps")
+        if state.longest_row >= MOST_LEFT_OUT:
+            self.give_up(f"the gradient was infinite or no number in {state.longest_row} steps in a row")
         self.require_number("loss", state.loss_sum)
 
     def require_number(self, name: str, value: float) -> None:
@@ -258,8 +244,8 @@ class _Run:
     def give_up(self, what: str) -> NoReturn:
         good = f"The last good checkpoint is {self.path}." if self.path.exists() else "There is no checkpoint yet."
         raise UserError(
-            f"{what} at step {self.state.step} (learning rate {self.learning_rate:.2g}). {good} "
-            "Try a lower --learning-rate, or --precision fp32."
+            f"{what}, seen at step {self.state.step} (learning rate {self.learning_rate:.2g}). {good} --resume would "
+            "come the same way again; start anew with a lower --learning-rate or with --precision fp32 (--restart)."
         )
 
     def finish_epoch(self, task: Task, autocast: Callable) -> None:
@@ -298,7 +284,7 @@ class _Run:
         state.largest_norm, state.left_out = 0.0, 0
         self.save()
         if self.ranks.is_main:
-            print(line, flush=True)
+            tell(line)
 
     def _count_seconds(self) -> None:
         now = time.monotonic()
@@ -306,23 +292,21 @@ class _Run:
         self._clock = now
 
     def save(self) -> None:
+        """Raises UserError, on all ranks, when a weight is no number or the disk refuses."""
+        if not all(bool(weight.isfinite().all()) for weight in self.learned_weights().values()):
+            self.give_up("a weight is infinite or no number")
         random_states = self.ranks.gather(_random_state(self.parameters[0].device))
         self._saved = time.monotonic()
-        if not self.ranks.is_main:
-            return
         self._count_seconds()
-        checkpoint.save(
-            self.path,
-            "training",
-            {
-                "settings": self.settings,
-                "state": asdict(self.state),
-                "weights": self.learned_weights(),
-                "optimizer": self.optimizer.state_dict(),
-                "best_weights": self.best_weights,
-                "random_states": random_states,
-            },
-        )
+        content = {
+            "settings": self.settings,
+            "state": asdict(self.state),
+            "weights": self.learned_weights(),
+            "optimizer": self.optimizer.state_dict(),
+            "best_weights": self.best_weights,
+            "random_states": random_states,
+        }
+        self.ranks.on_main(lambda: checkpoint.save(self.path, "training", content))
 
     def restore(self) -> None:
         saved = checkpoint.load(self.path, "training")

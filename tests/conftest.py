@@ -10,11 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 
 from bilm.config import BiLMConfig, TokenizerConfig, VocabularyConfig
+from bilm.folders import write_json
 from bilm.language_model import BiLM
 from bilm.vocabulary import Tokenizer, Vocabulary
-from utils import RunOptions, Runtime, run_stamp, write_json
+from utils import RunOptions, Runtime, run_stamp
+
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = ROOT / "data" / "sample"

@@ -22,14 +22,14 @@ from bilm.pretrained import load_bilm, load_classifier
 from bilm.vocabulary import BOS, EOS, SPECIALS, UNK, Tokenizer, Vocabulary, clean
 
 # tmp_path is the same for all examples of a test: each writes its file anew.
-lasting = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+one_folder = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 encodable = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
 descriptions = encodable.filter(lambda text: any(c.isalnum() for c in text))
 rows = st.lists(st.tuples(st.integers(1, 4), encodable, descriptions), min_size=1, max_size=12)
 
 
-@lasting
+@one_folder
 @given(
     rows=rows,
     header=st.booleans(),
@@ -67,7 +67,7 @@ def is_read_or_refused(path: Path) -> None:
         assert set(documents.labels.tolist()) <= set(range(4))
 
 
-@lasting
+@one_folder
 @given(content=st.binary(max_size=200) | encodable.map(lambda text: text.encode("utf-16")))
 def test_any_bytes_are_read_or_refused(tmp_path, content):
     path = tmp_path / "train.csv"
@@ -78,7 +78,7 @@ def test_any_bytes_are_read_or_refused(tmp_path, content):
 SMALL = b'"3","Oil up","Oil rose to ""$50"", a record."\n"1","","Ministers met\nin Oslo."\n"2","Goal","They won 2-1."\n'
 
 
-@lasting
+@one_folder
 @given(
     place=st.integers(0, len(SMALL)),
     length=st.integers(0, 20),

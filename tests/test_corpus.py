@@ -7,7 +7,7 @@ from conftest import ROOT, SAMPLE
 from bilm import corpus as corpus_module
 from bilm.corpus import CLASS_NAMES, Documents, find_corpus, limited, read_csv, split_validation
 from bilm.errors import UserError
-from utils import folders
+from bilm.folders import folders
 
 ROWS = [
     (3, "Oil up", 'Oil rose to "$50", a record.'),

@@ -5,6 +5,8 @@ import json
 import os
 import pty
 import random
+import re
+import select
 import shutil
 import signal
 import subprocess
@@ -81,6 +83,14 @@ def jobs(trained, tmp_path_factory) -> dict[str, Job]:
     }
 
 
+def position(output: Path) -> tuple[int, int, int]:
+    """How far the job has come on disk: finished files, epoch and batch of the unfinished one."""
+    finished = len([p for p in output.glob("models/sample/*.pt") if p.name != "classifier.pt"])
+    states = [checkpoint.load(p, "training")["state"] for p in output.glob("runs/sample/*.pt")]
+    assert len(states) <= 1
+    return (finished, *((states[0]["epoch"], states[0]["batch"]) if states else (0, 0)))
+
+
 @dataclass
 class Tally:
     kills: int = 0
@@ -98,7 +108,7 @@ def heed_signals() -> None:
 
 def stopped(job: Job, output: Path, number: signal.Signals, chance: random.Random, tally: Tally) -> bool:
     """One session that goes on where the last one stopped, and is stopped; False when it came to its end before."""
-    every = chance.choice(["0", "0.3"])
+    every, before = chance.choice(["0", "0.3"]), position(output)
     log = output.parent / "log"
     with open(log, "w") as out:
         process = subprocess.Popen(
@@ -137,12 +147,20 @@ def stopped(job: Job, output: Path, number: signal.Signals, chance: random.Rando
         return False
     assert process.returncode in ENDS[number], (process.returncode, said)
     assert "Traceback" not in said or not training_since, said
+    after = position(output)
     tally.kills += 1
     tally.in_writing += writing
     if training_since:
         tally.in_training += 1
         checkpoints = [p.stat().st_mtime for p in output.glob("runs/sample/*.pt")]
         tally.seconds_lost.append(max(0.0, killed - max([training_since, *checkpoints])))
+        assert tally.seconds_lost[-1] < float(every) + 5, "a checkpoint was due"
+    # A session goes on where the last one was saved, and saves more.
+    assert after >= before
+    if after > before > (before[0], 0, 0):
+        assert f"going on in epoch {before[1] + 1} of " in said and f", after step {before[2]}\n" in said, said
+    if place := re.search(r"stopped in epoch (\d+) of \d+, after step (\d+) of \d+; saved", said):
+        assert after[1:] == (int(place[1]) - 1, int(place[2])), said
     # Whatever bears its final name is whole.
     for path in [*output.glob("models/sample/*.pt"), *output.glob("runs/sample/*.pt")]:
         kind = "training" if path.parts[-3] == "runs" else "bilm" if path.name == "bilstm.pt" else "classifier"
@@ -170,6 +188,7 @@ def test_a_closed_terminal(jobs, tmp_path):
     os.close(theirs)
     said = b""
     while b"epoch 1/1000:" not in said:
+        assert select.select([ours], [], [], 60)[0], said
         said += os.read(ours, 1 << 16)
     os.close(ours)
     assert process.wait(timeout=60) == 128 + HANG_UP

@@ -232,6 +232,33 @@ def test_finetuning_in_two_processes(trained, tmp_path):
     assert run.code == 0 and run.out.count("Wrote") == 2, run.err
 
 
+def test_evaluation_in_two_processes_is_refused(trained):
+    torchrun = ["-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=29619"]
+    run = run_script(*torchrun, "evaluate.py", "--data", SAMPLE, "--output", trained[0], OMP_NUM_THREADS="1")
+    assert run.code != 0 and run.err.count("evaluate.py: error: evaluation takes one process") == 1, run.err
+
+
+def test_a_disk_that_fills_up_under_torchrun_ends_all_ranks_with_one_line(tmp_path):
+    torchrun = ["-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=29621"]
+    arguments = ["ELMO.py", "--data", SAMPLE, "--output", tmp_path, *TINY, "--epochs", 2, "--checkpoint-seconds", 0]
+    command = shlex.join(map(str, [sys.executable, *torchrun, *arguments]))
+    done = subprocess.run(
+        ["bash", "-c", f"ulimit -f 50; OMP_NUM_THREADS=1 exec {command}"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode != 0 and done.stderr.count("ELMO.py: error: ") == 1 and "could not be written" in done.stderr
+    assert "Connection closed by peer" not in done.stderr, done.stderr
+
+
+def test_memory_that_runs_out_is_one_line(tmp_path):
+    run = run_script("ELMO.py", "--data", SAMPLE, "--output", tmp_path, "--width", 10**7)
+    assert run.code == 2 and "memory ran out" in run.err and run.err.count("\n") == 1, run.err
+
+
 def test_two_processes_have_the_loss_curve_of_one(tmp_path):
     """Without dropout, whose masks differ from rank to rank, and on the same global batches."""
     common = ["ELMO.py", "--data", SAMPLE, *TINY, "--dropout", 0, "--epochs", 3]
@@ -289,6 +316,7 @@ def test_bad_data_is_one_line_and_nothing_written(tmp_path, content, message):
         ["--epochs", 0],
         ["--limit", 0],
         ["--seed", -1],
+        ["--seed", 10**30],
         ["--dropout", 1],
         ["--learning-rate", "nan"],
         ["--max-words", 2],
@@ -309,7 +337,7 @@ def test_an_output_folder_that_cannot_be_is_refused_before_training(tmp_path):
 def test_a_diverging_run_stops_with_one_line(tmp_path):
     run = run_script("ELMO.py", "--data", SAMPLE, "--output", tmp_path, *TINY, "--learning-rate", 1e30, "--epochs", 3)
     assert run.code == 2 and re.search(
-        r"infinite or no number in the last \d+ steps at step \d+ \(learning rate", run.err
+        r"infinite or no number in \d+ steps in a row, seen at step \d+ \(learning rate", run.err
     )
     assert "There is no checkpoint yet" in run.err and run.err.count("\n") == 1 and not list(tmp_path.rglob("*.pt"))
 

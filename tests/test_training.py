@@ -17,7 +17,7 @@ from bilm.config import FitConfig
 from bilm.errors import Interrupted, UserError
 from bilm.optimizer import build_optimizer, schedule
 from bilm.ranks import Ranks
-from bilm.training import MOST_LEFT_OUT, fit
+from bilm.training import fit
 
 CONFIG = FitConfig(epochs=3, learning_rate=0.05, clip_norm=1.0, checkpoint_seconds=1e9)
 
@@ -185,10 +185,10 @@ def test_a_step_without_a_finite_gradient_changes_nothing_and_is_said(tmp_path, 
     assert "steps left out: 1 (" in said.out
 
 
-def test_a_left_out_step_is_remembered_across_a_stop(tmp_path):
+def test_a_left_out_step_is_remembered_across_a_stop_and_never_the_last_of_a_checkpoint(tmp_path):
     every_step = replace(CONFIG, checkpoint_seconds=0.0)
-    whole, wanted = run(Regression(broken_at=[5]), tmp_path / "whole.pt", config=every_step)
-    task, copies = Regression(broken_at=[5]), []
+    whole, wanted = run(Regression(broken_at=[4]), tmp_path / "whole.pt", config=every_step)
+    task, copies = Regression(broken_at=[4]), []
 
     def copying(*arguments, loss=task.loss):
         if (tmp_path / "each.pt").exists():
@@ -197,23 +197,50 @@ def test_a_left_out_step_is_remembered_across_a_stop(tmp_path):
 
     task.loss = copying
     run(task, tmp_path / "each.pt", config=every_step)
-    (tmp_path / "after.pt").write_bytes(copies[4])  # after the fifth step
-    model, state = run(Regression(), tmp_path / "after.pt", resume=True)
+    for i, (done, left_out) in {2: (3, 0), 3: (3, 0), 4: (5, 1)}.items():  # after steps 3, 4, 5
+        (tmp_path / "then.pt").write_bytes(copies[i])
+        state = checkpoint.load(tmp_path / "then.pt", "training")["state"]
+        assert (state["step"], state["left_out"]) == (done, left_out)
+    model, state = run(Regression(), tmp_path / "then.pt", resume=True)
     assert torch.equal(model[0].weight, whole[0].weight)
     assert [e["steps_left_out"] for e in state.epochs] == [e["steps_left_out"] for e in wanted.epochs] == [0, 1, 0]
 
 
-def test_too_many_in_a_row_stop_the_run(tmp_path):
-    epochs, broken_at = 2 + MOST_LEFT_OUT // 3, range(5, 100)
-    config = FitConfig(epochs=epochs, learning_rate=0.05, checkpoint_seconds=0.0)
-    task, model, path = Regression(broken_at=broken_at), build(), tmp_path / "c.pt"
-    task.plan = lambda epoch, plan=task.plan: [*plan(0), *plan(1), *plan(2), *plan(3), *plan(4)]
-    message = rf"infinite or no number in the last {MOST_LEFT_OUT} steps at step {4 + MOST_LEFT_OUT} \(learning rate "
-    with pytest.raises(UserError, match=message + r".*The last good checkpoint is .*c\.pt"):
-        run(task, path, model, config)
-    saved = checkpoint.load(path, "training")
-    assert saved["state"]["step"] == 3 + MOST_LEFT_OUT and saved["state"]["left_out"] == MOST_LEFT_OUT - 1
-    assert all(w.isfinite().all() for w in saved["weights"].values())
+@pytest.mark.parametrize("seconds", [0.0, 1e9])
+@pytest.mark.parametrize("last", [22, 100])
+def test_too_many_in_a_row_stop_the_run(tmp_path, seconds, last):
+    """However often it is looked at, and be it that it had recovered by then; what is saved is from before."""
+    config = FitConfig(epochs=1, learning_rate=0.05, checkpoint_seconds=seconds)
+    task, path = Regression(broken_at=range(5, last)), tmp_path / "c.pt"
+    task.plan = lambda epoch, plan=task.plan: [batch for i in range(20) for batch in plan(i)]
+    message = r"infinite or no number in \d\d steps in a row, seen at step \d\d \(learning rate 0\.0\d+\)\. "
+    good = r"The last good checkpoint is .*c\.pt" if seconds == 0 else "There is no checkpoint yet"
+    with pytest.raises(UserError, match=message + good):
+        run(task, path, config=config)
+    if seconds == 0:
+        saved = checkpoint.load(path, "training")
+        assert (saved["state"]["step"], saved["state"]["left_out"]) == (4, 0)
+
+
+def test_told_to_stop_among_bad_steps_a_run_saves_after_the_next_good_one(tmp_path):
+    task = Regression(broken_at=[2, 3, 4])
+
+    def stopping(*arguments, loss=task.loss):
+        if task.steps == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return loss(*arguments)
+
+    task.loss = stopping
+    task.plan = lambda epoch, plan=task.plan: plan(0) * 3
+    with pytest.raises(Interrupted, match="after step 5 of 9"):
+        run(task, tmp_path / "c.pt")
+    assert checkpoint.load(tmp_path / "c.pt", "training")["state"]["step"] == 5
+
+
+def test_weights_that_are_no_numbers_are_not_saved(tmp_path):
+    with pytest.raises(UserError, match="a weight is infinite or no number, seen at step 1"):
+        run(Regression(), tmp_path / "c.pt", config=FitConfig(learning_rate=1e39, warmup=0.0, checkpoint_seconds=0.0))
+    assert not (tmp_path / "c.pt").exists()
 
 
 def test_an_epoch_without_a_good_step_stops_the_run(tmp_path):
@@ -224,7 +251,7 @@ def test_an_epoch_without_a_good_step_stops_the_run(tmp_path):
 def test_a_loss_that_is_infinite_with_a_finite_gradient_stops_the_run(tmp_path):
     task = Regression()
     task.loss = lambda *arguments, loss=task.loss: (loss(*arguments)[0] + math.inf, 1, 1)
-    with pytest.raises(UserError, match=r"the loss is inf at step 3 \(learning rate .* no checkpoint yet"):
+    with pytest.raises(UserError, match=r"the loss is inf, seen at step 3 \(learning rate .* no checkpoint yet"):
         run(task, tmp_path / "c.pt")
 
 
@@ -254,6 +281,19 @@ def test_a_signal_during_validation_stops_the_run_after_it(tmp_path):
     assert stop.value.signal_number == signal.SIGTERM
     _, state = run(Regression(), tmp_path / "c.pt", config=FitConfig(epochs=1, learning_rate=0.05), resume=True)
     assert state.epoch == 1 and len(state.epochs) == 1
+
+
+def test_where_a_resumed_run_goes_on_is_said(tmp_path, capsys):
+    class Stopped(Regression):
+        def loss(self, *arguments):
+            if self.steps == 4:
+                os.kill(os.getpid(), signal.SIGINT)
+            return super().loss(*arguments)
+
+    with pytest.raises(Interrupted, match="epoch 2 of 3, after step 2 of 3"):
+        run(Stopped(), tmp_path / "c.pt")
+    run(Regression(), tmp_path / "c.pt", resume=True)
+    assert "regression: going on in epoch 2 of 3, after step 2" in capsys.readouterr().out
 
 
 def test_a_checkpoint_of_another_model_is_refused(tmp_path):

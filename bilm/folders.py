@@ -1,0 +1,102 @@
+"""Where a run's files go, and that one run at a time writes there."""
+
+import atexit
+import contextlib
+import json
+import math
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bilm.errors import UserError
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class Folders:
+    """models: weights; results: small JSON and figures; runs: checkpoints of unfinished runs."""
+
+    models: Path
+    results: Path
+    runs: Path
+
+    def prepare(self) -> None:
+        """Make them. Raises UserError when that cannot be, before hours are spent on what could not be written."""
+        for folder in (self.models, self.results, self.runs):
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise UserError(f"--output: {folder} cannot be made: {error.strerror}.") from error
+            if not os.access(folder, os.W_OK):
+                raise UserError(f"--output: {folder} cannot be written to.")
+
+    def hold(self, purpose: str) -> None:
+        """Keep other processes with the same `purpose` ("training", "evaluation") away from here until this one ends.
+
+        Raises UserError when one is at it. What a killed one left half-written goes.
+        """
+        from bilm.lock import take
+
+        refusal = (
+            f"is at work on the {purpose} in {shown(self.models)}. Wait until it is done, or give this run a place of "
+            "its own: --output."
+        )
+        try:
+            atexit.register(self._leave, take(self.runs / f"{purpose}.lock", refusal))
+        except OSError as error:
+            raise UserError(f"--output: {self.runs} cannot be written to: {error.strerror}.") from error
+        written = {
+            "training": (
+                self.models.glob(".*.tmp"),
+                self.runs.glob(".*.tmp"),
+                self.results.glob(".*_training.json.tmp"),
+            ),
+            "evaluation": (self.results.glob(".summary.json.tmp"), self.results.glob("figures/.*.tmp")),
+        }
+        for leftover in (path for paths in written[purpose] for path in paths):
+            leftover.unlink(missing_ok=True)
+
+    def _leave(self, release: Callable[[], None]) -> None:
+        release()
+        with contextlib.suppress(OSError):  # only what is empty goes
+            self.runs.rmdir()
+            self.runs.parent.rmdir()
+
+
+def folders(output: str | None, corpus: str, limit: int | None) -> Folders:
+    """A full run on AG News writes to models/ and results/; every other kind writes to a folder of its own in them."""
+    root = Path(output) if output else ROOT
+    if corpus in ("full", "figures") or corpus.startswith("limit-"):
+        corpus = f"data-{corpus}"  # those names are taken
+    parts = [] if corpus == "ag_news" else [corpus]
+    if limit is not None:
+        parts.append(f"limit-{limit}")
+    beside = "-".join(parts)
+    return Folders(root / "models" / beside, root / "results" / beside, root / "runs" / (beside or "full"))
+
+
+def shown(path: Path) -> str:
+    """`path` as a user would type it from here."""
+    with contextlib.suppress(ValueError):
+        return str(path.resolve().relative_to(Path.cwd()))
+    return str(path)
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Whole or not at all, with a newline at the end. What is no finite number becomes null: JSON knows none."""
+    from bilm.checkpoint import written_whole
+
+    text = json.dumps(_finite(content), indent=1, ensure_ascii=False, allow_nan=False)
+    with written_whole(path) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def _finite(content: Any) -> Any:
+    if isinstance(content, dict):
+        return {key: _finite(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_finite(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
