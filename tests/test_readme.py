@@ -80,6 +80,27 @@ def test_the_file_tree_is_true():
     assert code <= listed, code - listed
 
 
+def test_reliability_is_what_was_counted():
+    counted = json.loads((ROOT / "results/reliability.json").read_text(encoding="utf-8"))
+    kills = {"SIGKILL": [], "gentle": []}
+    for name, figures in counted["kills"].items():
+        for number in ("SIGKILL", "gentle"):
+            if name.endswith(", SIGKILL") == (number == "SIGKILL"):
+                kills[number].append(figures)
+    files = counted["foreign_files"].values()
+    strings = counted["bad_data"]["random Unicode strings through each classifier"]["strings"]
+    numbers = [
+        *(sum(f["kills"] for f in kills[number]) for number in kills),
+        *(sum(f[key] for f in files) for key in ("flips_refused", "flips_harmless", "truncations_refused")),
+        strings,
+    ]
+    table = README.split("## What it withstands")[1].split("##")[0]
+    for value in numbers:
+        assert f"{value:,}" in table, value
+    most = max(f["seconds_lost_most"] for f in counted["kills"].values())
+    assert f"at most {most:.1f} s" in table
+
+
 def test_results_are_those_of_the_summary():
     summary = json.loads((ROOT / "results/summary.json").read_text(encoding="utf-8"))
     assert summary["corpus"] == "ag_news"
