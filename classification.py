@@ -13,6 +13,7 @@ models/classifier.pt is a copy of the one that does best on validation.
 """
 
 import copy
+import time
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -44,17 +45,27 @@ class ClassificationOptions:
     encoder_learning_rate: float = setting(1e-3, "peak learning rate of the language model in mode finetune")
 
 
+@dataclass(frozen=True)
+class StoreOptions:
+    """The layers of a language model that is kept as it is, computed once for all epochs and modes."""
+
+    store_gb: float = setting(
+        16.0, "gigabytes of disk they may take while this runs (6 for all of AG News in bf16, 13 in fp32); 0 for none"
+    )
+
+
 FIT = FitConfig(epochs=4, learning_rate=2e-3)
 
 
 def main() -> None:
-    run, again, options, config, fit_config = parse_options(
-        __doc__, RunOptions, ResumeOptions, ClassificationOptions, ClassifierConfig, FIT
+    run, again, options, storing, config, fit_config = parse_options(
+        __doc__, RunOptions, ResumeOptions, ClassificationOptions, StoreOptions, ClassifierConfig, FIT
     )
     # Imported once the command line is understood: torch takes seconds, and --help needs none of it.
     from bilm.classifier import ClassifiedEncoder, Classifier
     from bilm.corpus import CLASS_NAMES, find_corpus, limited, read_csv, split_validation
     from bilm.downstream import ClassificationTask
+    from bilm.layer_store import store_layers
     from bilm.optimizer import build_optimizer
     from bilm.pretrained import keep_best_classifier, load_bilm, save_classifier, was_trained_with
     from bilm.training import fit
@@ -93,6 +104,18 @@ def main() -> None:
     if pretrained.info["settings"]["corpus"] != documents.sha256:
         say("Note: bilstm.pt was pretrained on another train.csv; it may have seen rows that are for validation here.")
 
+    store, store_seconds = None, 0.0
+    reads_layers = any(mode != "finetune" and todo[mode] != "skip" for mode in modes)
+    # A GPU computes them faster than a disk gives them; under torchrun the ranks may not share a disk.
+    if reads_layers and storing.store_gb and runtime.device.type == "cpu" and runtime.processes == 1:
+        started = time.monotonic()
+        store = store_layers(
+            pretrained.model, texts, out.runs, storing.store_gb * 1e9, 8192, runtime.device, runtime.autocast
+        )
+        store_seconds = time.monotonic() - started
+        if store is None:
+            say("The layers of the language model do not fit on the disk (--store-gb); they are computed at each step.")
+
     def train(mode: str) -> None:
         # Seeded per mode, so that a mode comes out the same whether it is trained alone or with the others.
         runtime.seed(run.seed)
@@ -102,10 +125,12 @@ def main() -> None:
         model = ClassifiedEncoder(encoder, classifier, tuned).to(runtime.device)
         rates = [(classifier, fit_config.learning_rate), (encoder, options.encoder_learning_rate)]
         rows = (training_rows, validation_rows, fit_config.batch_tokens)
+        where = (run.seed, runtime.device, None if tuned else store)
+        task = ClassificationTask(f"classifier ({mode})", texts, documents.labels, *rows, *where)
         before = classifier.combine.describe()
         state = fit(
             model,
-            ClassificationTask(f"classifier ({mode})", texts, documents.labels, *rows, run.seed, runtime.device),
+            task,
             build_optimizer(rates, fit_config.weight_decay),
             fit_config,
             checkpoint_path=checkpoints[mode],
@@ -128,6 +153,7 @@ def main() -> None:
             "best_epoch": state.best_epoch + 1,
             "combination": {"before": before, "after": after},
             "seconds": round(state.seconds, 1),
+            "seconds_for_layers": round(store_seconds, 2),  # once for all modes
         }
         results = out.results / f"classifier_{mode}_training.json"
 

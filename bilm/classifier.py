@@ -2,6 +2,7 @@
 
 An encoder is any module with
     encode(ids (B, T), lengths (B,)) -> J layers, each (B, T, E)
+    embed(ids (B, T))                -> the first of them
     num_layers = J, output_dim = E
     tune(learns)                               let the weights that encode uses learn, or keep them
 such as BiLM. The classifier owns what comes after: combination, one hidden layer per token, pooling, output.
@@ -29,6 +30,8 @@ class Encoder(Protocol):
     def output_dim(self) -> int: ...
 
     def encode(self, ids: Tensor, lengths: Tensor) -> list[Tensor]: ...
+
+    def embed(self, ids: Tensor) -> Tensor: ...
 
     def tune(self, learns: bool) -> None: ...
 
@@ -90,7 +93,13 @@ class ClassifiedEncoder(nn.Module):
         with torch.set_grad_enabled(self.tuned and torch.is_grad_enabled()):
             return self.encoder.encode(ids, lengths)  # type: ignore[operator]
 
-    def forward(self, ids: Tensor, lengths: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Logits (B, C); with `labels` (B,) the summed loss instead."""
-        layers = self.layers(ids, lengths)
+    def forward(
+        self, ids: Tensor, lengths: Tensor, labels: Tensor | None = None, upper: Sequence[Tensor] | None = None
+    ) -> Tensor:
+        """Logits (B, C); with `labels` (B,) the summed loss instead. `upper`: e1, e2, ... where they are known."""
+        if upper is None:
+            layers = self.layers(ids, lengths)
+        else:
+            with torch.no_grad():
+                layers = [self.encoder.embed(ids), *upper]  # type: ignore[operator]
         return self.classifier(layers, lengths) if labels is None else self.classifier.loss(layers, lengths, labels)

@@ -107,11 +107,16 @@ class BiLM(nn.Module):
 
         What stands at padding is arbitrary; leave it out by `mask_of(lengths, T)`.
         """
-        x, ahead, behind = self._read(ids, lengths)
-        layers = [torch.cat([x, x], dim=-1)]
+        _, ahead, behind = self._read(ids, lengths)
+        layers = [self.embed(ids)]
         for f, b in zip(ahead, behind, strict=True):
             layers.append(torch.cat([f, reverse_within_length(b, lengths)], dim=-1))
         return layers
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """e0 alone, (B, T, 2D)."""
+        x = self.tokens(ids)
+        return torch.cat([x, x], dim=-1)
 
     def _read(self, ids: Tensor, lengths: Tensor) -> tuple[Tensor, list[Tensor], list[Tensor]]:
         """Token vectors, and the layers of both directions, each (B, T, D) and in its own reading order."""
