@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from bilm.batching import mask_of
 from bilm.combine import build_combiner
 from bilm.config import ClassifierConfig
+from bilm.dropout import Dropout
 
 
 class Encoder(Protocol):
@@ -56,7 +57,7 @@ class Classifier(nn.Module):
         self.mode = mode
         self.num_classes = num_classes
         self.combine = build_combiner(mode, num_layers, dim, seed)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.hidden = nn.Linear(dim, config.hidden)
         self.out = nn.Linear(2 * config.hidden, num_classes)
 

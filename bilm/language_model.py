@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from bilm.batching import mask_of, reverse_within_length
 from bilm.config import BiLMConfig
+from bilm.dropout import Dropout
 from bilm.softmax import build_softmax
 from bilm.vocabulary import PAD
 
@@ -33,7 +34,7 @@ class LSTMStack(nn.Module):
     def __init__(self, width: int, layers: int, dropout: float):
         super().__init__()
         self.lstms = nn.ModuleList(nn.LSTM(width, width, batch_first=True) for _ in range(layers))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """(B, T, D) -> one (B, T, D) per layer, bottom first."""
@@ -72,7 +73,7 @@ class BiLM(nn.Module):
         self.tokens = nn.Embedding(vocabulary_size, config.width, padding_idx=PAD)
         self.forward_lstm = LSTMStack(config.width, config.layers, config.dropout)
         self.backward_lstm = LSTMStack(config.width, config.layers, config.dropout)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.softmax = build_softmax(config.softmax, config.width, vocabulary_size)
         self.reset_parameters()
 
