@@ -2,7 +2,7 @@
 
 An encoder is any module with
     encode(ids (B, T), lengths (B,)) -> J layers, each (B, T, E)
-    embed(ids (B, T))                -> the first of them
+    embed(ids (B, T), dtype)         -> the first of them
     num_layers = J, output_dim = E
     tune(learns)                               let the weights that encode uses learn, or keep them
 such as BiLM. The classifier owns what comes after: combination, one hidden layer per token, pooling, output.
@@ -32,7 +32,7 @@ class Encoder(Protocol):
 
     def encode(self, ids: Tensor, lengths: Tensor) -> list[Tensor]: ...
 
-    def embed(self, ids: Tensor) -> Tensor: ...
+    def embed(self, ids: Tensor, dtype: torch.dtype) -> Tensor: ...
 
     def tune(self, learns: bool) -> None: ...
 
@@ -102,5 +102,5 @@ class ClassifiedEncoder(nn.Module):
             layers = self.layers(ids, lengths)
         else:
             with torch.no_grad():
-                layers = [self.encoder.embed(ids), *upper]  # type: ignore[operator]
+                layers = [self.encoder.embed(ids, upper[0].dtype), *upper]  # type: ignore[operator]
         return self.classifier(layers, lengths) if labels is None else self.classifier.loss(layers, lengths, labels)

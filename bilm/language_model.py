@@ -109,14 +109,14 @@ class BiLM(nn.Module):
         What stands at padding is arbitrary; leave it out by `mask_of(lengths, T)`.
         """
         _, ahead, behind = self._read(ids, lengths)
-        layers = [self.embed(ids)]
+        layers = [self.embed(ids, ahead[0].dtype)]
         for f, b in zip(ahead, behind, strict=True):
             layers.append(torch.cat([f, reverse_within_length(b, lengths)], dim=-1))
         return layers
 
-    def embed(self, ids: Tensor) -> Tensor:
-        """e0 alone, (B, T, 2D)."""
-        x = self.tokens(ids)
+    def embed(self, ids: Tensor, dtype: torch.dtype) -> Tensor:
+        """e0 alone, (B, T, 2D), in the `dtype` of the others: one layer in fp32 would take the sum of all along."""
+        x = self.tokens(ids).to(dtype)
         return torch.cat([x, x], dim=-1)
 
     def _read(self, ids: Tensor, lengths: Tensor) -> tuple[Tensor, list[Tensor], list[Tensor]]:
