@@ -3,6 +3,7 @@
 Knows no word of NLP. torch is imported where it is used, so that `--help` and a mistyped option answer at once.
 """
 
+import atexit
 import contextlib
 import dataclasses
 import datetime
@@ -103,7 +104,20 @@ def run_script(main: Callable[[], None]) -> None:
                 dist.barrier()  # a rank that leaves while another still works can abort at exit
             dist.destroy_process_group()
     signals.ignore()
+    _exit_status.append(status)
     sys.exit(status)
+
+
+_exit_status: list[int] = []
+
+
+def _leave_at_once() -> None:
+    """Skip the end of torch's threads, where ranks that had done all their work now and then aborted under load."""
+    if _exit_status:
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(_exit_status[0])
 
 
 def _memory_ran_out(error: BaseException) -> bool:
@@ -180,6 +194,7 @@ def start(options: RunOptions) -> Runtime:
         torch.backends.cudnn.allow_tf32 = precision == "bf16"
     rank = 0
     if processes > 1:
+        atexit.register(_leave_at_once)  # before all else that is registered here, hence called after it
         torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
         rank = torch.distributed.get_rank()
     runtime = Runtime(device, precision, rank, processes)
