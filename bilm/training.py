@@ -97,8 +97,8 @@ def fit(
     if resume:
         run.restore()
         if ranks.is_main:
-            state = run.state
-            tell(f"{task.label}: going on in epoch {state.epoch + 1} of {config.epochs}, after step {state.batch}")
+            place = f"in epoch {run.state.epoch + 1} of {config.epochs}, after step {run.state.batch}"
+            tell(f"{task.label}: going on {place if run.state.epoch < config.epochs else 'after the last epoch'}")
     stepped = DistributedDataParallel(model) if ranks.size > 1 else model
     with noted() as received:
         while run.state.epoch < config.epochs:

@@ -84,11 +84,12 @@ def jobs(trained, tmp_path_factory) -> dict[str, Job]:
 
 
 def position(output: Path) -> tuple[int, int, int]:
-    """How far the job has come on disk: finished files, epoch and batch of the unfinished one."""
-    finished = len([p for p in output.glob("models/sample/*.pt") if p.name != "classifier.pt"])
-    states = [checkpoint.load(p, "training")["state"] for p in output.glob("runs/sample/*.pt")]
+    """How far the job has come on disk: files that are finished and need no checkpoint; epoch and batch of the rest."""
+    unfinished = {p.name.replace("bilm", "bilstm"): p for p in output.glob("runs/sample/*.pt")}
+    finished = {p.name for p in output.glob("models/sample/*.pt")} - {"classifier.pt", *unfinished}
+    states = [checkpoint.load(path, "training")["state"] for path in unfinished.values()]
     assert len(states) <= 1
-    return (finished, *((states[0]["epoch"], states[0]["batch"]) if states else (0, 0)))
+    return (len(finished), *((states[0]["epoch"], states[0]["batch"]) if states else (0, 0)))
 
 
 @dataclass
@@ -158,7 +159,8 @@ def stopped(job: Job, output: Path, number: signal.Signals, chance: random.Rando
     # A session goes on where the last one was saved, and saves more.
     assert after >= before
     if after > before > (before[0], 0, 0):
-        assert f"going on in epoch {before[1] + 1} of " in said and f", after step {before[2]}\n" in said, said
+        place = rf"in epoch {before[1] + 1} of \d+, after step {before[2]}\n|after the last epoch\n"
+        assert re.search(f"going on ({place})", said), said
     if place := re.search(r"stopped in epoch (\d+) of \d+, after step (\d+) of \d+; saved", said):
         assert after[1:] == (int(place[1]) - 1, int(place[2])), said
     # Whatever bears its final name is whole.
