@@ -107,6 +107,13 @@ def heed_signals() -> None:
         signal.signal(number, signal.SIG_DFL)
 
 
+def is_writing(output: Path) -> bool:
+    try:
+        return any(output.glob("*/sample/.*.tmp"))
+    except FileNotFoundError:  # a folder went while it was looked through
+        return False
+
+
 def stopped(job: Job, output: Path, number: signal.Signals, chance: random.Random, tally: Tally) -> bool:
     """One session that goes on where the last one stopped, and is stopped; False when it came to its end before."""
     every, before = chance.choice(["0", "0.3"]), position(output)
@@ -128,7 +135,7 @@ def stopped(job: Job, output: Path, number: signal.Signals, chance: random.Rando
     while process.poll() is None:
         if not training_since and "to train on" in log.read_text():
             training_since = time.time()
-        writing = any(output.glob("*/sample/.*.tmp"))
+        writing = is_writing(output)
         sightings -= writing
         if time.monotonic() > moment if not when_writing else sightings <= 0:
             break
