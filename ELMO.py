@@ -40,7 +40,9 @@ def main() -> None:
     # Imported once the command line is understood: torch takes seconds, and --help needs none of it.
     import torch
 
-    from bilm.corpus import find_corpus, limited, read_csv, split_validation
+    from bilm.corpus import find_corpus, split_validation
+    from bilm.csv_rows import file_hash
+    from bilm.encoded_corpus import Source, learn_and_encode, open_encoded
     from bilm.language_model import BiLM
     from bilm.optimizer import build_optimizer
     from bilm.pretrained import save_bilm, was_trained_with
@@ -52,11 +54,11 @@ def main() -> None:
     runtime = start(run)
     say = print if runtime.is_main else lambda *_: None
     corpus = runtime.on_main(lambda: find_corpus(run.data))
-    documents = limited(read_csv(corpus.path("train")), run.limit)
+    source = Source(corpus.path("train"), run.limit, runtime.on_main(lambda: file_hash(corpus.path("train"))))
     out = folders(run.output, corpus.name, run.limit)
     weights, checkpoint = out.models / "bilstm.pt", out.runs / "bilm.pt"
     settings = run_settings(
-        run, runtime, embedding, model_config, tokenizer_config, vocabulary_config, fit_config, corpus=documents.sha256
+        run, runtime, embedding, model_config, tokenizer_config, vocabulary_config, fit_config, corpus=source.sha256
     )
     runtime.on_main(lambda: out.hold("training"))
     todo = runtime.on_main(lambda: what_to_do(checkpoint, lambda: was_trained_with(weights, "bilm", settings), again))
@@ -64,11 +66,11 @@ def main() -> None:
         say(f"{shown(weights)} is finished, with these settings. Next: python classification.py")
         return
 
-    training_rows, validation_rows = split_validation(documents)
-    vocabulary = Vocabulary.learn(
-        (documents.texts[i] for i in training_rows), Tokenizer(tokenizer_config), vocabulary_config
-    )
-    texts = vocabulary.encode(documents.texts)
+    tokenizer, place = Tokenizer(tokenizer_config), out.encoded("training")
+    runtime.on_each_machine(lambda: learn_and_encode(source, tokenizer, vocabulary_config, place))
+    encoded = open_encoded(place)
+    texts, vocabulary = encoded.texts, Vocabulary(encoded.words, tokenizer)
+    training_rows, validation_rows = split_validation(encoded.labels, encoded.keys)
     model = BiLM(model_config, len(vocabulary))
     # Under torchrun all ranks start from rank 0's weights.
     if embedding.init_embeddings == "word2vec" and todo == "start" and runtime.is_main:
@@ -94,7 +96,7 @@ def main() -> None:
     )
     info = {
         "corpus": corpus.name,
-        "rows": len(documents),
+        "rows": len(encoded),
         "rows_trained": len(training_rows),
         "settings": settings,
         **run_stamp(run, runtime),

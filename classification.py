@@ -63,8 +63,10 @@ def main() -> None:
     )
     # Imported once the command line is understood: torch takes seconds, and --help needs none of it.
     from bilm.classifier import ClassifiedEncoder, Classifier
-    from bilm.corpus import CLASS_NAMES, find_corpus, limited, read_csv, split_validation
+    from bilm.corpus import find_corpus, split_validation
+    from bilm.csv_rows import CLASS_NAMES, file_hash
     from bilm.downstream import ClassificationTask
+    from bilm.encoded_corpus import Source, encode, open_encoded
     from bilm.layer_store import store_layers
     from bilm.optimizer import build_optimizer
     from bilm.pretrained import keep_best_classifier, load_bilm, save_classifier, was_trained_with
@@ -73,7 +75,7 @@ def main() -> None:
     runtime = start(run)
     say = print if runtime.is_main else lambda *_: None
     corpus = runtime.on_main(lambda: find_corpus(run.data))
-    documents = limited(read_csv(corpus.path("train")), run.limit)
+    source = Source(corpus.path("train"), run.limit, runtime.on_main(lambda: file_hash(corpus.path("train"))))
     out = folders(run.output, corpus.name, run.limit)
     # Held before anything is read: another run could replace what this one stands on.
     runtime.on_main(lambda: out.hold("training"))
@@ -83,7 +85,7 @@ def main() -> None:
     checkpoints = {mode: out.runs / f"classifier_{mode}.pt" for mode in modes}
     # The encoder's learning rate shapes nothing where the encoder is kept as it is.
     chosen = {m: replace(options, mode=m, **({} if m == "finetune" else {"encoder_learning_rate": 0.0})) for m in modes}
-    inputs = {"corpus": documents.sha256, "bilm": pretrained.hash}
+    inputs = {"corpus": source.sha256, "bilm": pretrained.hash}
     settings = {mode: run_settings(run, runtime, chosen[mode], config, fit_config, **inputs) for mode in modes}
     # Settled for all modes before the first is trained: a question or a refusal comes at once.
     todo = {}
@@ -91,17 +93,20 @@ def main() -> None:
         finished = partial(was_trained_with, weights[mode], "classifier", settings[mode])
         todo[mode] = runtime.on_main(partial(what_to_do, checkpoints[mode], finished, again))
 
-    training_rows, validation_rows = split_validation(documents)
-    texts = pretrained.vocabulary.encode(documents.texts)
+    place = out.encoded("training")
+    runtime.on_each_machine(lambda: encode(source, pretrained.vocabulary, place))
+    encoded = open_encoded(place)
+    texts, labels = encoded.texts, encoded.labels
+    training_rows, validation_rows = split_validation(labels, encoded.keys)
     out.prepare()
     say(
         f"corpus {corpus.name}: {len(training_rows):,} descriptions to train on, {len(validation_rows):,} to validate"
         f" on; language model of validation perplexity {pretrained.info['validation_perplexity']:.1f}; "
         f"{runtime.device}, {runtime.precision}"
     )
-    for label in sorted(set(range(len(CLASS_NAMES))) - set(documents.labels.tolist())):
+    for label in sorted(set(range(len(CLASS_NAMES))) - set(labels.tolist())):
         say(f"Note: no row is of class {label + 1} ({CLASS_NAMES[label]}); the classifiers will not learn it.")
-    if pretrained.info["settings"]["corpus"] != documents.sha256:
+    if pretrained.info["settings"]["corpus"] != source.sha256:
         say("Note: bilstm.pt was pretrained on another train.csv; it may have seen rows that are for validation here.")
 
     store, store_seconds = None, 0.0
@@ -126,7 +131,7 @@ def main() -> None:
         rates = [(classifier, fit_config.learning_rate), (encoder, options.encoder_learning_rate)]
         rows = (training_rows, validation_rows, fit_config.batch_tokens)
         where = (run.seed, runtime.device, None if tuned else store)
-        task = ClassificationTask(f"classifier ({mode})", texts, documents.labels, *rows, *where)
+        task = ClassificationTask(f"classifier ({mode})", texts, labels, *rows, *where)
         before = classifier.combine.describe()
         state = fit(
             model,
@@ -145,7 +150,7 @@ def main() -> None:
             say("  The random lambdas are what they were, to the last digit.")
         info = {
             "corpus": corpus.name,
-            "rows": len(documents),
+            "rows": len(encoded),
             "rows_trained": len(training_rows),
             "settings": settings[mode],
             **run_stamp(run, runtime),

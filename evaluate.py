@@ -35,7 +35,9 @@ def main() -> None:
     from bilm import summary as summaries
     from bilm.batching import iterate_batches, plan_batches
     from bilm.combine import MODES
-    from bilm.corpus import CLASS_NAMES, find_corpus, limited, read_csv, split_validation
+    from bilm.corpus import find_corpus, split_validation
+    from bilm.csv_rows import CLASS_NAMES, file_hash
+    from bilm.encoded_corpus import Source, encode, open_encoded
     from bilm.evaluation import evaluate_classifiers, evaluate_language_model
     from bilm.figures import draw_results
     from bilm.pretrained import OtherLanguageModel, load_bilm, load_classifier
@@ -68,11 +70,13 @@ def main() -> None:
     summary = summaries.begin(summaries.read_summary(path), pretrained, stamp)
 
     for split in ("test", "train") if options.split == "all" else (options.split,):
-        documents = limited(read_csv(corpus.path(split)), run.limit)
-        if split == "train" and documents.sha256 != pretrained.info["settings"]["corpus"]:
+        source = Source(corpus.path(split), run.limit, file_hash(corpus.path(split)))
+        if split == "train" and source.sha256 != pretrained.info["settings"]["corpus"]:
             raise UserError(f"{corpus.path(split)} is not the train.csv that bilstm.pt was pretrained on.")
-        rows = split_validation(documents)[0] if split == "train" else np.arange(len(documents))
-        texts = pretrained.vocabulary.encode(documents.texts)
+        encode(source, pretrained.vocabulary, out.encoded("evaluation"))
+        encoded = open_encoded(out.encoded("evaluation"))
+        texts, labels = encoded.texts, encoded.labels
+        rows = split_validation(labels, encoded.keys)[0] if split == "train" else np.arange(len(texts))
         total = len(plan_batches(texts.lengths[rows], options.batch_tokens))
 
         def batches(label: str, texts=texts, rows=rows, total=total):
@@ -87,7 +91,7 @@ def main() -> None:
         if not models:
             continue
         figures = evaluate_classifiers(
-            models, batches("classifiers"), documents.labels, list(CLASS_NAMES), runtime.device, runtime.autocast
+            models, batches("classifiers"), labels, list(CLASS_NAMES), runtime.device, runtime.autocast
         )
         for mode, values in figures.items():
             print(f"\n{classifier_table(mode, values)}", flush=True)

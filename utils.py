@@ -155,6 +155,12 @@ class Runtime:
 
         torch.manual_seed(seed + 1_000_003 * self.rank)
 
+    def on_each_machine(self, function: Callable[[], None]) -> None:
+        """See Ranks.on_each_machine."""
+        from bilm.ranks import Ranks
+
+        Ranks().on_each_machine(function)
+
     def on_main(self, function: Callable[[], Any]) -> Any:
         """See Ranks.on_main."""
         from bilm.ranks import Ranks

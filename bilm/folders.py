@@ -5,6 +5,7 @@ import contextlib
 import json
 import math
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +18,15 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @dataclass(frozen=True)
 class Folders:
-    """models: weights; results: small JSON and figures; runs: checkpoints of unfinished runs."""
+    """models: weights; results: small JSON and figures; runs: what an unfinished run needs to go on."""
 
     models: Path
     results: Path
     runs: Path
+
+    def encoded(self, purpose: str) -> Path:
+        """Where the ids of the texts lie. Those of a training run stay while there is a checkpoint to go on from."""
+        return self.runs / f"{purpose}-texts"
 
     def prepare(self) -> None:
         """Make them. Raises UserError when that cannot be, before hours are spent on what could not be written."""
@@ -44,26 +49,38 @@ class Folders:
             f"is at work on the {purpose} in {shown(self.models)}. Wait until it is done, or give this run a place of "
             "its own: --output."
         )
+        output = self.runs.parent.parent
+        removed_when_empty = [self.runs, self.runs.parent] + ([] if output.exists() else [output])
         try:
-            atexit.register(self._leave, take(self.runs / f"{purpose}.lock", refusal))
+            release = take(self.runs / f"{purpose}.lock", refusal)
+            atexit.register(self._leave, purpose, release, removed_when_empty)
         except OSError as error:
             raise UserError(f"--output: {self.runs} cannot be written to: {error.strerror}.") from error
         written = {
             "training": (
                 self.models.glob(".*.tmp"),
-                self.runs.glob(".*.tmp"),
+                self.runs.glob(".*.pt.tmp"),
                 self.results.glob(".*_training.json.tmp"),
             ),
             "evaluation": (self.results.glob(".summary.json.tmp"), self.results.glob("figures/.*.tmp")),
         }
         for leftover in (path for paths in written[purpose] for path in paths):
             leftover.unlink(missing_ok=True)
+        self._sweep_encoded(purpose)
 
-    def _leave(self, release: Callable[[], None]) -> None:
+    def _sweep_encoded(self, purpose: str) -> None:
+        """Remove ids that nobody will come back for."""
+        for unfinished in self.runs.glob(f".{purpose}-texts-*.tmp"):
+            shutil.rmtree(unfinished, ignore_errors=True)
+        if purpose == "evaluation" or not any(self.runs.glob("*.pt")):
+            shutil.rmtree(self.encoded(purpose), ignore_errors=True)
+
+    def _leave(self, purpose: str, release: Callable[[], None], removed_when_empty: list[Path]) -> None:
+        self._sweep_encoded(purpose)
         release()
-        with contextlib.suppress(OSError):  # only what is empty goes
-            self.runs.rmdir()
-            self.runs.parent.rmdir()
+        with contextlib.suppress(OSError):
+            for folder in removed_when_empty:
+                folder.rmdir()
 
 
 def folders(output: str | None, corpus: str, limit: int | None) -> Folders:

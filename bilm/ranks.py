@@ -1,5 +1,6 @@
 """The processes that train one model together."""
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,8 @@ class Ranks:
     def __init__(self) -> None:
         self.rank = dist.get_rank() if dist.is_initialized() else 0
         self.size = dist.get_world_size() if dist.is_initialized() else 1
+        # torchrun numbers the processes of each machine.
+        self.is_first_here = self.size == 1 or os.environ.get("LOCAL_RANK", "0") == "0"
 
     @property
     def is_main(self) -> bool:
@@ -36,6 +39,19 @@ class Ranks:
         values: list[Any] = [None] * self.size
         dist.all_gather_object(values, value)
         return values
+
+    def on_each_machine(self, function: Callable[[], None]) -> None:
+        """Call `function` in one process of each machine while the others wait; the failure of one is that of all."""
+        failure = None
+        if self.is_first_here:
+            try:
+                function()
+            except (UserError, OSError) as error:
+                if self.size == 1:
+                    raise
+                failure = str(error)
+        if failures := [said for said in self.gather(failure) if said is not None]:
+            raise UserError(failures[0])
 
     def on_main(self, function: Callable[[], Any]) -> Any:
         """What `function` returns on rank 0, on every rank; the failure that a user is told of, too."""

@@ -8,7 +8,7 @@ left over. `clean` undoes that, so that `China's` is one spelling wherever it ca
 import html
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -67,7 +67,7 @@ class Tokenizer:
 class EncodedTexts:
     """Many texts as one flat array: text i is `ids[offsets[i]:offsets[i + 1]]`, boundaries included.
 
-    ids: int32 (total,), offsets: int64 (N + 1,).
+    ids: int32 (total,), in memory or mapped from a file; offsets: int64 (N + 1,).
     """
 
     ids: np.ndarray
@@ -99,17 +99,19 @@ class Vocabulary:
             raise ValueError("a word stands twice in the vocabulary")
 
     @classmethod
-    def learn(cls, texts: Iterable[str], tokenizer: Tokenizer, config: VocabularyConfig) -> "Vocabulary":
-        """The vocabulary of `texts`, which must be training rows only. Ties are broken by spelling.
+    def from_counts(cls, counts: Mapping[str, int], tokenizer: Tokenizer, config: VocabularyConfig) -> "Vocabulary":
+        """The vocabulary of texts with these words, which must be training rows only. Ties are broken by spelling.
 
         Where no word occurs `config.min_count` times, all get in: so few texts have no rare words.
         """
-        counts: Counter[str] = Counter()
-        for text in texts:
-            counts.update(tokenizer(text))
         ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
         words = [word for word, count in ranked if count >= config.min_count] or [word for word, _ in ranked]
         return cls([*SPECIALS, *words[: config.max_words - len(SPECIALS)]], tokenizer)
+
+    @classmethod
+    def learn(cls, texts: Iterable[str], tokenizer: Tokenizer, config: VocabularyConfig) -> "Vocabulary":
+        """from_counts of texts at hand."""
+        return cls.from_counts(Counter(word for text in texts for word in tokenizer(text)), tokenizer, config)
 
     def __len__(self) -> int:
         return len(self.words)

@@ -8,8 +8,10 @@ import pytest
 from conftest import run_script
 
 from bilm.config import VocabularyConfig
-from bilm.corpus import read_csv, split_validation
-from bilm.vocabulary import UNK, Tokenizer, Vocabulary
+from bilm.corpus import split_validation
+from bilm.csv_rows import file_hash, read_rows
+from bilm.encoded_corpus import Source, learn_and_encode, open_encoded
+from bilm.vocabulary import UNK, Tokenizer
 
 pytestmark = [
     pytest.mark.real_data,
@@ -18,28 +20,31 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def documents():
-    return read_csv(Path(os.environ["AG_NEWS_DIR"]) / "train.csv")
+def path():
+    return Path(os.environ["AG_NEWS_DIR"]) / "train.csv"
 
 
-def test_it_is_read_whole(documents):
-    counts = np.bincount(documents.labels)
-    assert len(counts) == 4 and len(documents) >= 80_000
+def test_it_is_read_whole(path):
+    counts = np.bincount([label for label, _ in read_rows(path)])
+    assert len(counts) == 4 and counts.sum() >= 80_000
     assert counts.min() > 0.95 * counts.max(), "the four classes are of one size"
 
 
-def test_nothing_is_left_of_the_markup(documents):
-    left = [t for t in documents.texts if any(w in ("lt", "gt", "quot", "href", "br") for w in Tokenizer()(t))]
-    assert len(left) < len(documents) / 2000, left[:5]
+def test_nothing_is_left_of_the_markup(path):
+    texts = [text for _, text in read_rows(path)]
+    left = [t for t in texts if any(w in ("lt", "gt", "quot", "href", "br") for w in Tokenizer()(t))]
+    assert len(left) < len(texts) / 2000, left[:5]
 
 
-def test_vocabulary_and_unknown_words(documents):
-    training, validation = split_validation(documents)
-    assert len(validation) == pytest.approx(0.05 * len(documents), rel=0.05)
-    vocabulary = Vocabulary.learn((documents.texts[i] for i in training), Tokenizer(), VocabularyConfig())
-    assert 25_000 < len(vocabulary) < 36_000
-    unknown = (vocabulary.encode(documents.texts[i] for i in validation).ids == UNK).mean()
-    assert unknown < 0.03
+def test_vocabulary_and_unknown_words(path, tmp_path):
+    learn_and_encode(Source(path, None, file_hash(path)), Tokenizer(), VocabularyConfig(), tmp_path / "texts")
+    encoded = open_encoded(tmp_path / "texts")
+    _, validation = split_validation(encoded.labels, encoded.keys)
+    assert len(validation) == pytest.approx(0.05 * len(encoded), rel=0.05)
+    assert 25_000 < len(encoded.words) < 36_000
+    texts = encoded.texts
+    ids = np.concatenate([texts.ids[texts.offsets[i] : texts.offsets[i + 1]] for i in validation])
+    assert (ids == UNK).mean() < 0.03
 
 
 def test_a_quick_look_learns_something(tmp_path):

@@ -1,0 +1,177 @@
+"""A CSV as token ids on the disk: written once in one pass, then memory-mapped by every process that trains on it.
+
+    folder/ids.bin       int32, text after text, boundaries included
+    folder/rows.npz      offsets (N + 1,), labels (N,) and keys (N,)
+    folder/corpus.json   what it was made of, and the words of the vocabulary
+
+Memory grows by some 25 bytes a text, whatever its length. A folder that was made of the same file in the same way is
+used as it is, so that a run that was stopped need not read everything again.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from array import array
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+
+from bilm.config import VocabularyConfig
+from bilm.corpus import split_validation, text_key
+from bilm.csv_rows import read_rows
+from bilm.errors import UserError
+from bilm.vocabulary import BOS, EOS, SPECIALS, UNK, EncodedTexts, Tokenizer, Vocabulary
+
+# Ids that are handled at once.
+_CHUNK = 2**20
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Source:
+    """A CSV of which at most `limit` rows are read; sha256: csv_rows.file_hash of it."""
+
+    path: Path
+    limit: int | None
+    sha256: str
+
+
+@dataclass(frozen=True)
+class EncodedCorpus:
+    """texts: N of them; labels: int64 (N,), from 0; keys: uint64 (N,), corpus.text_key; words: of the vocabulary."""
+
+    texts: EncodedTexts
+    labels: np.ndarray
+    keys: np.ndarray
+    words: list[str]
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+
+def open_encoded(folder: Path) -> EncodedCorpus:
+    """What the functions below write. Raises OSError, ValueError, KeyError or BadZipFile where it is not whole."""
+    made_of = json.loads((folder / "corpus.json").read_text(encoding="utf-8"))
+    with (folder / "rows.npz").open("rb") as file, np.load(file) as rows:
+        offsets, labels, keys = rows["offsets"], rows["labels"], rows["keys"]
+    # A plain view: np.memmap's own class costs time at every access.
+    ids = np.asarray(np.memmap(folder / "ids.bin", np.int32, "r"))
+    if len(ids) != offsets[-1]:
+        raise ValueError(f"{folder}: {len(ids)} ids where there should be {offsets[-1]}")
+    return EncodedCorpus(EncodedTexts(ids, offsets), labels, keys, made_of["words"])
+
+
+def encode(source: Source, vocabulary: Vocabulary, folder: Path) -> None:
+    """See to it that `folder` holds the ids of `source` by a vocabulary that is known.
+
+    Raises UserError when the CSV is not as it should be; the folder is then not there.
+    """
+    words = hashlib.sha256("\n".join(vocabulary.words).encode()).hexdigest()
+    made_of = {"vocabulary": words, **_made_of(source, vocabulary.tokenizer)}
+    if not _is_there(folder, made_of):
+        with _written_whole(folder) as temporary:
+            rows = _encode_rows(source, vocabulary.tokenizer, lambda word: vocabulary.ids.get(word, UNK), temporary)
+            _finish(temporary, made_of, vocabulary.words, *rows)
+
+
+def learn_and_encode(source: Source, tokenizer: Tokenizer, config: VocabularyConfig, folder: Path) -> None:
+    """See to it that `folder` holds the ids of `source` by the vocabulary of its own training rows.
+
+    Tokenises once: every word gets a number at first sight, and the numbers become ids when all counts are known.
+    Raises UserError as `encode`.
+    """
+    made_of = {"learned": asdict(config), **_made_of(source, tokenizer)}
+    if _is_there(folder, made_of):
+        return
+    numbers = {word: i for i, word in enumerate(SPECIALS)}
+    with _written_whole(folder) as temporary:
+        rows = _encode_rows(source, tokenizer, lambda word: numbers.setdefault(word, len(numbers)), temporary)
+        offsets, labels, keys = rows
+        in_training = np.zeros(len(labels), dtype=bool)
+        in_training[split_validation(labels, keys)[0]] = True
+        ids = np.memmap(temporary / "ids.bin", np.int32, "r+")
+        counts = np.zeros(len(numbers), dtype=np.int64)
+        for place, row_of_each in _chunks(offsets):
+            counts += np.bincount(ids[place][in_training[row_of_each]], minlength=len(numbers))
+        words = list(numbers)
+        counted = {words[i]: int(counts[i]) for i in range(len(SPECIALS), len(words)) if counts[i]}
+        vocabulary = Vocabulary.from_counts(counted, tokenizer, config)
+        id_of = np.array([vocabulary.ids.get(word, UNK) for word in words], dtype=np.int32)
+        for place, _ in _chunks(offsets):
+            ids[place] = id_of[ids[place]]
+        ids.flush()
+        _finish(temporary, made_of, vocabulary.words, *rows)
+
+
+def _made_of(source: Source, tokenizer: Tokenizer) -> dict[str, Any]:
+    return {"sha256": source.sha256, "limit": source.limit, "tokenizer": asdict(tokenizer.config), "format": _FORMAT}
+
+
+def _is_there(folder: Path, made_of: dict[str, Any]) -> bool:
+    try:
+        found = json.loads((folder / "corpus.json").read_text(encoding="utf-8"))
+        open_encoded(folder)
+        return found["made_of"] == made_of
+    except (OSError, ValueError, KeyError, BadZipFile):
+        return False
+
+
+@contextmanager
+def _written_whole(folder: Path) -> Iterator[Path]:
+    """A new folder beside `folder`, which takes its place at the end, or goes when something fails."""
+    # A name of its own: processes of several machines may share this disk, and each writes one.
+    temporary = folder.with_name(f".{folder.name}-{os.uname().nodename}-{os.getpid()}.tmp")
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        shutil.rmtree(folder, ignore_errors=True)
+        temporary.rename(folder)
+    except OSError as error:
+        raise UserError(f"{folder} could not be written: {error.strerror}.") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _encode_rows(
+    source: Source, tokenizer: Tokenizer, id_of: Callable[[str], int], folder: Path
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Write ids.bin; offsets, labels and keys."""
+    offsets, labels, keys = array("q", [0]), array("q"), array("Q")
+    ids, written = array("i"), 0
+    with (folder / "ids.bin").open("wb") as file:
+        for label, text in read_rows(source.path, source.limit):
+            ids.append(BOS)
+            ids.extend(map(id_of, tokenizer(text)))
+            ids.append(EOS)
+            offsets.append(written + len(ids))
+            labels.append(label)
+            keys.append(text_key(text))
+            if len(ids) >= _CHUNK:
+                ids.tofile(file)
+                written += len(ids)
+                del ids[:]
+        ids.tofile(file)
+    return np.array(offsets), np.array(labels), np.array(keys)
+
+
+def _chunks(offsets: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+    """A stretch of ids, and the row of each of them; texts are not torn apart."""
+    start = 0
+    while start < len(offsets) - 1:
+        stop = max(int(np.searchsorted(offsets, offsets[start] + _CHUNK)), start + 1)
+        stop = min(stop, len(offsets) - 1)
+        lengths = np.diff(offsets[start : stop + 1])
+        yield slice(offsets[start], offsets[stop]), np.repeat(np.arange(start, stop), lengths)
+        start = stop
+
+
+def _finish(folder: Path, made_of: dict[str, Any], words: list[str], offsets, labels, keys) -> None:
+    np.savez(folder / "rows.npz", offsets=offsets, labels=labels, keys=keys)
+    content = {"made_of": made_of, "words": words}
+    (folder / "corpus.json").write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
