@@ -143,4 +143,4 @@ class BiLM(nn.Module):
     def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
         """Sum of the negative log-likelihoods (nats) per direction: fp32 (2,), each over sum(lengths - 1) targets."""
         both = self.predictions(ids, lengths)
-        return torch.stack([self.softmax.nll(self.dropout(p.states), p.targets).sum() for p in both.values()])
+        return torch.stack([self.softmax.loss(self.dropout(p.states), p.targets) for p in both.values()])

@@ -1,7 +1,8 @@
 """The output layers of the language model: states (N, D) -> losses, log-probabilities, likeliest words.
 
 Both classes share one interface, and everything they return is fp32 whatever the autocast:
-    nll(states (N, D), targets (N,))  -> (N,)       -log p(target), for training and perplexity
+    loss(states (N, D), targets (N,)) -> ()         sum of -log p(target), with a gradient: for training
+    nll(states (N, D), targets (N,))  -> (N,)       -log p(target)
     log_probs(states (N, D))          -> (N, V)     the whole distribution
     topk(states (N, D), k)            -> (N, k)     ids of the k likeliest words, likeliest first
 """
@@ -9,6 +10,8 @@ Both classes share one interface, and everything they return is fp32 whatever th
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from bilm.linear_cross_entropy import linear_cross_entropy
 
 # Shortlist and first cluster of the adaptive softmax, in words by falling frequency. On AG News they hold 80 % and
 # 16 % of all tokens.
@@ -23,6 +26,9 @@ class FullSoftmax(nn.Module):
     def __init__(self, width: int, vocabulary_size: int):
         super().__init__()
         self.out = nn.Linear(width, vocabulary_size)
+
+    def loss(self, states: Tensor, targets: Tensor) -> Tensor:
+        return linear_cross_entropy(states, self.out.weight, self.out.bias, targets)
 
     def nll(self, states: Tensor, targets: Tensor) -> Tensor:
         return F.cross_entropy(self.out(states).float(), targets, reduction="none")
@@ -56,6 +62,9 @@ class AdaptiveSoftmax(nn.Module):
 
     def _clusters(self) -> list[tuple[int, int]]:
         return list(zip(self.edges[:-1], self.edges[1:], strict=True))
+
+    def loss(self, states: Tensor, targets: Tensor) -> Tensor:
+        return self.nll(states, targets).sum()
 
     def nll(self, states: Tensor, targets: Tensor) -> Tensor:
         head_targets = targets

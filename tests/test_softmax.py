@@ -2,6 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from bilm import linear_cross_entropy
 from bilm.softmax import AdaptiveSoftmax, FullSoftmax
 
 WIDTH, VOCABULARY, STATES = 16, 61, 200
@@ -41,13 +42,32 @@ def test_loss_is_the_cross_entropy_of_the_log_probabilities(softmax, states, tar
     )
 
 
-def test_gradient_is_that_of_the_whole_distribution(softmax, states, targets):
-    softmax.nll(states, targets).sum().backward()
-    by_loss = {name: p.grad.clone() for name, p in softmax.named_parameters()}
+@pytest.mark.parametrize("at_once", [linear_cross_entropy._AT_ONCE, 7 * VOCABULARY])
+def test_loss_and_gradient_are_those_of_the_whole_distribution(softmax, states, targets, at_once, monkeypatch):
+    """Also where the scores are computed seven states at a time, four for the last."""
+    monkeypatch.setattr(linear_cross_entropy, "_AT_ONCE", at_once)
+    states.requires_grad_()
+    loss = softmax.loss(states, targets)
+    (3 * loss).backward()
+    found = {name: p.grad.clone() for name, p in [("states", states), *softmax.named_parameters()]}
     softmax.zero_grad()
-    F.nll_loss(softmax.log_probs(states), targets, reduction="sum").backward()
-    for name, p in softmax.named_parameters():
-        torch.testing.assert_close(by_loss[name], p.grad, rtol=1e-3, atol=1e-3)
+    states.grad = None
+    wanted = F.nll_loss(softmax.log_probs(states), targets, reduction="sum")
+    (3 * wanted).backward()
+    torch.testing.assert_close(loss, wanted)
+    for name, p in [("states", states), *softmax.named_parameters()]:
+        torch.testing.assert_close(found[name], p.grad, rtol=1e-3, atol=1e-3)
+    with torch.no_grad():
+        torch.testing.assert_close(softmax.loss(states, targets), wanted)
+
+
+def test_the_loss_in_bf16_is_near_that_in_fp32(softmax, states, targets):
+    """Products in bf16, sums in fp32: the loss is off by no more than the rounding of the scores."""
+    wanted = softmax.loss(states, targets)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = softmax.loss(states.bfloat16(), targets)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, wanted, rtol=5e-3, atol=0)
 
 
 @pytest.mark.parametrize("k", [1, 5, 40])
