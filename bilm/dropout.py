@@ -19,5 +19,6 @@ class Dropout(nn.Module):
         if not self.training or not 0 < dropped < _BYTE or x.device.type != "cpu":
             return F.dropout(x, self.p, self.training)
         random = torch.empty(-(-x.numel() // 8), dtype=torch.int64).random_(-(2**63), None)
-        kept = random.view(torch.uint8)[: x.numel()].view(x.shape) >= dropped
-        return x * (kept.to(x.dtype) * (_BYTE / (_BYTE - dropped)))
+        # Compared in place as floats, which hold 0 to 255 exactly: to turn bools into floats is slow.
+        kept = random.view(torch.uint8)[: x.numel()].view(x.shape).to(x.dtype).ge_(dropped)
+        return x * kept.mul_(_BYTE / (_BYTE - dropped))

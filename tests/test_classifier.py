@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from bilm.batching import collate, iterate_batches
+from bilm.batching import collate, iterate_batches, mask_of
 from bilm.classifier import ClassifiedEncoder, Classifier, masked_mean_max
 from bilm.combine import MODES
 from bilm.config import ClassifierConfig, FitConfig
@@ -41,6 +41,27 @@ def test_pooling_by_hand():
     x = torch.tensor([[[1.0, -5.0], [3.0, -7.0], [100.0, 100.0]]])
     pooled = masked_mean_max(x, torch.tensor([[True, True, False]]))
     assert pooled.tolist() == [[2.0, -6.0, 3.0, -5.0]]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_pooling_has_the_gradient_of_mean_and_amax(dtype):
+    """Where tokens share the maximum they share its gradient; 70 of them do in one place."""
+    mask = mask_of(torch.tensor([90, 3, 1]), 90)
+    x = torch.randn(3, 90, 5).relu().to(dtype)
+    x[0, :70, 0] = 7.0
+    upstream = torch.randn(3, 10).to(dtype)
+    gradients = []
+    for pooled in (
+        lambda x: masked_mean_max(x, mask),
+        lambda x: torch.stack(
+            [torch.cat([t[:n].mean(0), t[:n].amax(0)]) for t, n in zip(x, (90, 3, 1), strict=True)],
+        ),
+    ):
+        x = x.detach().requires_grad_()
+        pooled(x).backward(upstream)
+        gradients.append(x.grad)
+    torch.testing.assert_close(*gradients)
+    assert not gradients[0][~mask].any()
 
 
 @pytest.mark.parametrize("mode", MODES)
