@@ -4,6 +4,7 @@ import os
 import shlex
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -108,6 +109,31 @@ def run_script(*arguments: object, cwd: Path = ROOT, timeout: float = 240, **env
         check=False,
     )
     return Run(done.returncode, done.stdout, done.stderr)
+
+
+def start(*arguments) -> subprocess.Popen:
+    """On one thread: another script can run beside it."""
+    env = {k: v for k, v in os.environ.items() if k != "AG_NEWS_DIR"} | {"OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [sys.executable, *map(str, arguments)],
+        cwd=ROOT,
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for_checkpoints(path: Path, process: subprocess.Popen, count: int) -> None:
+    """Until `path` was written `count` times."""
+    seen: set[int] = set()
+    deadline = time.monotonic() + 120
+    while len(seen) < count:
+        assert process.poll() is None, f"ended too early: {process.communicate()}"
+        assert time.monotonic() < deadline
+        if path.exists():
+            seen.add(path.stat().st_mtime_ns)
+        time.sleep(0.002)
 
 
 @pytest.fixture(scope="session")

@@ -1,18 +1,15 @@
 """The scripts as a user runs them: processes of their own, on the sample."""
 
 import json
-import os
 import re
 import shlex
 import signal
 import subprocess
 import sys
-import time
-from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, SAMPLE, TINY, run_script
+from conftest import ROOT, SAMPLE, TINY, run_script, start, wait_for_checkpoints
 
 from bilm import checkpoint
 
@@ -152,31 +149,6 @@ def test_a_quick_look_is_written_beside(trained, tmp_path):
 # --- stopped and resumed ---------------------------------------------------------------------------------------------
 
 
-def start(*arguments) -> subprocess.Popen:
-    """On one thread: another script can run beside it."""
-    env = {k: v for k, v in os.environ.items() if k != "AG_NEWS_DIR"} | {"OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        [sys.executable, *map(str, arguments)],
-        cwd=ROOT,
-        env=env,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def wait_for_checkpoints(path: Path, process: subprocess.Popen, count: int) -> None:
-    """Until `path` was written `count` times."""
-    seen: set[int] = set()
-    deadline = time.monotonic() + 120
-    while len(seen) < count:
-        assert process.poll() is None, f"ended too early: {process.communicate()}"
-        assert time.monotonic() < deadline
-        if path.exists():
-            seen.add(path.stat().st_mtime_ns)
-        time.sleep(0.002)
-
-
 def test_an_unfinished_run_is_not_touched_without_a_word(tmp_path):
     """Stopped once: it is refused, or gone on with, or dropped, as it is told. Bits are compared in test_kills.py."""
     arguments = ["ELMO.py", "--data", SAMPLE, "--output", tmp_path, *TINY, "--epochs", 5, "--checkpoint-seconds", 0]
@@ -223,56 +195,9 @@ def test_two_runs_at_once(tmp_path, trained):
     assert first.returncode == 143 and "saved" in err and not list(tmp_path.rglob("*.lock"))
 
 
-def test_finetuning_in_two_processes(trained, tmp_path):
-    output, _ = trained
-    subprocess.run(["cp", "-r", f"{output}/.", tmp_path], check=True)
-    torchrun = ["-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=29617"]
-    common = ["--data", SAMPLE, "--output", tmp_path, "--precision", "fp32", "--epochs", 1]
-    run = run_script(*torchrun, "classification.py", *common, "--mode", "finetune", OMP_NUM_THREADS="1")
-    assert run.code == 0 and run.out.count("Wrote") == 2, run.err
-
-
-def test_evaluation_in_two_processes_is_refused(trained):
-    torchrun = ["-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=29619"]
-    run = run_script(*torchrun, "evaluate.py", "--data", SAMPLE, "--output", trained[0], OMP_NUM_THREADS="1")
-    assert run.code != 0 and run.err.count("evaluate.py: error: evaluation takes one process") == 1, run.err
-
-
-def test_a_disk_that_fills_up_under_torchrun_ends_all_ranks_with_one_line(tmp_path):
-    torchrun = ["-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=29621"]
-    arguments = ["ELMO.py", "--data", SAMPLE, "--output", tmp_path, *TINY, "--epochs", 2, "--checkpoint-seconds", 0]
-    command = shlex.join(map(str, [sys.executable, *torchrun, *arguments]))
-    done = subprocess.run(
-        ["bash", "-c", f"ulimit -f 50; OMP_NUM_THREADS=1 exec {command}"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode != 0 and done.stderr.count("ELMO.py: error: ") == 1 and "could not be written" in done.stderr
-    assert "Connection closed by peer" not in done.stderr, done.stderr
-
-
 def test_memory_that_runs_out_is_one_line(tmp_path):
     run = run_script("ELMO.py", "--data", SAMPLE, "--output", tmp_path, "--width", 10**7)
     assert run.code == 2 and "memory ran out" in run.err and run.err.count("\n") == 1, run.err
-
-
-def test_two_processes_have_the_loss_curve_of_one(tmp_path):
-    """Without dropout, whose masks differ from rank to rank, and on the same global batches."""
-    common = ["ELMO.py", "--data", SAMPLE, *TINY, "--dropout", 0, "--epochs", 3]
-    torchrun = ["-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=29611"]
-    curves = []
-    for launcher, output in (([], tmp_path / "one"), (torchrun, tmp_path / "two")):
-        run = run_script(*launcher, *common, "--output", output, OMP_NUM_THREADS="1")
-        assert run.code == 0, run.err
-        assert run.out.count("Wrote") == 1, "one rank speaks"
-        curves.append(json.loads((output / "results/sample/bilstm_training.json").read_text()))
-    one, two = curves
-    assert [p["loss"] for p in two["curve"]] == pytest.approx([p["loss"] for p in one["curve"]], rel=1e-4)
-    for a, b in zip(one["epochs"], two["epochs"], strict=True):
-        assert b["perplexity"] == pytest.approx(a["perplexity"], rel=1e-3)
 
 
 # --- mistakes --------------------------------------------------------------------------------------------------------
