@@ -1,6 +1,8 @@
 # make run    the whole job: environment, pretraining, three classifiers, evaluation
+# make fast   the same in a third of the time: fewer epochs, one classifier   -> fast/
 # make test   the tests
 # make check  what CI runs: linter, formatter, types, fast tests
+# make bench  how fast everything is here, and how much memory it takes   -> results/benchmark.json
 # make reliability   the long tests: kills, damaged files, determinism   -> results/reliability.json
 # make audit  known vulnerabilities of what requirements.txt installs (asks the network)
 #
@@ -14,12 +16,20 @@ TESTS := OMP_NUM_THREADS=1 $(PY) -m pytest -n auto --maxprocesses 4 --dist loadf
 RELIABILITY := $(addprefix tests/test_,kills.py foreign_files.py bad_data.py determinism.py long_use.py)
 OPTIONS := $(if $(DATA),--data '$(DATA)')
 
-.PHONY: run test check reliability audit clean
+.PHONY: run fast bench test check reliability audit clean
 
 run: .venv/ready
 	$(PY) ELMO.py $(OPTIONS) --resume
 	$(PY) classification.py $(OPTIONS) --resume
 	$(PY) evaluate.py $(OPTIONS) --split all
+
+fast: .venv/ready
+	$(PY) ELMO.py $(OPTIONS) --output fast --epochs 3 --resume
+	$(PY) classification.py $(OPTIONS) --output fast --mode function --resume
+	$(PY) evaluate.py $(OPTIONS) --output fast
+
+bench: .venv/ready
+	$(PY) benchmark.py $(OPTIONS)
 
 test: .venv/ready-dev
 	$(TESTS) -m "not slow"

@@ -172,9 +172,6 @@ def start(options: RunOptions) -> Runtime:
     """Choose device and precision, join the other ranks under torchrun, seed."""
     # cuBLAS gives the same bits twice only with a workspace of fixed size, set before CUDA starts.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    # oneDNN keeps the code it makes for each shape of batch, 1,024 of them by default: gigabytes, as hardly two batches
-    # are alike. 64 cost 3 % of the speed.
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
     import torch
 
     keep_freed_memory()

@@ -89,4 +89,5 @@ def reverse_within_length(x: Tensor, lengths: Tensor) -> Tensor:
     position = torch.arange(x.shape[1], device=x.device)
     lengths = lengths.to(x.device)[:, None]
     source = torch.where(position < lengths, lengths - 1 - position, position)
-    return x[torch.arange(len(x), device=x.device)[:, None], source]
+    source += x.shape[1] * torch.arange(len(x), device=x.device)[:, None]
+    return x.flatten(0, 1).index_select(0, source.flatten()).view(x.shape)

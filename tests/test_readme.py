@@ -41,7 +41,7 @@ def as_run_here(line: str) -> list[str]:
     words = shlex.split(line, comments=True)
     if words[0] == "make":
         # The environment counts as made; the tests cannot run themselves, nor what is longer or asks the network.
-        dry = ["--dry-run"] if words[1] in ("test", "check", "reliability", "audit") else []
+        dry = ["--dry-run"] if words[1] in ("test", "check", "bench", "reliability", "audit") else []
         return ["make", *dry, "-o", ".venv/ready", "-o", ".venv/ready-dev", f"PY={sys.executable}", *words[1:]]
     if words[0] == "torchrun":
         return [sys.executable, "-m", "torch.distributed.run", "--master_port=29613", *words[1:]]

@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 
 from bilm import linear_cross_entropy
-from bilm.softmax import AdaptiveSoftmax, FullSoftmax
+from bilm.softmax import DIVISOR, AdaptiveSoftmax, FullSoftmax
 
 WIDTH, VOCABULARY, STATES = 16, 61, 200
 
@@ -42,9 +42,9 @@ def test_loss_is_the_cross_entropy_of_the_log_probabilities(softmax, states, tar
     )
 
 
-@pytest.mark.parametrize("at_once", [linear_cross_entropy._AT_ONCE, 7 * VOCABULARY])
+@pytest.mark.parametrize("at_once", [linear_cross_entropy._AT_ONCE, 70 * VOCABULARY])
 def test_loss_and_gradient_are_those_of_the_whole_distribution(softmax, states, targets, at_once, monkeypatch):
-    """Also where the scores are computed seven states at a time, four for the last."""
+    """Also where the scores are computed for 64 states at a time, and for 8 in the end."""
     monkeypatch.setattr(linear_cross_entropy, "_AT_ONCE", at_once)
     states.requires_grad_()
     loss = softmax.loss(states, targets)
@@ -79,7 +79,7 @@ def test_topk_is_that_of_the_whole_distribution(softmax, states, k):
 
 
 def test_adaptive_agrees_with_pytorch(states, targets):
-    reference = torch.nn.AdaptiveLogSoftmaxWithLoss(WIDTH, VOCABULARY, [11, 29], div_value=4.0, head_bias=True)
+    reference = torch.nn.AdaptiveLogSoftmaxWithLoss(WIDTH, VOCABULARY, [11, 29], div_value=DIVISOR, head_bias=True)
     ours = AdaptiveSoftmax(WIDTH, VOCABULARY, (11, 29))
     ours.load_state_dict({name.replace("tail.", "tails."): p for name, p in reference.state_dict().items()})
     torch.testing.assert_close(ours.nll(states, targets), -reference(states, targets).output)

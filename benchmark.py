@@ -1,0 +1,85 @@
+"""Measure how fast everything is, and how much memory it takes, on this machine; about 15 minutes.
+
+python benchmark.py            on all of AG News        -> results/benchmark.json
+python benchmark.py --quick    seconds, to see it work  -> results/limit-400/benchmark.json
+
+Nothing else should run beside it. Every figure is the median of several repetitions, with the least and the greatest.
+"""
+
+from dataclasses import dataclass, replace
+
+from bilm.config import setting
+from bilm.folders import folders, shown, write_json
+from bilm.options import parse_options
+from utils import RunOptions, run_script, start
+
+
+@dataclass(frozen=True)
+class BenchmarkOptions:
+    """How much is measured."""
+
+    quick: bool = setting(False, "few rows, few steps, each once: shows that all works, its figures mean nothing")
+
+
+def main() -> None:
+    run, options = parse_options(__doc__, RunOptions, BenchmarkOptions)
+    # Imported once the command line is understood: torch takes seconds, and --help needs none of it.
+    import tempfile
+    from functools import partial
+    from pathlib import Path
+
+    from benchmarks import classifiers, documents, growth, inference, machine, pretraining, startup, step
+    from benchmarks.parts import Job, Part, in_own_process
+    from benchmarks.report import as_text, with_shares
+    from benchmarks.sizes import QUICK, QUICK_ROWS, Sizes
+    from bilm.corpus import find_corpus
+    from bilm.errors import UserError
+
+    sizes = QUICK if options.quick else Sizes()
+    if options.quick:
+        run = replace(run, limit=min(run.limit or QUICK_ROWS, QUICK_ROWS))
+    runtime = start(run)
+    if runtime.processes > 1:
+        raise UserError("the benchmark takes one process; call it without torchrun.")
+    corpus = find_corpus(run.data)
+    out = folders(run.output, corpus.name, run.limit)
+    out.hold("training")  # beside it, neither would run as it does alone
+    out.results.mkdir(parents=True, exist_ok=True)
+    parts: dict[str, Part] = {
+        "documents": documents.prepare,
+        "machine": machine.measure,
+        "pretraining and reference": pretraining.measure,
+        "pretraining": step.measure,
+        "classifier": classifiers.measure,
+        "inference": inference.measure,
+        "startup": startup.measure,
+    }
+    grown: dict[str, Part] = {f"growth to {n:,}": partial(growth.measure, documents=n) for n in sizes.growth}
+    figures, memory = {}, {}
+    with tempfile.TemporaryDirectory(dir=out.runs, prefix="benchmark-") as folder:
+        job = Job(run, sizes, corpus.path("train"), corpus.path("test"), Path(folder))
+        for i, (name, part) in enumerate((parts | grown).items(), start=1):
+            print(f"{i} of {len(parts | grown)}: {name}", flush=True)
+            figures[name], memory[name] = in_own_process(part, job)
+    rates = figures["machine"]["machine"]
+    language_model = figures["pretraining and reference"] | figures["pretraining"]
+    found = {
+        "what": "speed, memory, start-up and growth, by benchmark.py; README.md says what the figures mean",
+        "extrapolated": "what ends in _120000, the documents of AG News: from the rates of the rows measured",
+        "quick": options.quick,
+        "corpus": corpus.name,
+        **figures["documents"],
+        **figures["machine"]["stamp"],
+        "machine": rates,
+        "pretraining": with_shares(language_model, rates[f"gemm_{runtime.precision}_gflops"]["median"]),
+        **{name: figures[name] for name in ("classifier", "inference", "startup")},
+        "growth": [figures[name] | memory[name] for name in grown],
+        "memory": {name.replace(" ", "_"): memory[name] for name in parts if name not in ("documents", "machine")},
+    }
+    path = out.results / "benchmark.json"
+    write_json(path, found)
+    print(f"\n{as_text(found)}\n\nWrote {shown(path)}.")
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,86 @@
+"""Using the models: many documents at once, one at a time, and from a CSV to its metrics."""
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.data import descriptions, encoded, encoded_file, load_vocabulary
+from benchmarks.measure import figure, four_digits, timed
+from benchmarks.models import SHAPE, classified
+from benchmarks.parts import Job
+from bilm.batching import Batch, iterate_batches, mask_of
+from bilm.csv_rows import CLASS_NAMES
+from bilm.downstream import predict
+from bilm.evaluation import evaluate_classifiers
+from bilm.language_model import BiLM
+from bilm.progress import progress
+from bilm.vocabulary import EncodedTexts, Vocabulary
+from evaluate import EvaluationOptions
+from utils import Runtime
+
+BATCH_TOKENS = EvaluationOptions().batch_tokens
+
+
+def measure(job: Job, runtime: Runtime) -> dict[str, Any]:
+    """Documents per second, tokenised too; milliseconds for a single one; seconds from test.csv to its metrics."""
+    user = User(load_vocabulary(job.folder), runtime)
+    texts, _ = descriptions(job.test, job.run.limit)
+    found: dict[str, Any] = {"documents": len(texts)}
+    uses: dict[str, Callable[[Sequence[str]], Any]] = {"classify": user.classes, "vectors": user.vectors}
+    for name, use in progress(uses.items(), unit="use", label="inference"):
+        use(texts[:256])  # warms up
+        seconds = timed(partial(use, texts), runtime.device, job.sizes.repeats)
+        found[f"{name}_documents_per_second"] = figure([len(texts) / s for s in seconds])
+    one_by_one = iter(texts)
+    seconds = timed(
+        lambda: user.classes([next(one_by_one)]), runtime.device, min(len(texts), job.sizes.single_documents)
+    )
+    single = [1e3 * s for s in seconds]
+    found["single_document_ms"] = {**figure(single), "p95": four_digits(float(np.percentile(single, 95)))}
+    found["csv_to_metrics_seconds"] = figure(
+        timed(partial(user.metrics_of, job), runtime.device, job.sizes.slow_repeats)
+    )
+    return found
+
+
+class User:
+    """Somebody with a language model and a classifier in memory. Neither is trained, which makes them no faster."""
+
+    def __init__(self, vocabulary: Vocabulary, runtime: Runtime):
+        self.encoder = BiLM(SHAPE, len(vocabulary))
+        self.model = classified(self.encoder).to(runtime.device).eval()
+        self.vocabulary = vocabulary
+        self.runtime = runtime
+
+    def classes(self, texts: Sequence[str]) -> np.ndarray:
+        """int64 (N,)."""
+        known = encoded(texts, self.vocabulary)
+        with torch.no_grad(), self.runtime.autocast():
+            return predict(self.model, _batches(known), len(texts), self.runtime.device)
+
+    def vectors(self, texts: Sequence[str]) -> np.ndarray:
+        """The mean of each layer over a text's tokens: fp32 (N, J, E)."""
+        known = encoded(texts, self.vocabulary)
+        pooled = np.empty((len(texts), self.encoder.num_layers, self.encoder.output_dim), dtype=np.float32)
+        with torch.no_grad(), self.runtime.autocast():
+            for batch in _batches(known):
+                layers = torch.stack(self.encoder.encode(batch.ids.to(self.runtime.device), batch.lengths), dim=1)
+                inside = mask_of(batch.lengths, batch.ids.shape[1]).to(layers.device)[:, None, :, None]
+                sums = (layers * inside).sum(2, dtype=torch.float32).cpu()
+                pooled[batch.rows] = (sums / batch.lengths[:, None, None]).numpy()
+        return pooled
+
+    def metrics_of(self, job: Job) -> dict[str, dict[str, Any]]:
+        """All that evaluate.py says of a classifier on the test rows, from the file on."""
+        read = encoded_file(job.test, job.run.limit, job.folder, self.vocabulary)
+        where = (self.runtime.device, self.runtime.autocast)
+        return evaluate_classifiers(
+            {"trainable": self.model}, _batches(read.texts), read.labels, list(CLASS_NAMES), *where
+        )
+
+
+def _batches(texts: EncodedTexts) -> Iterator[Batch]:
+    return iterate_batches(texts, np.arange(len(texts)), BATCH_TOKENS)
