@@ -79,6 +79,8 @@ def main() -> None:
         model.tokens.weight.data.copy_(torch.from_numpy(vectors))
     model.to(runtime.device)
     out.prepare()
+    if todo == "start":
+        runtime.on_main(lambda: checkpoint.unlink(missing_ok=True))
     say(
         f"corpus {corpus.name}: {len(training_rows):,} descriptions to train on, {len(validation_rows):,} to validate"
         f" on; {len(vocabulary):,} words; {sum(p.numel() for p in model.parameters()):,} parameters; "

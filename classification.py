@@ -99,6 +99,9 @@ def main() -> None:
     texts, labels = encoded.texts, encoded.labels
     training_rows, validation_rows = split_validation(labels, encoded.keys)
     out.prepare()
+    for mode in modes:
+        if todo[mode] == "start":
+            runtime.on_main(partial(checkpoints[mode].unlink, missing_ok=True))
     say(
         f"corpus {corpus.name}: {len(training_rows):,} descriptions to train on, {len(validation_rows):,} to validate"
         f" on; language model of validation perplexity {pretrained.info['validation_perplexity']:.1f}; "

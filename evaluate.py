@@ -8,6 +8,7 @@ Writes results/summary.json (kept up to date: what is not evaluated now stays as
 This is the only script that opens test.csv.
 """
 
+import os
 import sys
 from dataclasses import dataclass
 
@@ -29,6 +30,9 @@ class EvaluationOptions:
 def main() -> None:
     # In fp32 by default: figures should not depend on whose machine prints them.
     run, options = parse_options(__doc__, RunOptions(precision="fp32"), EvaluationOptions)
+    # oneDNN keeps the code it makes for each shape of a product, 1,024 of them by default. Here hardly two are alike,
+    # and gigabytes would gather; training pads them to few.
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
     # Imported once the command line is understood: torch takes seconds, and --help needs none of it.
     import numpy as np
 
@@ -73,8 +77,9 @@ def main() -> None:
         source = Source(corpus.path(split), run.limit, file_hash(corpus.path(split)))
         if split == "train" and source.sha256 != pretrained.info["settings"]["corpus"]:
             raise UserError(f"{corpus.path(split)} is not the train.csv that bilstm.pt was pretrained on.")
-        encode(source, pretrained.vocabulary, out.encoded("evaluation"))
-        encoded = open_encoded(out.encoded("evaluation"))
+        place = out.encoded("evaluation") / split
+        encode(source, pretrained.vocabulary, place)
+        encoded = open_encoded(place)
         texts, labels = encoded.texts, encoded.labels
         rows = split_validation(labels, encoded.keys)[0] if split == "train" else np.arange(len(texts))
         total = len(plan_batches(texts.lengths[rows], options.batch_tokens))
@@ -97,6 +102,7 @@ def main() -> None:
             print(f"\n{classifier_table(mode, values)}", flush=True)
             summaries.add_classifier(summary, mode, classifiers[mode], split, values)
 
+    summary["peak_memory_mb"] = run_stamp(run, runtime)["peak_memory_mb"]  # of all that has been done by now
     write_json(path, summary)
     drawn = draw_results(out.results, summary)
     print(f"\nWrote {shown(path)} and {len(drawn)} figures in {shown(out.results / 'figures')}.")

@@ -198,7 +198,9 @@ def start(options: RunOptions) -> Runtime:
     rank = 0
     if processes > 1:
         atexit.register(_leave_at_once)  # before all else that is registered here, hence called after it
-        torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        # All wait while one process of each machine reads the texts: a quarter of an hour for a billion words.
+        patience = datetime.timedelta(hours=2)
+        torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=patience)
         rank = torch.distributed.get_rank()
     runtime = Runtime(device, precision, rank, processes)
     signals.let_through()
@@ -239,6 +241,8 @@ def keep_freed_memory() -> None:
 def what_to_do(unfinished: Path, finished: Callable[[], bool], options: ResumeOptions) -> str:
     """ "start", "resume" or "skip" a run: as the options say, or as the user answers when an `unfinished` one is there.
 
+    That one is the caller's to drop, once nothing stands in the way of a new one.
+
     `finished`: whether what the run would make is there already. Raises UserError when there is nobody to ask: neither
     going on nor starting over is a safe guess.
     """
@@ -256,7 +260,6 @@ def what_to_do(unfinished: Path, finished: Callable[[], bool], options: ResumeOp
             raise UserError(f"{found}. Go on with it: --resume. Drop it and start anew: --restart.") from None
         if not answer.strip().lower().startswith("n"):
             return "resume"
-    unfinished.unlink()
     return "start"
 
 

@@ -16,6 +16,7 @@ from benchmarks.pretraining import DOCUMENTS
 from benchmarks.training import FIT, Training
 from bilm.combine import MODES
 from bilm.downstream import ClassificationTask
+from bilm.errors import UserError
 from bilm.language_model import BiLM
 from bilm.layer_store import LayerStore, store_layers
 from bilm.optimizer import build_optimizer
@@ -84,9 +85,9 @@ def _epochs(job: Job, mode: str, encoder: BiLM, data: Data, stored: bool, runtim
 
 
 def layers_of(encoder: BiLM, data: Data, folder: Path, runtime: Runtime) -> LayerStore:
-    """As classification.py stores them. Raises RuntimeError when the disk has no room."""
+    """As classification.py stores them. Raises UserError when the disk has no room."""
     limit, batch_tokens = StoreOptions().store_gb * 1e9, EvaluationOptions().batch_tokens
     store = store_layers(encoder, data.texts, folder, limit, batch_tokens, runtime.device, runtime.autocast)
     if store is None:
-        raise RuntimeError(f"the layers of {len(data.texts)} documents do not fit into {folder}")
+        raise UserError(f"the layers of {len(data.texts)} documents do not fit into {folder}")
     return store

@@ -1,6 +1,7 @@
 """Using the models: many documents at once, one at a time, and from a CSV to its metrics."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -76,7 +77,7 @@ class User:
     def metrics_of(self, job: Job) -> dict[str, dict[str, Any]]:
         """All that evaluate.py says of a classifier on the test rows, from the file on."""
         read = encoded_file(job.test, job.run.limit, job.folder, self.vocabulary)
-        where = (self.runtime.device, self.runtime.autocast)
+        where = (self.runtime.device, nullcontext)  # in fp32, as evaluate.py does
         return evaluate_classifiers(
             {"trainable": self.model}, _batches(read.texts), read.labels, list(CLASS_NAMES), *where
         )

@@ -33,10 +33,11 @@ def measure(job: Job, runtime: Runtime) -> dict[str, Any]:
     plain = PlainTraining(SHAPE, len(data.vocabulary), data.texts, runtime.device)
     plan = ours.task.plan(0)
     order = np.random.default_rng(job.run.seed).permutation(data.training_rows)
-    plain_plan = np.array_split(order, max(1, len(order) // TEXTS_IN_BATCH))
+    plain_plan = [order[i : i + TEXTS_IN_BATCH] for i in range(0, len(order) - TEXTS_IN_BATCH + 1, TEXTS_IN_BATCH)]
 
     ours.seconds(taken(plan, 0, sizes.warm_steps))
-    plain.step(plain_plan[0])
+    for rows in taken(plain_plan, 0, min(3, sizes.warm_steps)):
+        plain.step(rows)
     rates: list[float] = []
     plain_rates: list[float] = []
     for repeat in progress(range(sizes.repeats), unit="turn", label="pretraining, and the plain reference"):

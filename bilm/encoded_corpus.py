@@ -4,14 +4,15 @@
     folder/rows.npz      offsets (N + 1,), labels (N,) and keys (N,)
     folder/corpus.json   what it was made of, and the words of the vocabulary
 
-Memory grows by some 25 bytes a text, whatever its length. A folder that was made of the same file in the same way is
-used as it is, so that a run that was stopped need not read everything again.
+Memory grows with the number of texts, by a few dozen bytes each, and of distinct words, but not with the length of the
+texts. A folder that was made of the same file in the same way is used as it is, so that a run that was stopped need not
+read everything again.
 """
 
 import hashlib
 import json
-import os
 import shutil
+import tempfile
 from array import array
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,7 +25,7 @@ import numpy as np
 
 from bilm.config import VocabularyConfig
 from bilm.corpus import split_validation, text_key
-from bilm.csv_rows import read_rows
+from bilm.csv_rows import file_hash, read_rows
 from bilm.errors import UserError
 from bilm.vocabulary import BOS, EOS, SPECIALS, UNK, EncodedTexts, Tokenizer, Vocabulary
 
@@ -56,7 +57,7 @@ class EncodedCorpus:
 
 
 def open_encoded(folder: Path) -> EncodedCorpus:
-    """What the functions below write. Raises OSError, ValueError, KeyError or BadZipFile where it is not whole."""
+    """What the functions below write. Raises all kinds of errors where it is not whole."""
     made_of = json.loads((folder / "corpus.json").read_text(encoding="utf-8"))
     with (folder / "rows.npz").open("rb") as file, np.load(file) as rows:
         offsets, labels, keys = rows["offsets"], rows["labels"], rows["keys"]
@@ -75,7 +76,7 @@ def encode(source: Source, vocabulary: Vocabulary, folder: Path) -> None:
     words = hashlib.sha256("\n".join(vocabulary.words).encode()).hexdigest()
     made_of = {"vocabulary": words, **_made_of(source, vocabulary.tokenizer)}
     if not _is_there(folder, made_of):
-        with _written_whole(folder) as temporary:
+        with _written_whole(folder, made_of) as temporary:
             rows = _encode_rows(source, vocabulary.tokenizer, lambda word: vocabulary.ids.get(word, UNK), temporary)
             _finish(temporary, made_of, vocabulary.words, *rows)
 
@@ -90,7 +91,7 @@ def learn_and_encode(source: Source, tokenizer: Tokenizer, config: VocabularyCon
     if _is_there(folder, made_of):
         return
     numbers = {word: i for i, word in enumerate(SPECIALS)}
-    with _written_whole(folder) as temporary:
+    with _written_whole(folder, made_of) as temporary:
         rows = _encode_rows(source, tokenizer, lambda word: numbers.setdefault(word, len(numbers)), temporary)
         offsets, labels, keys = rows
         in_training = np.zeros(len(labels), dtype=bool)
@@ -118,30 +119,37 @@ def _is_there(folder: Path, made_of: dict[str, Any]) -> bool:
         found = json.loads((folder / "corpus.json").read_text(encoding="utf-8"))
         open_encoded(folder)
         return found["made_of"] == made_of
-    except (OSError, ValueError, KeyError, BadZipFile):
+    except (OSError, EOFError, ValueError, TypeError, KeyError, BadZipFile):
         return False
 
 
 @contextmanager
-def _written_whole(folder: Path) -> Iterator[Path]:
+def _written_whole(folder: Path, made_of: dict[str, Any]) -> Iterator[Path]:
     """A new folder beside `folder`, which takes its place at the end, or goes when something fails."""
-    # A name of its own: processes of several machines may share this disk, and each writes one.
-    temporary = folder.with_name(f".{folder.name}-{os.uname().nodename}-{os.getpid()}.tmp")
+    temporary = None
     try:
-        temporary.mkdir(parents=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        # A name of its own: processes of several machines may share this disk, and each writes one.
+        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", suffix=".tmp", dir=folder.parent))
         yield temporary
-        shutil.rmtree(folder, ignore_errors=True)
-        temporary.rename(folder)
+        # What another of them wrote meanwhile is the same, and may be in use.
+        if not _is_there(folder, made_of):
+            shutil.rmtree(folder, ignore_errors=True)
+            temporary.rename(folder)
     except OSError as error:
-        raise UserError(f"{folder} could not be written: {error.strerror}.") from error
+        if not _is_there(folder, made_of):
+            raise UserError(f"{folder} could not be written: {error.strerror}.") from error
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _encode_rows(
     source: Source, tokenizer: Tokenizer, id_of: Callable[[str], int], folder: Path
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Write ids.bin; offsets, labels and keys."""
+    """Write ids.bin; offsets, labels and keys. Raises UserError when the file is not the one that was hashed."""
+    if file_hash(source.path) != source.sha256:
+        raise UserError(f"{source.path} has changed, or is another file on this machine than on the first one.")
     offsets, labels, keys = array("q", [0]), array("q"), array("Q")
     ids, written = array("i"), 0
     with (folder / "ids.bin").open("wb") as file:

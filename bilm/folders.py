@@ -70,8 +70,9 @@ class Folders:
 
     def _sweep_encoded(self, purpose: str) -> None:
         """Remove ids that nobody will come back for."""
-        for unfinished in self.runs.glob(f".{purpose}-texts-*.tmp"):
-            shutil.rmtree(unfinished, ignore_errors=True)
+        left = [f".{purpose}-texts-*.tmp"] + (["benchmark-*"] if purpose == "training" else [])
+        for leftover in (path for pattern in left for path in self.runs.glob(pattern)):
+            shutil.rmtree(leftover, ignore_errors=True)
         if purpose == "evaluation" or not any(self.runs.glob("*.pt")):
             shutil.rmtree(self.encoded(purpose), ignore_errors=True)
 

@@ -13,8 +13,8 @@ from torch import Tensor
 # Rows of a matrix product are padded to a multiple of this. oneDNN makes and keeps code for every shape it meets: that
 # takes longer than the product, and grows to gigabytes. On a CPU this saves a tenth of a training step.
 ROWS = 32
-# Scores held at once: 256 MB in fp32, and half that again in bf16.
-_AT_ONCE = 2**26
+# Scores handled at once: 128 MB in fp32, up to three times that at the peak.
+_AT_ONCE = 2**25
 
 
 def linear_cross_entropy(states: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> Tensor:

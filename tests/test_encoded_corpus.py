@@ -91,8 +91,9 @@ def test_what_is_there_is_used_again(source, tmp_path, monkeypatch):
     learn_and_encode(source, Tokenizer(), CONFIG, folder)
 
 
+@pytest.mark.parametrize("cut", ["cut", "empty"])
 @pytest.mark.parametrize("what", ["file", "limit", "tokenizer", "vocabulary", "ids", "rows", "json"])
-def test_other_or_damaged_ids_are_made_again(rows, source, tmp_path, what):
+def test_other_or_damaged_ids_are_made_again(rows, source, tmp_path, what, cut):
     folder = tmp_path / "texts"
     learn_and_encode(source, Tokenizer(), CONFIG, folder)
     tokenizer, config = Tokenizer(), CONFIG
@@ -106,7 +107,7 @@ def test_other_or_damaged_ids_are_made_again(rows, source, tmp_path, what):
         config = VocabularyConfig(min_count=20)
     else:
         path = folder / {"ids": "ids.bin", "rows": "rows.npz", "json": "corpus.json"}[what]
-        path.write_bytes(path.read_bytes()[:-4])
+        path.write_bytes(path.read_bytes()[:-4] if cut == "cut" else b"")
     learn_and_encode(source, tokenizer, config, folder)
     learn_and_encode(source, tokenizer, config, tmp_path / "anew")
     found, wanted = open_encoded(folder), open_encoded(tmp_path / "anew")
@@ -135,3 +136,25 @@ def test_a_folder_that_cannot_be_written_is_named(source, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="file/texts could not be written"):
         learn_and_encode(source, Tokenizer(), CONFIG, tmp_path / "file" / "texts")
+
+
+def test_another_file_than_was_hashed_is_refused(rows, source, tmp_path):
+    """Changed meanwhile, or another one on another machine."""
+    written(rows[:50], tmp_path)
+    with pytest.raises(UserError, match="has changed, or is another file"):
+        learn_and_encode(source, Tokenizer(), CONFIG, tmp_path / "texts")
+    assert not (tmp_path / "texts").exists() and not list(tmp_path.glob(".*"))
+
+
+def test_what_another_process_wrote_meanwhile_stays(source, tmp_path, monkeypatch):
+    folder = tmp_path / "texts"
+
+    def meanwhile(path, limit, read_rows=encoded_corpus.read_rows):
+        monkeypatch.setattr(encoded_corpus, "read_rows", read_rows)
+        learn_and_encode(source, Tokenizer(), CONFIG, folder)
+        meanwhile.inode = folder.stat().st_ino
+        return read_rows(path, limit)
+
+    monkeypatch.setattr(encoded_corpus, "read_rows", meanwhile)
+    learn_and_encode(source, Tokenizer(), CONFIG, folder)
+    assert folder.stat().st_ino == meanwhile.inode and not list(tmp_path.glob(".*"))

@@ -90,12 +90,16 @@ def test_a_disk_that_fills_up_under_torchrun_ends_all_ranks_with_one_line(tmp_pa
     arguments = ["ELMO.py", "--data", SAMPLE, "--output", tmp_path, *TINY, "--epochs", 2, "--checkpoint-seconds", 0]
     command = shlex.join(map(str, [sys.executable, *torchrun(29621), *arguments]))
     done = subprocess.run(
-        ["bash", "-c", f"ulimit -f 50; OMP_NUM_THREADS=1 exec {command}"],
+        ["bash", "-c", f"ulimit -f 100; OMP_NUM_THREADS=1 exec {command}"],
         cwd=ROOT,
         capture_output=True,
         text=True,
         timeout=120,
         check=False,
     )
-    assert done.returncode != 0 and done.stderr.count("ELMO.py: error: ") == 1 and "could not be written" in done.stderr
+    assert (
+        done.returncode != 0
+        and done.stderr.count("ELMO.py: error: ") == 1
+        and "bilm.pt could not be written" in done.stderr
+    )
     assert "Connection closed by peer" not in done.stderr, done.stderr
