@@ -5,7 +5,7 @@
     python evaluate.py --split all      on both
 
 Writes results/summary.json (kept up to date: what is not evaluated now stays as it was) and results/figures/*.png.
-This is the only script that opens test.csv.
+This is the only script that scores models on test.csv; benchmark.py reads it for its speed.
 """
 
 import os

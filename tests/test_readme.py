@@ -80,6 +80,36 @@ def test_the_file_tree_is_true():
     assert code <= listed, code - listed
 
 
+def test_speed_is_what_was_measured():
+    """Every row of "How fast" that names a figure of results/benchmark.json by its key shows that figure."""
+    measured = json.loads((ROOT / "results/benchmark.json").read_text(encoding="utf-8"))
+    assert measured["corpus"] == "ag_news" and not measured["quick"]
+    section = README.split("## How fast")[1].split("\n## ")[0]
+    rows = re.findall(r"^\|[^|]+\| ([\d.,]+)[^|]*\| `([\w.]+)` \|$", section, re.MULTILINE)
+    assert len(rows) > 15
+    for shown, key in rows:
+        figure = measured
+        for part in key.split("."):
+            figure = figure[int(part) if isinstance(figure, list) else part]
+        figure = figure["median"] if isinstance(figure, dict) else figure
+        digits = len(shown.partition(".")[2])
+        assert float(shown.replace(",", "")) == round(figure, digits), key
+
+
+def test_times_are_what_was_measured():
+    run, fast = (
+        json.loads((ROOT / f"results/make_{name}.json").read_text(encoding="utf-8")) for name in ("run", "fast")
+    )
+    pretraining = run["parts_seconds"]["pretraining"] / 60
+    classifiers = sum(run["parts_seconds"].values()) / 60 - pretraining
+    said = " ".join(README.split())
+    assert f"`make run` takes {run['seconds'] / 60:.0f} minutes" in said
+    assert f"{pretraining:.0f} for pretraining" in said and f"{classifiers:.0f} for the classifiers" in said
+    assert f"pretraining peaks at {run['peak_memory_mb']['pretraining'] / 1024:.1f} GB" in said
+    assert f"`make fast` takes {fast['seconds'] / 60:.0f} minutes" in said
+    assert f"of test accuracy {fast['accuracy']['function']['test']:.4f}" in said
+
+
 def test_reliability_is_what_was_counted():
     counted = json.loads((ROOT / "results/reliability.json").read_text(encoding="utf-8"))
     kills = {"SIGKILL": [], "gentle": []}
