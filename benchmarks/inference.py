@@ -68,7 +68,7 @@ class User:
         pooled = np.empty((len(texts), self.encoder.num_layers, self.encoder.output_dim), dtype=np.float32)
         with torch.no_grad(), self.runtime.autocast():
             for batch in _batches(known):
-                layers = torch.stack(self.encoder.encode(batch.ids.to(self.runtime.device), batch.lengths), dim=1)
+                layers = torch.stack(self.encoder.encode(batch.to(self.runtime.device)), dim=1)
                 inside = mask_of(batch.lengths, batch.ids.shape[1]).to(layers.device)[:, None, :, None]
                 sums = (layers * inside).sum(2, dtype=torch.float32).cpu()
                 pooled[batch.rows] = (sums / batch.lengths[:, None, None]).numpy()

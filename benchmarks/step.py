@@ -52,12 +52,12 @@ def parts_of_a_step(training: Training, data: Data, item: np.ndarray) -> dict[st
     batch = collate(data.texts, item).to(device)
     collated = now(device)
     with training.runtime.autocast():
-        states = model.predictions(batch.ids, batch.lengths)
+        states = model.predictions(batch)
     predicted = now(device)
     del states
     before = now(device)
     with training.runtime.autocast():
-        loss = model(batch.ids, batch.lengths).sum()
+        loss = model(batch).sum()
     forward = now(device)
     count = len(DIRECTIONS) * int((batch.lengths - 1).sum())
     (loss * (1 / count)).backward()

@@ -8,7 +8,7 @@ LSTMs run left to right over it, and no sum counts it.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -23,12 +23,12 @@ class Batch:
 
     ids: Tensor
     lengths: Tensor
-    rows: np.ndarray
+    rows: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
 
     def to(self, device: torch.device) -> "Batch":
         # From pinned memory a copy to a GPU goes on beside its work.
         ids = self.ids.pin_memory() if device.type == "cuda" else self.ids
-        return Batch(ids.to(device, non_blocking=True), self.lengths, self.rows)
+        return replace(self, ids=ids.to(device, non_blocking=True))
 
 
 def plan_batches(

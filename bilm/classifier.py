@@ -1,10 +1,10 @@
 """A text classifier on the layers of an encoder.
 
 An encoder is any module with
-    encode(ids (B, T), lengths (B,)) -> J layers, each (B, T, E)
-    embed(ids (B, T), dtype)         -> the first of them
+    encode(batch)          -> J layers, each (B, T, E)
+    embed(batch, dtype)    -> the first of them
     num_layers = J, output_dim = E
-    tune(learns)                               let the weights that encode uses learn, or keep them
+    tune(learns)           let the weights that encode uses learn, or keep them
 such as BiLM. The classifier owns what comes after: combination, one hidden layer per token, pooling, output.
 """
 
@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bilm.batching import mask_of
+from bilm.batching import Batch, mask_of
 from bilm.combine import build_combiner
 from bilm.config import ClassifierConfig
 from bilm.dropout import Dropout
@@ -30,9 +30,9 @@ class Encoder(Protocol):
     @property
     def output_dim(self) -> int: ...
 
-    def encode(self, ids: Tensor, lengths: Tensor) -> list[Tensor]: ...
+    def encode(self, batch: Batch) -> list[Tensor]: ...
 
-    def embed(self, ids: Tensor, dtype: torch.dtype) -> Tensor: ...
+    def embed(self, batch: Batch, dtype: torch.dtype) -> Tensor: ...
 
     def tune(self, learns: bool) -> None: ...
 
@@ -111,17 +111,17 @@ class ClassifiedEncoder(nn.Module):
         self.encoder.train(mode and self.tuned)
         return self
 
-    def layers(self, ids: Tensor, lengths: Tensor) -> list[Tensor]:
+    def layers(self, batch: Batch) -> list[Tensor]:
         with torch.set_grad_enabled(self.tuned and torch.is_grad_enabled()):
-            return self.encoder.encode(ids, lengths)  # type: ignore[operator]
+            return self.encoder.encode(batch)  # type: ignore[operator]
 
-    def forward(
-        self, ids: Tensor, lengths: Tensor, labels: Tensor | None = None, upper: Sequence[Tensor] | None = None
-    ) -> Tensor:
+    def forward(self, batch: Batch, labels: Tensor | None = None, upper: Sequence[Tensor] | None = None) -> Tensor:
         """Logits (B, C); with `labels` (B,) the summed loss instead. `upper`: e1, e2, ... where they are known."""
         if upper is None:
-            layers = self.layers(ids, lengths)
+            layers = self.layers(batch)
         else:
             with torch.no_grad():
-                layers = [self.encoder.embed(ids, upper[0].dtype), *upper]  # type: ignore[operator]
-        return self.classifier(layers, lengths) if labels is None else self.classifier.loss(layers, lengths, labels)
+                layers = [self.encoder.embed(batch, upper[0].dtype), *upper]  # type: ignore[operator]
+        if labels is None:
+            return self.classifier(layers, batch.lengths)
+        return self.classifier.loss(layers, batch.lengths, labels)

@@ -20,7 +20,7 @@ def predict(
     """
     classes = np.full(num_texts, -1, dtype=np.int64)
     for batch in batches:
-        logits = model(batch.to(device).ids, batch.lengths, upper=known_layers(store, batch, device))
+        logits = model(batch.to(device), upper=known_layers(store, batch, device))
         classes[batch.rows] = logits.argmax(-1).cpu().numpy()
     return classes
 
@@ -68,9 +68,8 @@ class ClassificationTask:
         rows = share if len(share) else item[:1]
         batch = collate(self.texts, rows)
         upper = known_layers(self.store, batch, self.device)
-        batch = batch.to(self.device)
         labels = torch.from_numpy(self.labels[rows]).to(self.device)
-        loss = model(batch.ids, batch.lengths, labels, upper)
+        loss = model(batch.to(self.device), labels, upper)
         return (loss, len(rows), len(rows)) if len(share) else (loss * 0.0, 0, 0)
 
     def validate(self, model: nn.Module) -> dict[str, float]:

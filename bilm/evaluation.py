@@ -40,8 +40,9 @@ def evaluate_language_model(
     nll = dict.fromkeys(DIRECTIONS, 0.0)
     in_top = dict.fromkeys(DIRECTIONS, 0)
     for batch in batches:
+        batch = batch.to(device)
         with autocast():
-            both = model.predictions(batch.to(device).ids, batch.lengths)
+            both = model.predictions(batch)
             for direction, asked in both.items():
                 nll[direction] += float(model.softmax.nll(asked.states, asked.targets).double().sum())
                 likeliest = model.softmax.topk(asked.states, min(TOP, size))
@@ -84,14 +85,14 @@ def evaluate_classifiers(
     actual: list[np.ndarray] = []
     predicted: dict[str, list[np.ndarray]] = {name: [] for name in models}
     for batch in batches:
-        ids = batch.to(device).ids
+        batch = batch.to(device)
         actual.append(labels[batch.rows])
         layers: dict[int, list[torch.Tensor]] = {}
         with autocast():
             for name, model in models.items():
                 key = id(model.encoder)
                 if key not in layers:
-                    layers[key] = model.layers(ids, batch.lengths)
+                    layers[key] = model.layers(batch)
                 predicted[name].append(model.classifier(layers[key], batch.lengths).argmax(-1).cpu().numpy())
     truth = np.concatenate(actual)
     return {

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from bilm.batching import mask_of, reverse_within_length
+from bilm.batching import Batch, mask_of, reverse_within_length
 from bilm.config import BiLMConfig
 from bilm.dropout import Dropout
 from bilm.softmax import build_softmax
@@ -103,36 +103,37 @@ class BiLM(nn.Module):
         self.requires_grad_(learns)
         self.softmax.requires_grad_(False)
 
-    def encode(self, ids: Tensor, lengths: Tensor) -> list[Tensor]:
+    def encode(self, batch: Batch) -> list[Tensor]:
         """e0, e1, ..., each (B, T, 2D): e0 = [token; token], e_j = [forward; backward] of layer j at the same token.
 
         What stands at padding is arbitrary; leave it out by `mask_of(lengths, T)`.
         """
-        _, ahead, behind = self._read(ids, lengths)
-        layers = [self.embed(ids, ahead[0].dtype)]
+        _, ahead, behind = self._read(batch)
+        layers = [self.embed(batch, ahead[0].dtype)]
         for f, b in zip(ahead, behind, strict=True):
-            layers.append(torch.cat([f, reverse_within_length(b, lengths)], dim=-1))
+            layers.append(torch.cat([f, reverse_within_length(b, batch.lengths)], dim=-1))
         return layers
 
-    def embed(self, ids: Tensor, dtype: torch.dtype) -> Tensor:
+    def embed(self, batch: Batch, dtype: torch.dtype) -> Tensor:
         """e0 alone, (B, T, 2D), in the `dtype` of the others: one layer in fp32 would take the sum of all along."""
-        x = self.tokens(ids).to(dtype)
+        x = self.tokens(batch.ids).to(dtype)
         return torch.cat([x, x], dim=-1)
 
-    def _read(self, ids: Tensor, lengths: Tensor) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+    def _read(self, batch: Batch) -> tuple[Tensor, list[Tensor], list[Tensor]]:
         """Token vectors, and the layers of both directions, each (B, T, D) and in its own reading order."""
         # One lookup for both: turning vectors around would cost more, in the backward pass, than turning ids.
-        x, turned = self.tokens(torch.cat([ids, reverse_within_length(ids, lengths)])).chunk(2)
+        x, turned = self.tokens(torch.cat([batch.ids, reverse_within_length(batch.ids, batch.lengths)])).chunk(2)
         return x, self.forward_lstm(x), self.backward_lstm(turned)
 
-    def predictions(self, ids: Tensor, lengths: Tensor) -> dict[str, Predictions]:
+    def predictions(self, batch: Batch) -> dict[str, Predictions]:
         """The targets of each direction and the top states that predict them, N = sum(lengths - 1) per direction.
 
         The backward direction is a forward one on reversed texts: in reading order, state t predicts token t + 1.
         """
+        ids, lengths = batch.ids, batch.lengths
         # Counted on the CPU, where lengths live: a GPU need not stop and tell how many there are.
         places = mask_of(lengths - 1, ids.shape[1]).flatten().nonzero().squeeze(1).to(ids.device)
-        _, ahead, behind = self._read(ids, lengths)
+        _, ahead, behind = self._read(batch)
         return {
             direction: Predictions(
                 # The gradient of index_select takes a fifth of the time of that of an index in brackets.
@@ -145,7 +146,7 @@ class BiLM(nn.Module):
             )
         }
 
-    def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
+    def forward(self, batch: Batch) -> Tensor:
         """Sum of the negative log-likelihoods (nats) per direction: fp32 (2,), each over sum(lengths - 1) targets."""
-        both = self.predictions(ids, lengths)
+        both = self.predictions(batch)
         return torch.stack([self.softmax.loss(self.dropout(p.states), p.targets) for p in both.values()])

@@ -78,7 +78,7 @@ def store_layers(
     encoder.eval()
     with torch.no_grad(), autocast(), batches:
         for batch in batches:
-            layers = torch.stack(encoder.encode(batch.to(device).ids, batch.lengths)[1:], dim=2).cpu()
+            layers = torch.stack(encoder.encode(batch.to(device))[1:], dim=2).cpu()
             _, _, count, width = layers.shape
             if store is None:
                 needed = int(texts.lengths.sum()) * count * width * layers.element_size()

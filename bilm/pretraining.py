@@ -22,7 +22,7 @@ def perplexities(model: BiLM, batches: Iterable[Batch], device: torch.device, ra
     count = 0
     for i, batch in enumerate(batches):
         if i % ranks.size == ranks.rank:
-            nll += model(batch.to(device).ids, batch.lengths)
+            nll += model(batch.to(device))
             count += int((batch.lengths - 1).sum())
     *sums, total = ranks.sum(*nll.tolist(), count)
     found = {f"{direction}_perplexity": perplexity(s, total) for direction, s in zip(DIRECTIONS, sums, strict=True)}
@@ -59,7 +59,7 @@ class PretrainingTask:
         share = item[rank::world_size]
         # A rank that is left without a text steps along on one whose loss does not count.
         batch = collate(self.texts, share if len(share) else item[:1]).to(self.device)
-        nll = model(batch.ids, batch.lengths).sum()
+        nll = model(batch).sum()
         targets = len(DIRECTIONS) * int((batch.lengths - 1).sum())
         return (nll, targets, int(batch.lengths.sum())) if len(share) else (nll * 0.0, 0, 0)
 

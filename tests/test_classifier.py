@@ -70,24 +70,22 @@ def test_a_text_has_the_same_probabilities_in_any_company(bilm, vocabulary, text
     encoded = vocabulary.encode(texts)
     together = collate(encoded, np.arange(5))
     with torch.no_grad():
-        probabilities = model(together.ids, together.lengths).softmax(-1)
+        probabilities = model(together).softmax(-1)
         for row in range(5):
             alone = collate(encoded, np.array([row]))
-            torch.testing.assert_close(
-                model(alone.ids, alone.lengths).softmax(-1)[0], probabilities[row], rtol=0, atol=1e-5
-            )
+            torch.testing.assert_close(model(alone).softmax(-1)[0], probabilities[row], rtol=0, atol=1e-5)
 
 
 def test_a_text_without_words_has_a_class(bilm, vocabulary):
     batch = collate(vocabulary.encode([""]), np.array([0]))
-    assert build(bilm, "trainable").eval()(batch.ids, batch.lengths).isfinite().all()
+    assert build(bilm, "trainable").eval()(batch).isfinite().all()
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_who_gets_a_gradient(bilm, vocabulary, texts, mode):
     model = build(bilm, mode).train()
     batch = collate(vocabulary.encode(texts), np.arange(5))
-    model(batch.ids, batch.lengths, torch.from_numpy(LABELS)).backward()
+    model(batch, torch.from_numpy(LABELS)).backward()
     moved = {name for name, p in model.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
     names = {name for name, _ in model.named_parameters()}
     wanted = {name for name in names if name.startswith("classifier.")}
@@ -101,10 +99,10 @@ def test_who_gets_a_gradient(bilm, vocabulary, texts, mode):
 def test_a_frozen_encoder_does_not_drop_out(bilm, vocabulary, texts):
     model = build(bilm, "trainable").train()
     batch = collate(vocabulary.encode(texts), np.arange(5))
-    first, second = (model.layers(batch.ids, batch.lengths) for _ in range(2))
+    first, second = (model.layers(batch) for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
     tuned = build(bilm, "finetune").train()
-    assert not torch.equal(tuned.layers(batch.ids, batch.lengths)[-1], tuned.layers(batch.ids, batch.lengths)[-1])
+    assert not torch.equal(tuned.layers(batch)[-1], tuned.layers(batch)[-1])
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from conftest import numpy_lstm
 
-from bilm.batching import collate, iterate_batches, mask_of
+from bilm.batching import Batch, collate, iterate_batches, mask_of
 from bilm.config import BiLMConfig, FitConfig
 from bilm.language_model import BiLM
 from bilm.optimizer import build_optimizer
@@ -21,12 +21,12 @@ WIDTH = 7
 
 def encode_one(model: BiLM, ids: list[int]) -> list[torch.Tensor]:
     with torch.no_grad():
-        return [layer[0] for layer in model.encode(torch.tensor([ids]), torch.tensor([len(ids)]))]
+        return [layer[0] for layer in model.encode(Batch(torch.tensor([ids]), torch.tensor([len(ids)])))]
 
 
 def test_shapes(bilm, vocabulary, texts):
     batch = collate(vocabulary.encode(texts), np.arange(5))
-    layers = bilm.encode(batch.ids, batch.lengths)
+    layers = bilm.encode(batch)
     assert [tuple(layer.shape) for layer in layers] == [(5, 16, 2 * WIDTH)] * 3
     assert (bilm.num_layers, bilm.output_dim) == (3, 2 * WIDTH)
 
@@ -48,7 +48,7 @@ def test_predictions_come_from_states_that_have_not_seen_their_target(bilm):
     for t in range(1, len(ids)):
         changed = ids.copy()
         changed[t] = 20
-        one, two = (bilm.predictions(torch.tensor([x]), torch.tensor([len(ids)])) for x in (ids, changed))
+        one, two = (bilm.predictions(Batch(torch.tensor([x]), torch.tensor([len(ids)]))) for x in (ids, changed))
         # In reading order, state n predicts token n + 1; backwards, token t is number len - 1 - t.
         assert torch.equal(one["forward"].states[t - 1], two["forward"].states[t - 1])
         if t < len(ids) - 1:
@@ -59,7 +59,7 @@ def test_predictions_come_from_states_that_have_not_seen_their_target(bilm):
 def test_targets_are_the_neighbours(bilm, vocabulary, texts):
     encoded = vocabulary.encode(texts)
     batch = collate(encoded, np.array([0, 1, 2]))
-    found = bilm.predictions(batch.ids, batch.lengths)
+    found = bilm.predictions(batch)
     rows = [encoded.ids[encoded.offsets[i] : encoded.offsets[i + 1]].tolist() for i in range(3)]
     assert found["forward"].targets.tolist() == [token for row in rows for token in row[1:]]
     assert found["backward"].targets.tolist() == [token for row in rows for token in row[::-1][1:]]
@@ -69,7 +69,7 @@ def test_layers_equal_a_numpy_lstm(bilm, vocabulary, texts):
     """Values and alignment of e0, e1, e2: both directions, residual and all, for a padded text of a batch."""
     batch = collate(vocabulary.encode(texts), np.array([1, 3, 0]))
     with torch.no_grad():
-        layers = bilm.encode(batch.ids, batch.lengths)
+        layers = bilm.encode(batch)
     ids = batch.ids[2, : batch.lengths[2]].numpy()
     x = bilm.tokens.weight.detach().double().numpy()[ids]
     f1 = numpy_lstm(bilm.forward_lstm.lstms[0], x)
@@ -85,10 +85,10 @@ def test_a_text_has_the_same_vectors_in_any_company(bilm, vocabulary, texts):
     encoded = vocabulary.encode(texts)
     together = collate(encoded, np.arange(5))
     with torch.no_grad():
-        layers = bilm.encode(together.ids, together.lengths)
+        layers = bilm.encode(together)
         for row in range(5):
             alone = collate(encoded, np.array([row]))
-            for a, b in zip(bilm.encode(alone.ids, alone.lengths), layers, strict=True):
+            for a, b in zip(bilm.encode(alone), layers, strict=True):
                 torch.testing.assert_close(a[0], b[row, : a.shape[1]], rtol=0, atol=1e-5)
 
 
@@ -96,11 +96,11 @@ def test_padding_counts_in_no_loss(bilm, vocabulary, texts):
     encoded = vocabulary.encode(texts)
     together = collate(encoded, np.arange(5))
     with torch.no_grad():
-        in_one = bilm(together.ids, together.lengths)
-        each = sum(bilm(b.ids, b.lengths) for b in (collate(encoded, np.array([row])) for row in range(5)))
+        in_one = bilm(together)
+        each = sum(bilm(b) for b in (collate(encoded, np.array([row])) for row in range(5)))
         noise = together.ids.clone()
         noise[~mask_of(together.lengths, noise.shape[1])] = 17
-        with_noise = bilm(noise, together.lengths)
+        with_noise = bilm(Batch(noise, together.lengths))
     torch.testing.assert_close(in_one, each, rtol=1e-5, atol=1e-4)
     assert torch.equal(in_one, with_noise)
 

@@ -26,14 +26,14 @@ def test_what_is_stored_is_what_the_encoder_gives(bilm, vocabulary, texts, tmp_p
     encoded = vocabulary.encode(texts)
     store = store_of(bilm, encoded, tmp_path, dtype=dtype)
     for batch in iterate_batches(encoded, np.array([3, 0, 4]), 1000):
-        layers = bilm.encode(batch.ids, batch.lengths)
+        layers = bilm.encode(batch)
         read = store.read(batch)
         assert len(read) == len(layers) - 1 and read[0].shape == layers[1].shape
         for found, wanted in zip(read, layers[1:], strict=True):
             for i, length in enumerate(batch.lengths.tolist()):
                 torch.testing.assert_close(found[i, :length].float(), wanted[i, :length], rtol=0, atol=close)
                 assert not found[i, length:].any()
-        assert torch.equal(bilm.embed(batch.ids, torch.float32), layers[0])
+        assert torch.equal(bilm.embed(batch, torch.float32), layers[0])
     store.close()
 
 

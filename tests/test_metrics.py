@@ -3,7 +3,7 @@ import pytest
 import torch
 from sklearn import metrics as sklearn_metrics
 
-from bilm.batching import iterate_batches
+from bilm.batching import Batch, iterate_batches
 from bilm.evaluation import classification_figures, evaluate_language_model
 from bilm.metrics import ClassCounts, confusion_matrix, perplexity
 from bilm.vocabulary import BOS, EOS
@@ -69,7 +69,7 @@ def test_language_model_figures_equal_scikit_learn(bilm, vocabulary, texts):
         for row in range(5):
             ids = torch.tensor(encoded.ids[encoded.offsets[row] : encoded.offsets[row + 1]].tolist())
             with torch.no_grad():
-                top = bilm.encode(ids[None], torch.tensor([len(ids)]))[-1][0]
+                top = bilm.encode(Batch(ids[None], torch.tensor([len(ids)])))[-1][0]
             states, targets = (top[:-1, :7], ids[1:]) if turn == 1 else (top[1:, 7:], ids[:-1])
             log_probs.append(bilm.softmax.log_probs(states).detach().numpy())
             actual.append(targets.numpy())
