@@ -9,6 +9,7 @@ torchrun --nproc_per_node=2 ELMO.py   the same on two GPUs, or in two processes 
 from dataclasses import dataclass
 
 from bilm.config import BiLMConfig, FitConfig, TokenizerConfig, VocabularyConfig, setting
+from bilm.errors import UserError
 from bilm.folders import folders, shown, write_json
 from bilm.options import parse_options
 from utils import (
@@ -37,6 +38,8 @@ def main() -> None:
     run, again, embedding, model_config, tokenizer_config, vocabulary_config, fit_config = parse_options(
         __doc__, RunOptions, ResumeOptions, EmbeddingOptions, BiLMConfig, TokenizerConfig, VocabularyConfig, FitConfig
     )
+    if embedding.init_embeddings == "word2vec" and model_config.token_layer == "char":
+        raise UserError("--init-embeddings word2vec fills a table of words; --token-layer char has none.")
     # Imported once the command line is understood: torch takes seconds, and --help needs none of it.
     import torch
 
@@ -67,16 +70,17 @@ def main() -> None:
         return
 
     tokenizer, place = Tokenizer(tokenizer_config), out.encoded("training")
-    runtime.on_each_machine(lambda: learn_and_encode(source, tokenizer, vocabulary_config, place))
+    runtime.on_each_machine(lambda: learn_and_encode(source, tokenizer, vocabulary_config, place, model_config.spells))
     encoded = open_encoded(place)
-    texts, vocabulary = encoded.texts, Vocabulary(encoded.words, tokenizer)
+    texts, vocabulary = encoded.texts, Vocabulary(encoded.words, tokenizer, model_config.spells)
     training_rows, validation_rows = split_validation(encoded.labels, encoded.keys)
     model = BiLM(model_config, len(vocabulary))
     # Under torchrun all ranks start from rank 0's weights.
     if embedding.init_embeddings == "word2vec" and todo == "start" and runtime.is_main:
         say("Word2Vec: training skip-gram vectors for the token embedding (about a minute on all of AG News) ...")
         vectors = skip_gram(texts, training_rows, len(vocabulary), model_config.width, run.seed)
-        model.tokens.weight.data.copy_(torch.from_numpy(vectors))
+        assert model.tokens.word is not None
+        model.tokens.word.weight.data.copy_(torch.from_numpy(vectors))
     model.to(runtime.device)
     out.prepare()
     if todo == "start":
@@ -89,7 +93,7 @@ def main() -> None:
     state = fit(
         model,
         PretrainingTask(texts, training_rows, validation_rows, fit_config.batch_tokens, run.seed, runtime.device),
-        build_optimizer([(model, fit_config.learning_rate)], fit_config.weight_decay),
+        build_optimizer(model.learning_rates(fit_config.learning_rate), fit_config.weight_decay),
         fit_config,
         checkpoint_path=checkpoint,
         settings=settings,

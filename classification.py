@@ -131,7 +131,7 @@ def main() -> None:
         encoder = copy.deepcopy(pretrained.model) if tuned else pretrained.model
         classifier = Classifier(config, mode, encoder.num_layers, encoder.output_dim, len(CLASS_NAMES), run.seed)
         model = ClassifiedEncoder(encoder, classifier, tuned).to(runtime.device)
-        rates = [(classifier, fit_config.learning_rate), (encoder, options.encoder_learning_rate)]
+        rates = [(classifier, fit_config.learning_rate), *encoder.learning_rates(options.encoder_learning_rate)]
         rows = (training_rows, validation_rows, fit_config.batch_tokens)
         where = (run.seed, runtime.device, None if tuned else store)
         task = ClassificationTask(f"classifier ({mode})", texts, labels, *rows, *where)

@@ -72,7 +72,7 @@ def _epochs(job: Job, mode: str, encoder: BiLM, data: Data, stored: bool, runtim
     model = classified(encoder, mode).to(runtime.device)
     rows = (data.training_rows, data.validation_rows, FIT.batch_tokens)
     task = ClassificationTask(mode, data.texts, data.labels, *rows, job.run.seed, runtime.device, store)
-    rates = [(model.classifier, FIT.learning_rate), (encoder, FIT.learning_rate)]
+    rates = [(model.classifier, FIT.learning_rate), *encoder.learning_rates(FIT.learning_rate)]
     training = Training(model, task, build_optimizer(rates, FIT.weight_decay), runtime)
     seconds = []
     for epoch in range(epochs):

@@ -14,8 +14,8 @@ from benchmarks.reference import TEXTS_IN_BATCH, PlainTraining
 from benchmarks.training import pretraining, taken, tokens
 from bilm.batching import collate
 from bilm.language_model import BiLM
+from bilm.lexicon import BOS, PAD
 from bilm.progress import progress
-from bilm.vocabulary import BOS, PAD
 from utils import Runtime
 
 DOCUMENTS = 120_000  # of AG News as published

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from bilm.batching import collate, reverse_within_length
 from bilm.config import BiLMConfig
-from bilm.vocabulary import PAD, EncodedTexts
+from bilm.lexicon import PAD
+from bilm.vocabulary import EncodedTexts
 
 TEXTS_IN_BATCH = 32
 LENGTH = 50  # tokens of a text that are read, its boundaries among them

@@ -80,7 +80,7 @@ def lstm_rate(model: BiLM, data: Data, items: list[np.ndarray], runtime: Runtime
     seconds, learned = 0.0, 0
     for item in items:
         batch = collate(data.texts, item).to(runtime.device)
-        x = model.tokens(batch.ids).detach()
+        x = model.tokens(batch.ids, batch.lexicon).detach()
         inputs = [x.requires_grad_(), reverse_within_length(x, batch.lengths).detach().requires_grad_()]
         seconds += sum(timed(partial(_through_the_stacks, model, inputs, runtime), runtime.device, 1))
         model.zero_grad(set_to_none=True)

@@ -58,7 +58,7 @@ def pretraining(data: Data, runtime: Runtime, seed: int) -> Training:
     model = BiLM(SHAPE, len(data.vocabulary)).to(runtime.device)
     rows = (data.training_rows, data.validation_rows)
     task = PretrainingTask(data.texts, *rows, FIT.batch_tokens, seed, runtime.device)
-    return Training(model, task, build_optimizer([(model, FIT.learning_rate)], FIT.weight_decay), runtime)
+    return Training(model, task, build_optimizer(model.learning_rates(FIT.learning_rate), FIT.weight_decay), runtime)
 
 
 def tokens(targets: int) -> int:

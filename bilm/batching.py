@@ -14,16 +14,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bilm.vocabulary import PAD, EncodedTexts
+from bilm.lexicon import PAD, Lexicon
+from bilm.vocabulary import EncodedTexts
 
 
 @dataclass(frozen=True)
 class Batch:
-    """ids: int64 (B, T); lengths: int64 (B,), always on the CPU; rows: which texts these are, (B,)."""
+    """ids: int64 (B, T); lengths: int64 (B,), always on the CPU; rows: which texts these are, (B,).
+
+    lexicon: the words that ids stand for; a model that reads no characters needs none.
+    """
 
     ids: Tensor
     lengths: Tensor
     rows: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    lexicon: Lexicon | None = None
 
     def to(self, device: torch.device) -> "Batch":
         # From pinned memory a copy to a GPU goes on beside its work.
@@ -67,7 +72,7 @@ def collate(texts: EncodedTexts, rows: np.ndarray) -> Batch:
     inside = position < lengths[:, None]
     ids = np.full(inside.shape, PAD, dtype=np.int64)
     ids[inside] = texts.ids[(starts[:, None] + position)[inside]]
-    return Batch(torch.from_numpy(ids), torch.from_numpy(lengths), rows)
+    return Batch(torch.from_numpy(ids), torch.from_numpy(lengths), rows, texts.lexicon)
 
 
 def iterate_batches(texts: EncodedTexts, rows: np.ndarray, batch_tokens: int) -> Iterator[Batch]:

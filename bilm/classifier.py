@@ -5,11 +5,12 @@ An encoder is any module with
     embed(batch, dtype)    -> the first of them
     num_layers = J, output_dim = E
     tune(learns)           let the weights that encode uses learn, or keep them
+    learning_rates(rate)   of its parts, for build_optimizer
 such as BiLM. The classifier owns what comes after: combination, one hidden layer per token, pooling, output.
 """
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +20,7 @@ from bilm.batching import Batch, mask_of
 from bilm.combine import build_combiner
 from bilm.config import ClassifierConfig
 from bilm.dropout import Dropout
+from bilm.pooling import masked_mean_max
 
 
 class Encoder(Protocol):
@@ -36,31 +38,7 @@ class Encoder(Protocol):
 
     def tune(self, learns: bool) -> None: ...
 
-
-def masked_mean_max(x: Tensor, mask: Tensor) -> Tensor:
-    """(B, T, H), (B, T) -> (B, 2H): mean and maximum over the positions where `mask` holds."""
-    mask = mask.unsqueeze(-1)
-    mean = (x * mask).sum(1) / mask.sum(1)
-    return torch.cat([mean, _MaximumOverTime.apply(x.masked_fill(~mask, float("-inf")))], dim=-1)
-
-
-class _MaximumOverTime(torch.autograd.Function):
-    """x.amax(1), gradient and all: positions that share the maximum share its gradient.
-
-    PyTorch counts those in int64, which took a seventh of a training step on a CPU.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        best = x.amax(1)
-        ctx.save_for_backward(x, best)
-        return best
-
-    @staticmethod
-    def backward(ctx: Any, *upstream: Tensor) -> Tensor:
-        x, best = ctx.saved_tensors
-        shares = (x == best.unsqueeze(1)).view(torch.uint8).to(x.dtype)
-        return shares * (upstream[0] / shares.sum(1, dtype=torch.float32)).to(x.dtype).unsqueeze(1)
+    def learning_rates(self, rate: float) -> list[tuple[nn.Module, float]]: ...
 
 
 class Classifier(nn.Module):

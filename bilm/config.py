@@ -33,8 +33,38 @@ class VocabularyConfig:
 
 
 @dataclass(frozen=True)
+class CharCNNConfig:
+    """The shape of the token layer that reads characters; see token_layer.py."""
+
+    dim: int = 16
+    # (characters in a window, filters) of each convolution
+    filters: tuple[tuple[int, int], ...] = ((1, 32), (2, 64), (3, 96), (4, 96), (5, 112), (6, 112))
+    highways: int = 1
+    projection: bool = True
+    activation: str = "relu"
+    # of a word, its two marks among them
+    max_characters: int = 50
+
+
+@dataclass(frozen=True)
+class ProjectedLSTMConfig:
+    """The recurrence of the original ELMo; see projected_lstm.py. A clip of None is none."""
+
+    cell: int
+    cell_clip: float | None
+    projection_clip: float | None
+    skip_connections: bool
+
+
+@dataclass(frozen=True)
 class BiLMConfig:
     """The shape of the bidirectional language model."""
+
+    token_layer: str = setting(
+        "word",
+        "what a word's vector is made of: a table, its characters, or the sum of both",
+        choices=("word", "char", "word+char"),
+    )
 
     width: int = setting(256, "D: width of the token embedding and of each LSTM", at_least=1)
     layers: int = setting(2, "stacked LSTM layers per direction", at_least=1)
@@ -43,6 +73,29 @@ class BiLMConfig:
         "adaptive",
         "output layer: adaptive (rare words get narrow clusters; several times faster on a CPU) or full",
         choices=("adaptive", "full"),
+    )
+    # No options, but part of the file: later versions may have others.
+    # Where the shortlist and the clusters of the adaptive softmax end, in words by falling frequency. On AG News they
+    # hold 66, 16, 13 and 5 % of all tokens. LOG.md has the comparison with others.
+    cutoffs: tuple[int, ...] = (500, 2_000, 8_000)
+    characters: CharCNNConfig = CharCNNConfig()
+    recurrence: ProjectedLSTMConfig | None = None
+
+    @property
+    def spells(self) -> bool:
+        """Whether words that are not in the vocabulary have a vector of their own."""
+        return self.token_layer != "word"
+
+
+def bilm_config(saved: dict[str, Any]) -> BiLMConfig:
+    """What `dataclasses.asdict` made into a dict, back again. Raises TypeError or KeyError where it did not."""
+    recurrence = saved["recurrence"]
+    return BiLMConfig(
+        **{
+            **saved,
+            "characters": CharCNNConfig(**saved["characters"]),
+            "recurrence": None if recurrence is None else ProjectedLSTMConfig(**recurrence),
+        }
     )
 
 

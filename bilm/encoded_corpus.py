@@ -2,7 +2,7 @@
 
     folder/ids.bin       int32, text after text, boundaries included
     folder/rows.npz      offsets (N + 1,), labels (N,) and keys (N,)
-    folder/corpus.json   what it was made of, and the words of the vocabulary
+    folder/corpus.json   what it was made of, the words that ids stand for, and how many of them are the vocabulary
 
 Memory grows with the number of texts, by a few dozen bytes each, and of distinct words, but not with the length of the
 texts. A folder that was made of the same file in the same way is used as it is, so that a run that was stopped need not
@@ -27,11 +27,12 @@ from bilm.config import VocabularyConfig
 from bilm.corpus import split_validation, text_key
 from bilm.csv_rows import file_hash, read_rows
 from bilm.errors import UserError
-from bilm.vocabulary import BOS, EOS, SPECIALS, UNK, EncodedTexts, Tokenizer, Vocabulary
+from bilm.lexicon import BOS, EOS, SPECIALS, Lexicon
+from bilm.vocabulary import EncodedTexts, Tokenizer, Vocabulary
 
 # Ids that are handled at once.
 _CHUNK = 2**20
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,10 @@ class Source:
 
 @dataclass(frozen=True)
 class EncodedCorpus:
-    """texts: N of them; labels: int64 (N,), from 0; keys: uint64 (N,), corpus.text_key; words: of the vocabulary."""
+    """texts: N of them; labels: int64 (N,), from 0; keys: uint64 (N,), corpus.text_key; words: of the vocabulary.
+
+    texts.lexicon begins with the vocabulary, and ends there if that is not open-ended.
+    """
 
     texts: EncodedTexts
     labels: np.ndarray
@@ -65,7 +69,8 @@ def open_encoded(folder: Path) -> EncodedCorpus:
     ids = np.asarray(np.memmap(folder / "ids.bin", np.int32, "r"))
     if len(ids) != offsets[-1]:
         raise ValueError(f"{folder}: {len(ids)} ids where there should be {offsets[-1]}")
-    return EncodedCorpus(EncodedTexts(ids, offsets), labels, keys, made_of["words"])
+    words = made_of["words"]
+    return EncodedCorpus(EncodedTexts(ids, offsets, Lexicon(words)), labels, keys, words[: made_of["vocabulary_size"]])
 
 
 def encode(source: Source, vocabulary: Vocabulary, folder: Path) -> None:
@@ -74,20 +79,25 @@ def encode(source: Source, vocabulary: Vocabulary, folder: Path) -> None:
     Raises UserError when the CSV is not as it should be; the folder is then not there.
     """
     words = hashlib.sha256("\n".join(vocabulary.words).encode()).hexdigest()
-    made_of = {"vocabulary": words, **_made_of(source, vocabulary.tokenizer)}
+    made_of = {"vocabulary": words, "open_ended": vocabulary.open_ended, **_made_of(source, vocabulary.tokenizer)}
     if not _is_there(folder, made_of):
         with _written_whole(folder, made_of) as temporary:
-            rows = _encode_rows(source, vocabulary.tokenizer, lambda word: vocabulary.ids.get(word, UNK), temporary)
-            _finish(temporary, made_of, vocabulary.words, *rows)
+            ids, id_of = vocabulary.numbering()
+            rows = _encode_rows(source, vocabulary.tokenizer, id_of, temporary)
+            _finish(temporary, made_of, list(ids), len(vocabulary), *rows)
 
 
-def learn_and_encode(source: Source, tokenizer: Tokenizer, config: VocabularyConfig, folder: Path) -> None:
+def learn_and_encode(
+    source: Source, tokenizer: Tokenizer, config: VocabularyConfig, folder: Path, open_ended: bool = False
+) -> None:
     """See to it that `folder` holds the ids of `source` by the vocabulary of its own training rows.
+
+    open_ended: see Vocabulary.
 
     Tokenises once: every word gets a number at first sight, and the numbers become ids when all counts are known.
     Raises UserError as `encode`.
     """
-    made_of = {"learned": asdict(config), **_made_of(source, tokenizer)}
+    made_of = {"learned": asdict(config), "open_ended": open_ended, **_made_of(source, tokenizer)}
     if _is_there(folder, made_of):
         return
     numbers = {word: i for i, word in enumerate(SPECIALS)}
@@ -102,12 +112,13 @@ def learn_and_encode(source: Source, tokenizer: Tokenizer, config: VocabularyCon
             counts += np.bincount(ids[place][in_training[row_of_each]], minlength=len(numbers))
         words = list(numbers)
         counted = {words[i]: int(counts[i]) for i in range(len(SPECIALS), len(words)) if counts[i]}
-        vocabulary = Vocabulary.from_counts(counted, tokenizer, config)
-        id_of = np.array([vocabulary.ids.get(word, UNK) for word in words], dtype=np.int32)
+        learned = Vocabulary.from_counts(counted, tokenizer, config)
+        final_ids, id_of_word = Vocabulary(learned.words, tokenizer, open_ended).numbering()
+        id_of = np.array([id_of_word(word) for word in words], dtype=np.int32)
         for place, _ in _chunks(offsets):
             ids[place] = id_of[ids[place]]
         ids.flush()
-        _finish(temporary, made_of, vocabulary.words, *rows)
+        _finish(temporary, made_of, list(final_ids), len(learned), *rows)
 
 
 def _made_of(source: Source, tokenizer: Tokenizer) -> dict[str, Any]:
@@ -179,7 +190,7 @@ def _chunks(offsets: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
         start = stop
 
 
-def _finish(folder: Path, made_of: dict[str, Any], words: list[str], offsets, labels, keys) -> None:
+def _finish(folder: Path, made_of: dict[str, Any], words: list[str], size: int, offsets, labels, keys) -> None:
     np.savez(folder / "rows.npz", offsets=offsets, labels=labels, keys=keys)
-    content = {"made_of": made_of, "words": words}
+    content = {"made_of": made_of, "vocabulary_size": size, "words": words}
     (folder / "corpus.json").write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")

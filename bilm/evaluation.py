@@ -10,8 +10,9 @@ import torch
 from bilm.batching import Batch
 from bilm.classifier import ClassifiedEncoder
 from bilm.language_model import DIRECTIONS, BiLM
+from bilm.lexicon import SPECIALS
 from bilm.metrics import ClassCounts, confusion_matrix, perplexity
-from bilm.vocabulary import SPECIALS, Vocabulary
+from bilm.vocabulary import Vocabulary
 
 CONFUSION_WORDS = 20
 TOP = 5

@@ -17,12 +17,11 @@ from torch import Tensor, nn
 from bilm.batching import Batch, mask_of, reverse_within_length
 from bilm.config import BiLMConfig
 from bilm.dropout import Dropout
+from bilm.lexicon import UNK
 from bilm.softmax import build_softmax
-from bilm.vocabulary import PAD
+from bilm.token_layer import CHARACTERS_RATE, TokenLayer
 
 DIRECTIONS = ("forward", "backward")
-# Words that look alike at first (std 0.1) start slowly: a sixth more perplexity after an epoch than at 1.0; LOG.md.
-EMBEDDING_STD = 0.5
 
 
 class LSTMStack(nn.Module):
@@ -70,17 +69,16 @@ class BiLM(nn.Module):
         super().__init__()
         self.config = config
         self.vocabulary_size = vocabulary_size
-        self.tokens = nn.Embedding(vocabulary_size, config.width, padding_idx=PAD)
+        self.tokens = TokenLayer(config.token_layer, vocabulary_size, config.width, config.characters)
         self.forward_lstm = LSTMStack(config.width, config.layers, config.dropout)
         self.backward_lstm = LSTMStack(config.width, config.layers, config.dropout)
         self.dropout = Dropout(config.dropout)
-        self.softmax = build_softmax(config.softmax, config.width, vocabulary_size)
+        self.softmax = build_softmax(config.softmax, config.width, vocabulary_size, config.cutoffs)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Distinct embeddings; forget gates that start open (bias 1), so that memory reaches back from the start."""
-        nn.init.normal_(self.tokens.weight, std=EMBEDDING_STD)
-        self.tokens.weight.data[PAD] = 0.0
+        self.tokens.reset_parameters()
         for stack in (self.forward_lstm, self.backward_lstm):
             for name, parameter in stack.named_parameters():
                 if "bias" in name:
@@ -98,6 +96,11 @@ class BiLM(nn.Module):
         """Layers of `encode`: the token layer and the LSTMs."""
         return self.config.layers + 1
 
+    def learning_rates(self, rate: float) -> list[tuple[nn.Module, float]]:
+        """For build_optimizer: `rate` for all but the characters."""
+        characters = self.tokens.characters
+        return [(self, rate)] + ([] if characters is None else [(characters, rate * CHARACTERS_RATE)])
+
     def tune(self, learns: bool) -> None:
         """Let what `encode` uses learn, or keep it as it is; the softmax, which it does not use, is kept."""
         self.requires_grad_(learns)
@@ -108,21 +111,22 @@ class BiLM(nn.Module):
 
         What stands at padding is arbitrary; leave it out by `mask_of(lengths, T)`.
         """
-        _, ahead, behind = self._read(batch)
-        layers = [self.embed(batch, ahead[0].dtype)]
+        x, ahead, behind = self._read(batch)
+        layers = [torch.cat([x, x], dim=-1).to(ahead[0].dtype)]
         for f, b in zip(ahead, behind, strict=True):
             layers.append(torch.cat([f, reverse_within_length(b, batch.lengths)], dim=-1))
         return layers
 
     def embed(self, batch: Batch, dtype: torch.dtype) -> Tensor:
         """e0 alone, (B, T, 2D), in the `dtype` of the others: one layer in fp32 would take the sum of all along."""
-        x = self.tokens(batch.ids).to(dtype)
+        x = self.tokens(batch.ids, batch.lexicon).to(dtype)
         return torch.cat([x, x], dim=-1)
 
     def _read(self, batch: Batch) -> tuple[Tensor, list[Tensor], list[Tensor]]:
         """Token vectors, and the layers of both directions, each (B, T, D) and in its own reading order."""
         # One lookup for both: turning vectors around would cost more, in the backward pass, than turning ids.
-        x, turned = self.tokens(torch.cat([batch.ids, reverse_within_length(batch.ids, batch.lengths)])).chunk(2)
+        ids = torch.cat([batch.ids, reverse_within_length(batch.ids, batch.lengths)])
+        x, turned = self.tokens(ids, batch.lexicon).chunk(2)
         return x, self.forward_lstm(x), self.backward_lstm(turned)
 
     def predictions(self, batch: Batch) -> dict[str, Predictions]:
@@ -134,6 +138,8 @@ class BiLM(nn.Module):
         # Counted on the CPU, where lengths live: a GPU need not stop and tell how many there are.
         places = mask_of(lengths - 1, ids.shape[1]).flatten().nonzero().squeeze(1).to(ids.device)
         _, ahead, behind = self._read(batch)
+        if self.config.spells:
+            ids = torch.where(ids < self.vocabulary_size, ids, UNK)
         return {
             direction: Predictions(
                 # The gradient of index_select takes a fifth of the time of that of an index in brackets.

@@ -15,10 +15,14 @@ def schedule(done: float, warmup: float) -> float:
 
 
 def build_optimizer(groups: Sequence[tuple[nn.Module, float]], weight_decay: float) -> torch.optim.AdamW:
-    """AdamW over the trainable parameters of each (module, learning rate); only matrices decay."""
+    """AdamW over the trainable parameters of each (module, learning rate); only matrices decay.
+
+    A part of a module that stands behind it as a module of its own has the rate that stands there.
+    """
     parameters = []
-    for module, learning_rate in groups:
-        trainable = [p for p in module.parameters() if p.requires_grad]
+    group_of = {p: i for i, (module, _) in enumerate(groups) for p in module.parameters()}
+    for i, (_, learning_rate) in enumerate(groups):
+        trainable = [p for p, group in group_of.items() if group == i and p.requires_grad]
         for decay, members in (
             (weight_decay, [p for p in trainable if p.dim() > 1]),
             (0.0, [p for p in trainable if p.dim() <= 1]),

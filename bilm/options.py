@@ -10,14 +10,14 @@ from typing import Any
 def parse_options(description: str, *groups: Any, argv: list[str] | None = None) -> list[Any]:
     """Command line -> one instance per group; a group is a dataclass, or an instance whose values are the defaults.
 
-    Every field becomes `--field-name`, with its help text and default.
+    Every `setting` becomes `--field-name`, with its help text and default; other fields stay as they are.
     """
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     instances = [group() if isinstance(group, type) else group for group in groups]
     for instance in instances:
         title = (type(instance).__doc__ or "").strip().splitlines()[0]
         section = parser.add_argument_group(title)
-        for item in dataclasses.fields(instance):
+        for item in _settings(instance):
             default = getattr(instance, item.name)
             text = item.metadata["help"].replace("%", "%%")
             flag = f"--{item.name.replace('_', '-')}"
@@ -37,13 +37,17 @@ def parse_options(description: str, *groups: Any, argv: list[str] | None = None)
                 help=text + shown,
             )
     values = vars(parser.parse_args(argv))
-    for item in (item for instance in instances for item in dataclasses.fields(instance)):
+    for item in (item for instance in instances for item in _settings(instance)):
         if problem := _out_of_range(values[item.name], item.metadata):
             parser.error(f"argument --{item.name.replace('_', '-')}: {values[item.name]} {problem}")
     return [
-        dataclasses.replace(instance, **{f.name: values[f.name] for f in dataclasses.fields(instance)})
-        for instance in instances
+        dataclasses.replace(instance, **{f.name: values[f.name] for f in _settings(instance)}) for instance in instances
     ]
+
+
+def _settings(instance: Any) -> list[dataclasses.Field]:
+    """The fields that are options: those with a help text."""
+    return [item for item in dataclasses.fields(instance) if "help" in item.metadata]
 
 
 def _out_of_range(value: Any, limits: Mapping[str, Any]) -> str:

@@ -10,7 +10,7 @@ import torch
 from bilm import checkpoint
 from bilm.classifier import ClassifiedEncoder, Classifier
 from bilm.combine import MODES
-from bilm.config import BiLMConfig, ClassifierConfig, TokenizerConfig
+from bilm.config import BiLMConfig, ClassifierConfig, TokenizerConfig, bilm_config
 from bilm.errors import UserError
 from bilm.language_model import BiLM
 from bilm.vocabulary import Tokenizer, Vocabulary
@@ -57,8 +57,9 @@ def load_bilm(path: Path) -> Pretrained:
         )
     saved = checkpoint.load(path, "bilm")
     with checkpoint.understood(path):
-        vocabulary = Vocabulary(saved["words"], Tokenizer(TokenizerConfig(**saved["tokenizer"])))
-        model = _bilm(BiLMConfig(**saved["config"]), len(vocabulary), saved["weights"])
+        config = bilm_config(saved["config"])
+        vocabulary = Vocabulary(saved["words"], Tokenizer(TokenizerConfig(**saved["tokenizer"])), config.spells)
+        model = _bilm(config, len(vocabulary), saved["weights"])
         info = _checked(saved["info"], rows_trained=int, validation_perplexity=float, settings=dict)
         return Pretrained(model.eval(), vocabulary, info, saved["id"])
 

@@ -13,9 +13,6 @@ from torch import Tensor, nn
 
 from bilm.linear_cross_entropy import ROWS, linear_cross_entropy
 
-# Where the shortlist and the clusters of the adaptive softmax end, in words by falling frequency. On AG News they hold
-# 66, 16, 13 and 5 % of all tokens. LOG.md has the comparison with others.
-CUTOFFS = (500, 2_000, 8_000)
 # Each cluster is this many times narrower than the one before it.
 DIVISOR = 2
 _NO_TARGET = -100
@@ -49,7 +46,7 @@ class AdaptiveSoftmax(nn.Module):
     bf16 under autocast, which blurs the loss in the third digit, and does not give the k likeliest words; hence this.
     """
 
-    def __init__(self, width: int, vocabulary_size: int, cutoffs: tuple[int, ...] = CUTOFFS):
+    def __init__(self, width: int, vocabulary_size: int, cutoffs: tuple[int, ...]):
         super().__init__()
         self.edges = (*(c for c in cutoffs if c < vocabulary_size), vocabulary_size)
         self.shortlist = self.edges[0]
@@ -108,6 +105,10 @@ class AdaptiveSoftmax(nn.Module):
         return ids
 
 
-def build_softmax(kind: str, width: int, vocabulary_size: int) -> FullSoftmax | AdaptiveSoftmax:
+def build_softmax(
+    kind: str, width: int, vocabulary_size: int, cutoffs: tuple[int, ...]
+) -> FullSoftmax | AdaptiveSoftmax:
     """`kind`: "adaptive" or "full"."""
-    return {"adaptive": AdaptiveSoftmax, "full": FullSoftmax}[kind](width, vocabulary_size)
+    if kind == "full":
+        return FullSoftmax(width, vocabulary_size)
+    return AdaptiveSoftmax(width, vocabulary_size, cutoffs)

@@ -4,8 +4,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from bilm.language_model import EMBEDDING_STD
-from bilm.vocabulary import PAD, EncodedTexts
+from bilm.lexicon import PAD, UNK
+from bilm.token_layer import EMBEDDING_STD
+from bilm.vocabulary import EncodedTexts
 
 WINDOW = 5
 EPOCHS = 5
@@ -15,13 +16,15 @@ NEGATIVES = 5
 class _Sentences:
     """The texts of `rows` as lists of id strings, again and again, as gensim wants them."""
 
-    def __init__(self, texts: EncodedTexts, rows: np.ndarray):
+    def __init__(self, texts: EncodedTexts, rows: np.ndarray, vocabulary_size: int):
         self.texts = texts
         self.rows = rows
+        self.vocabulary_size = vocabulary_size
 
     def __iter__(self) -> Iterator[list[str]]:
         for row in self.rows:
-            yield [str(i) for i in self.texts.ids[self.texts.offsets[row] : self.texts.offsets[row + 1]]]
+            ids = self.texts.ids[self.texts.offsets[row] : self.texts.offsets[row + 1]]
+            yield [str(i) for i in np.where(ids < self.vocabulary_size, ids, UNK)]
 
 
 def skip_gram(texts: EncodedTexts, rows: np.ndarray, vocabulary_size: int, width: int, seed: int) -> np.ndarray:
@@ -33,7 +36,7 @@ def skip_gram(texts: EncodedTexts, rows: np.ndarray, vocabulary_size: int, width
     from gensim.models import Word2Vec
 
     model = Word2Vec(
-        _Sentences(texts, rows),
+        _Sentences(texts, rows, vocabulary_size),
         vector_size=width,
         window=WINDOW,
         sg=1,

@@ -8,15 +8,13 @@ left over. `clean` undoes that, so that `China's` is one spelling wherever it ca
 import html
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from bilm.config import TokenizerConfig, VocabularyConfig
-
-PAD, UNK, BOS, EOS = range(4)
-SPECIALS = ("<pad>", "<unk>", "<s>", "</s>")
+from bilm.lexicon import BOS, EOS, SPECIALS, UNK, Lexicon
 
 # An entity whose ampersand is there, missing, or became a blank: "&amp;", "quot;", " #39;".
 _ENTITY = re.compile(r"(?:&|(?<![\w&]))(#\d{1,6}|#x[0-9a-fA-F]{1,5}|quot|amp|lt|gt|nbsp|hellip|[lr][sd]quo|[mn]dash);")
@@ -67,11 +65,12 @@ class Tokenizer:
 class EncodedTexts:
     """Many texts as one flat array: text i is `ids[offsets[i]:offsets[i + 1]]`, boundaries included.
 
-    ids: int32 (total,), in memory or mapped from a file; offsets: int64 (N + 1,).
+    ids: int32 (total,), in memory or mapped from a file; offsets: int64 (N + 1,); lexicon: the words they stand for.
     """
 
     ids: np.ndarray
     offsets: np.ndarray
+    lexicon: Lexicon | None = None
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -88,12 +87,16 @@ class Vocabulary:
     The order matters: the adaptive softmax takes an id's place for its frequency rank.
     """
 
-    def __init__(self, words: Sequence[str], tokenizer: Tokenizer):
-        """`words`: all of them, specials first. Raises ValueError when they are not, or when a word stands twice."""
+    def __init__(self, words: Sequence[str], tokenizer: Tokenizer, open_ended: bool = False):
+        """`words`: all of them, specials first. Raises ValueError when they are not, or when a word stands twice.
+
+        open_ended: words that it lacks are not all <unk>, but get ids of their own, in each set of texts, behind it.
+        """
         if tuple(words[: len(SPECIALS)]) != SPECIALS:
             raise ValueError(f"a vocabulary begins with {SPECIALS}, this one with {tuple(words[:4])}")
         self.words = list(words)
         self.tokenizer = tokenizer
+        self.open_ended = open_ended
         self.ids = {word: i for i, word in enumerate(self.words)}
         if len(self.ids) != len(self.words):
             raise ValueError("a word stands twice in the vocabulary")
@@ -116,13 +119,21 @@ class Vocabulary:
     def __len__(self) -> int:
         return len(self.words)
 
-    def encode_words(self, words: Iterable[str]) -> list[int]:
-        """<s> words </s> as ids; unknown words become <unk>."""
-        return [BOS, *(self.ids.get(word, UNK) for word in words), EOS]
+    def numbering(self) -> tuple[dict[str, int], Callable[[str], int]]:
+        """To encode a set of texts with: ids by word, which grow along if it is open-ended, and the id of a word."""
+        if not self.open_ended:
+            return self.ids, lambda word: self.ids.get(word, UNK)
+        ids = dict(self.ids)
+        return ids, lambda word: ids.setdefault(word, len(ids))
 
     def encode(self, texts: Iterable[str]) -> EncodedTexts:
         """Tokenise and encode `texts`; a text without words is the two boundaries."""
-        chunks = [np.array(self.encode_words(self.tokenizer(text)), dtype=np.int32) for text in texts]
+        return self.encode_words(self.tokenizer(text) for text in texts)
+
+    def encode_words(self, texts: Iterable[Iterable[str]]) -> EncodedTexts:
+        """Encode texts that are words already: <s> words </s>."""
+        ids, id_of = self.numbering()
+        chunks = [np.array([BOS, *map(id_of, words), EOS], dtype=np.int32) for words in texts]
         offsets = np.zeros(len(chunks) + 1, dtype=np.int64)
         np.cumsum([len(chunk) for chunk in chunks], out=offsets[1:])
-        return EncodedTexts(np.concatenate(chunks) if chunks else np.zeros(0, np.int32), offsets)
+        return EncodedTexts(np.concatenate(chunks) if chunks else np.zeros(0, np.int32), offsets, Lexicon(list(ids)))

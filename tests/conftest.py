@@ -84,7 +84,7 @@ def vocabulary(texts) -> Vocabulary:
 def bilm(vocabulary) -> BiLM:
     """D = 7, in eval mode; embeddings large enough that every token leaves its mark."""
     model = BiLM(BiLMConfig(width=7, layers=2, dropout=0.5, softmax="full"), len(vocabulary))
-    torch.nn.init.normal_(model.tokens.weight)
+    torch.nn.init.normal_(model.tokens.word.weight)
     return model.eval()
 
 

@@ -19,8 +19,9 @@ from bilm.corpus import split_validation, text_key
 from bilm.csv_rows import read_rows
 from bilm.downstream import predict
 from bilm.errors import UserError
+from bilm.lexicon import BOS, EOS, SPECIALS, UNK
 from bilm.pretrained import load_bilm, load_classifier
-from bilm.vocabulary import BOS, EOS, SPECIALS, UNK, Tokenizer, Vocabulary, clean
+from bilm.vocabulary import Tokenizer, Vocabulary, clean
 
 # tmp_path is the same for all examples of a test: each writes its file anew.
 one_folder = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])

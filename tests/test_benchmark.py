@@ -20,8 +20,9 @@ from bilm.batching import reverse_within_length
 from bilm.config import BiLMConfig
 from bilm.csv_rows import read_rows
 from bilm.language_model import BiLM
+from bilm.lexicon import BOS, EOS, PAD
 from bilm.softmax import AdaptiveSoftmax, FullSoftmax
-from bilm.vocabulary import BOS, EOS, PAD, EncodedTexts, Tokenizer
+from bilm.vocabulary import EncodedTexts, Tokenizer
 
 MODES = {"trainable", "frozen", "function", "finetune"}
 

@@ -3,11 +3,12 @@ import pytest
 import torch
 
 from bilm.batching import collate, iterate_batches, mask_of
-from bilm.classifier import ClassifiedEncoder, Classifier, masked_mean_max
+from bilm.classifier import ClassifiedEncoder, Classifier
 from bilm.combine import MODES
 from bilm.config import ClassifierConfig, FitConfig
 from bilm.downstream import ClassificationTask, predict
 from bilm.optimizer import build_optimizer
+from bilm.pooling import masked_mean_max
 from bilm.training import fit
 
 CONFIG = ClassifierConfig(hidden=11, dropout=0.2, label_smoothing=0.0)

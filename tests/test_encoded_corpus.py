@@ -11,8 +11,9 @@ from bilm.csv_rows import file_hash
 from bilm.encoded_corpus import Source, encode, learn_and_encode, open_encoded
 from bilm.errors import UserError
 from bilm.language_model import BiLM
+from bilm.lexicon import UNK
 from bilm.pretraining import PretrainingTask
-from bilm.vocabulary import UNK, Tokenizer, Vocabulary
+from bilm.vocabulary import Tokenizer, Vocabulary
 
 CONFIG = VocabularyConfig(min_count=2)
 

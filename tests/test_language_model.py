@@ -10,11 +10,12 @@ from conftest import numpy_lstm
 from bilm.batching import Batch, collate, iterate_batches, mask_of
 from bilm.config import BiLMConfig, FitConfig
 from bilm.language_model import BiLM
+from bilm.lexicon import BOS, EOS
 from bilm.optimizer import build_optimizer
 from bilm.pretraining import PretrainingTask, perplexities
 from bilm.ranks import Ranks
 from bilm.training import fit
-from bilm.vocabulary import BOS, EOS, EncodedTexts
+from bilm.vocabulary import EncodedTexts
 
 WIDTH = 7
 
@@ -71,7 +72,7 @@ def test_layers_equal_a_numpy_lstm(bilm, vocabulary, texts):
     with torch.no_grad():
         layers = bilm.encode(batch)
     ids = batch.ids[2, : batch.lengths[2]].numpy()
-    x = bilm.tokens.weight.detach().double().numpy()[ids]
+    x = bilm.tokens.word.weight.detach().double().numpy()[ids]
     f1 = numpy_lstm(bilm.forward_lstm.lstms[0], x)
     f2 = numpy_lstm(bilm.forward_lstm.lstms[1], f1) + f1
     b1 = numpy_lstm(bilm.backward_lstm.lstms[0], x[::-1])

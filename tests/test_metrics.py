@@ -5,8 +5,8 @@ from sklearn import metrics as sklearn_metrics
 
 from bilm.batching import Batch, iterate_batches
 from bilm.evaluation import classification_figures, evaluate_language_model
+from bilm.lexicon import BOS, EOS
 from bilm.metrics import ClassCounts, confusion_matrix, perplexity
-from bilm.vocabulary import BOS, EOS
 
 
 @pytest.fixture

@@ -11,7 +11,8 @@ from bilm.config import VocabularyConfig
 from bilm.corpus import split_validation
 from bilm.csv_rows import file_hash, read_rows
 from bilm.encoded_corpus import Source, learn_and_encode, open_encoded
-from bilm.vocabulary import UNK, Tokenizer
+from bilm.lexicon import UNK
+from bilm.vocabulary import Tokenizer
 
 pytestmark = [
     pytest.mark.real_data,

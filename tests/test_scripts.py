@@ -125,7 +125,7 @@ def test_finetune_and_word2vec(tmp_path):
     assert run.code == 0, run.err
     saved = checkpoint.load(tmp_path / "models/sample/classifier_finetune.pt", "classifier")
     pretrained = checkpoint.load(tmp_path / "models/sample/bilstm.pt", "bilm")["weights"]
-    assert not torch.equal(saved["tuned_encoder"]["tokens.weight"], pretrained["tokens.weight"])
+    assert not torch.equal(saved["tuned_encoder"]["tokens.word.weight"], pretrained["tokens.word.weight"])
     run = run_script("evaluate.py", "--data", SAMPLE, "--output", tmp_path)
     assert run.code == 0 and "classifier finetune" in run.out, run.err
 

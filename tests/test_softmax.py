@@ -93,7 +93,7 @@ def test_every_cluster_gets_a_gradient_even_without_a_target(states):
 
 
 def test_a_vocabulary_smaller_than_the_shortlist_has_no_clusters(states):
-    layer = AdaptiveSoftmax(WIDTH, 9)
+    layer = AdaptiveSoftmax(WIDTH, 9, (11, 29))
     assert not layer.tails
     torch.testing.assert_close(layer.log_probs(states).exp().sum(-1), torch.ones(STATES))
 

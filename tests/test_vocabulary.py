@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from bilm.config import TokenizerConfig, VocabularyConfig
-from bilm.vocabulary import BOS, EOS, SPECIALS, UNK, Tokenizer, Vocabulary, clean
+from bilm.lexicon import BOS, EOS, SPECIALS, UNK
+from bilm.vocabulary import Tokenizer, Vocabulary, clean
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,193 @@
+"""Token layer: words -> vectors without context, from a table, from their characters, or as the sum of both.
+
+    word             one learned vector per word of the vocabulary; all others share that of <unk>
+    char             Peters et al. 2018, section 3.1: convolutions over the characters, highway layers, a projection
+    word+char        the sum: new words have a vector of their own, and frequent ones need not follow their spelling
+
+Characters cost per distinct word, not per token; where the weights stay as they are, per word of the lexicon.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bilm.config import CharCNNConfig
+from bilm.lexicon import NUM_CHARACTERS, PAD, SPECIALS, UNK, WORD_PAD, Lexicon, spell
+from bilm.pooling import maximum
+
+# Words that look alike at first (std 0.1) start slowly: a sixth more perplexity after an epoch than at 1.0; LOG.md.
+EMBEDDING_STD = 0.5
+# Of the characters' vectors; see CharCNN.reset_parameters.
+FEATURE_STD = 0.01
+# What characters share is learned from every word at once: at the rate of the rest, it never settles; LOG.md.
+CHARACTERS_RATE = 0.1
+
+
+class Highway(nn.Module):
+    """Srivastava et al. 2015: t * relu(transform(x)) + (1 - t) * x with t = sigmoid(gate(x))."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.transform = nn.Linear(width, width)
+        self.gate = nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        share = self.gate(x).sigmoid()
+        return share * self.transform(x).relu() + (1 - share) * x
+
+
+# Characters of words are convolved in blocks of so many, longest words last: less padding, and few shapes of products.
+BLOCK = 128
+
+
+class CharCNN(nn.Module):
+    """Characters of words -> vectors: convolutions of several widths, maximum over time, highway layers, projection.
+
+    Peters et al. 2018 after Kim et al. 2016.
+    """
+
+    def __init__(self, config: CharCNNConfig, width: int):
+        super().__init__()
+        self.config = config
+        self.embedding = nn.Embedding(NUM_CHARACTERS, config.dim, padding_idx=PAD)
+        self.convolutions = nn.ModuleList(nn.Conv1d(config.dim, count, span) for span, count in config.filters)
+        total = sum(count for _, count in config.filters)
+        self.highways = nn.ModuleList(Highway(total) for _ in range(config.highways))
+        self.projection = nn.Linear(total, width) if config.projection else nn.Identity()
+
+    def reset_parameters(self) -> None:
+        """Small features, highway layers that pass them on at first, and a projection that scales and centres them.
+
+        Features are maxima, hence positive: a step of the optimizer moves the vectors of all words together, by the
+        sum of the features. Where that is large, or where the vectors share a large offset from the start, the
+        language model does not learn; LOG.md.
+        """
+        nn.init.normal_(self.embedding.weight, std=FEATURE_STD)
+        self.embedding.weight.data[PAD] = 0.0
+        for convolution in self.convolutions:
+            nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")  # type: ignore[arg-type]
+            nn.init.zeros_(convolution.bias)  # type: ignore[arg-type]
+        for highway in self.highways:
+            nn.init.constant_(highway.gate.bias, -2.0)  # type: ignore[union-attr, arg-type]
+        if isinstance(self.projection, nn.Linear):
+            nn.init.normal_(self.projection.weight)
+            nn.init.zeros_(self.projection.bias)
+            if not self.projection.weight.is_meta:
+                self._standardize(self.projection)
+
+    @torch.no_grad()
+    def _standardize(self, projection: nn.Linear) -> None:
+        """Mishkin & Matas 2016, on made-up words: mean 0 and the standard deviation of the word table."""
+        random = np.random.default_rng(0)
+        words = ["".join(random.choice(list("abcdefghijklmnopqrstuvwxyz"), random.integers(1, 11))) for _ in range(999)]
+        characters = torch.from_numpy(spell([*SPECIALS, *words], self.config.max_characters)[len(SPECIALS) :])
+        projection.weight.mul_(EMBEDDING_STD / self(characters).std(0).mean())
+        projection.bias.sub_(self(characters).mean(0))
+
+    def forward(self, characters: Tensor) -> Tensor:
+        """(U, `max_characters`), as `lexicon.spell` numbers them -> (U, `width`)."""
+        count = len(characters)
+        characters = F.pad(characters, (0, 0, 0, -count % BLOCK), value=PAD)
+        lengths = ((characters != WORD_PAD) & (characters != PAD)).sum(1)
+        order = lengths.argsort()
+        longest = lengths[order].view(-1, BLOCK)[:, -1].tolist()
+        blocks = zip(order.split(BLOCK), longest, strict=True)
+        filters = self._all_filters()
+        x = torch.cat([self._convolve(characters[block].t().int(), most, *filters) for block, most in blocks])
+        for highway in self.highways:
+            x = highway(x)
+        return self.projection(x).index_select(0, order.argsort()[:count])
+
+    def _all_filters(self) -> tuple[Tensor, Tensor, Tensor]:
+        """All convolutions as one product with windows of the widest: weights, biases, and how wide each filter is.
+
+        A product of many small numbers of inputs is slow; zeros cost less.
+        """
+        widest = max(span for span, _ in self.config.filters)
+        weights = [F.pad(c.weight, (0, widest - c.weight.shape[2])) for c in self.convolutions]  # type: ignore
+        biases = torch.cat([c.bias for c in self.convolutions])  # type: ignore[misc]
+        spans = torch.cat([torch.full((count,), span) for span, count in self.config.filters])
+        return torch.cat(weights).transpose(1, 2).flatten(1), biases, spans.to(biases.device)
+
+    def _convolve(self, characters: Tensor, longest: int, weights: Tensor, biases: Tensor, spans: Tensor) -> Tensor:
+        """(L, U) of words up to `longest` characters -> the maximum of each filter over all windows: (U, filters)."""
+        widest, last = int(spans.max()), self.config.max_characters
+        # Beyond a word all windows see the same padding: the first of them stands for the rest.
+        windows = longest + 1
+        beyond = max(0, windows + widest - 1 - last)
+        x = F.pad(self.embedding(characters[: windows + widest - 1]), (0, 0, 0, 0, 0, beyond))
+        x = F.linear(torch.cat([x[start : start + windows] for start in range(widest)], dim=-1), weights, biases)
+        if beyond:  # the windows that would reach over the end of the longest words
+            starts = torch.arange(windows, device=x.device)
+            x = x.masked_fill((starts[:, None] + spans > last)[:, None], float("-inf"))
+        x = maximum(x, 0)
+        return x.relu() if self.config.activation == "relu" else x.tanh()
+
+
+class TokenLayer(nn.Module):
+    """Ids (...) -> vectors (..., `width`); one kind or both of "word" and "char" in `kind`.
+
+    With characters, ids from `vocabulary_size` on are the words of the batch's lexicon that the vocabulary lacks.
+    """
+
+    def __init__(self, kind: str, vocabulary_size: int, width: int, characters: CharCNNConfig):
+        super().__init__()
+        self.vocabulary_size = vocabulary_size
+        self.word = nn.Embedding(vocabulary_size, width, padding_idx=PAD) if "word" in kind else None
+        self.characters = CharCNN(characters, width) if "char" in kind else None
+        self._computed = _Computed()
+
+    def reset_parameters(self) -> None:
+        if self.word is not None:
+            nn.init.normal_(self.word.weight, std=EMBEDDING_STD)
+            self.word.weight.data[PAD] = 0.0
+        if self.characters is not None:
+            self.characters.reset_parameters()
+
+    def forward(self, ids: Tensor, lexicon: Lexicon | None) -> Tensor:
+        """`lexicon`: needed where characters are read."""
+        if self.characters is None:
+            assert self.word is not None
+            return self.word(ids)
+        if lexicon is None:
+            raise ValueError("a token layer that reads characters needs the words that ids stand for")
+        if not self.training and not torch.is_grad_enabled():
+            return self._computed.vectors(self, ids, lexicon)
+        distinct, places = ids.unique(return_inverse=True)
+        return self.spelled(distinct, lexicon).index_select(0, places.flatten()).view(*ids.shape, -1)
+
+    def spelled(self, ids: Tensor, lexicon: Lexicon) -> Tensor:
+        """Vectors of words (U,) from their characters, and from the table if there is one: (U, `width`)."""
+        assert self.characters is not None
+        x = self.characters(lexicon.spelled(self.characters.config.max_characters, ids.device)[ids])
+        if self.word is not None:
+            x = x + self.word(torch.where(ids < self.vocabulary_size, ids, UNK))
+        return x
+
+
+class _Computed:
+    """Vectors of the words of one lexicon as they come up, for as long as the weights stay as they are."""
+
+    def __init__(self) -> None:
+        self._lexicon: Lexicon | None = None
+        self._key: tuple[Any, ...] = ()
+        self._table = self._known = torch.empty(0)
+
+    def vectors(self, layer: TokenLayer, ids: Tensor, lexicon: Lexicon) -> Tensor:
+        kind = ids.device.type
+        # PyTorch counts the changes of a tensor in place; precision and device shape the vectors, too.
+        key = (*((id(p), p._version) for p in layer.parameters()), ids.device, torch.is_autocast_enabled(kind))
+        if lexicon is not self._lexicon or key != self._key:
+            self._lexicon, self._key = lexicon, key
+            self._table, self._known = torch.empty(0), torch.zeros(len(lexicon), dtype=torch.bool, device=ids.device)
+        missing = ids[~self._known[ids]].unique()
+        if len(missing):
+            found = layer.spelled(missing, lexicon)
+            if not len(self._table):
+                self._table = found.new_empty(len(lexicon), found.shape[1])
+            self._table[missing] = found
+            self._known[missing] = True
+        return self._table[ids]
