@@ -3,14 +3,17 @@
 python ELMO.py                        all of AG News, default size     -> models/bilstm.pt
 python ELMO.py --limit 2000           a quick look                     -> models/limit-2000/bilstm.pt
 python ELMO.py --resume               go on after Ctrl-C or a crash
+python ELMO.py --token-layer char     words read from their characters
+python ELMO.py --import-original options.json weights.hdf5     the published ELMo as a file like ours
 torchrun --nproc_per_node=2 ELMO.py   the same on two GPUs, or in two processes on a CPU
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from bilm.config import BiLMConfig, FitConfig, TokenizerConfig, VocabularyConfig, setting
 from bilm.errors import UserError
-from bilm.folders import folders, shown, write_json
+from bilm.folders import ROOT, folders, shown, write_json
 from bilm.options import parse_options
 from utils import (
     ResumeOptions,
@@ -34,10 +37,32 @@ class EmbeddingOptions:
     )
 
 
-def main() -> None:
-    run, again, embedding, model_config, tokenizer_config, vocabulary_config, fit_config = parse_options(
-        __doc__, RunOptions, ResumeOptions, EmbeddingOptions, BiLMConfig, TokenizerConfig, VocabularyConfig, FitConfig
+@dataclass(frozen=True)
+class ImportOptions:
+    """Instead of training."""
+
+    import_original: tuple[str, str] | None = setting(
+        None,
+        "write the original ELMo's files as one of ours; --output is then that file (default: models/original.pt)",
+        names=("OPTIONS", "WEIGHTS"),
     )
+
+
+def main() -> None:
+    run, again, importing, embedding, model_config, tokenizer_config, vocabulary_config, fit_config = parse_options(
+        __doc__,
+        RunOptions,
+        ResumeOptions,
+        ImportOptions,
+        EmbeddingOptions,
+        BiLMConfig,
+        TokenizerConfig,
+        VocabularyConfig,
+        FitConfig,
+    )
+    if importing.import_original:
+        options, weights = importing.import_original
+        return convert(Path(options), Path(weights), run.output)
     if embedding.init_embeddings == "word2vec" and model_config.token_layer == "char":
         raise UserError("--init-embeddings word2vec fills a table of words; --token-layer char has none.")
     # Imported once the command line is understood: torch takes seconds, and --help needs none of it.
@@ -121,6 +146,21 @@ def main() -> None:
     say(
         f"Best epoch {state.best_epoch + 1}: validation perplexity {state.best_figure:.1f}, {state.seconds:,.0f} s.\n"
         f"Wrote {shown(weights)} and {shown(results)}. Next: python classification.py"
+    )
+
+
+def convert(options: Path, weights: Path, output: str | None) -> None:
+    """The original ELMo -> a bilstm.pt."""
+    from bilm.pretrained import import_original, save_bilm
+
+    path = Path(output) if output else ROOT / "models" / "original.pt"
+    if path.suffix != ".pt":
+        path = path / "models" / "bilstm.pt"
+    found = import_original(options, weights)
+    save_bilm(path, found.model, found.vocabulary, found.info)
+    print(
+        f"Read {found.model.num_layers} layers of width {found.model.output_dim} from {shown(weights)}.\n"
+        f"Wrote {shown(path)}. Next: python classification.py --bilm {shown(path)} --output FOLDER"
     )
 
 

@@ -3,6 +3,7 @@
     python classification.py                    trainable, frozen and function   -> models/classifier_MODE.pt
     python classification.py --mode finetune    the language model learns along
     python classification.py --resume           go on after Ctrl-C or a crash
+    python classification.py --bilm FILE        on another language model, the imported original for instance
 
     trainable   gamma * sum_j lambda_j e_j, lambda = softmax(w); w and gamma learn, the language model is kept as it is
     frozen      the same with random lambdas that never change
@@ -16,11 +17,13 @@ import copy
 import time
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
 from bilm.config import ClassifierConfig, FitConfig, setting
 from bilm.folders import folders, shown, write_json
 from bilm.options import parse_options
 from utils import (
+    EncoderOptions,
     ResumeOptions,
     RunOptions,
     run_script,
@@ -58,8 +61,8 @@ FIT = FitConfig(epochs=4, learning_rate=2e-3)
 
 
 def main() -> None:
-    run, again, options, storing, config, fit_config = parse_options(
-        __doc__, RunOptions, ResumeOptions, ClassificationOptions, StoreOptions, ClassifierConfig, FIT
+    run, again, standing, options, storing, config, fit_config = parse_options(
+        __doc__, RunOptions, ResumeOptions, EncoderOptions, ClassificationOptions, StoreOptions, ClassifierConfig, FIT
     )
     # Imported once the command line is understood: torch takes seconds, and --help needs none of it.
     from bilm.classifier import ClassifiedEncoder, Classifier
@@ -79,7 +82,7 @@ def main() -> None:
     out = folders(run.output, corpus.name, run.limit)
     # Held before anything is read: another run could replace what this one stands on.
     runtime.on_main(lambda: out.hold("training"))
-    pretrained = load_bilm(out.models / "bilstm.pt")
+    pretrained = load_bilm(Path(standing.bilm) if standing.bilm else out.models / "bilstm.pt")
     modes = DEFAULT_MODES if options.mode == "all" else (options.mode,)
     weights = {mode: out.models / f"classifier_{mode}.pt" for mode in modes}
     checkpoints = {mode: out.runs / f"classifier_{mode}.pt" for mode in modes}
@@ -102,14 +105,16 @@ def main() -> None:
     for mode in modes:
         if todo[mode] == "start":
             runtime.on_main(partial(checkpoints[mode].unlink, missing_ok=True))
+    perplexity = pretrained.info["validation_perplexity"]
+    quality = "imported" if perplexity is None else f"of validation perplexity {perplexity:.1f}"
     say(
         f"corpus {corpus.name}: {len(training_rows):,} descriptions to train on, {len(validation_rows):,} to validate"
-        f" on; language model of validation perplexity {pretrained.info['validation_perplexity']:.1f}; "
+        f" on; language model {quality}; "
         f"{runtime.device}, {runtime.precision}"
     )
     for label in sorted(set(range(len(CLASS_NAMES))) - set(labels.tolist())):
         say(f"Note: no row is of class {label + 1} ({CLASS_NAMES[label]}); the classifiers will not learn it.")
-    if pretrained.info["settings"]["corpus"] != source.sha256:
+    if pretrained.info["settings"]["corpus"] not in (source.sha256, None):
         say("Note: bilstm.pt was pretrained on another train.csv; it may have seen rows that are for validation here.")
 
     store, store_seconds = None, 0.0

@@ -11,12 +11,13 @@ This is the only script that scores models on test.csv; benchmark.py reads it fo
 import os
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 from bilm.config import setting
 from bilm.errors import UserError
 from bilm.folders import folders, shown, write_json
 from bilm.options import parse_options
-from utils import RunOptions, run_script, run_stamp, start
+from utils import EncoderOptions, RunOptions, run_script, run_stamp, start
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class EvaluationOptions:
 
 def main() -> None:
     # In fp32 by default: figures should not depend on whose machine prints them.
-    run, options = parse_options(__doc__, RunOptions(precision="fp32"), EvaluationOptions)
+    run, standing, options = parse_options(__doc__, RunOptions(precision="fp32"), EncoderOptions, EvaluationOptions)
     # oneDNN keeps the code it makes for each shape of a product, 1,024 of them by default. Here hardly two are alike,
     # and gigabytes would gather; training pads them to few.
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
@@ -54,7 +55,7 @@ def main() -> None:
     corpus = find_corpus(run.data)
     out = folders(run.output, corpus.name, run.limit)
     out.hold("evaluation")
-    pretrained = load_bilm(out.models / "bilstm.pt")
+    pretrained = load_bilm(Path(standing.bilm) if standing.bilm else out.models / "bilstm.pt")
     classifiers, strangers = {}, []
     for mode in MODES:
         path = out.models / f"classifier_{mode}.pt"
@@ -75,7 +76,7 @@ def main() -> None:
 
     for split in ("test", "train") if options.split == "all" else (options.split,):
         source = Source(corpus.path(split), run.limit, file_hash(corpus.path(split)))
-        if split == "train" and source.sha256 != pretrained.info["settings"]["corpus"]:
+        if split == "train" and pretrained.info["settings"]["corpus"] not in (source.sha256, None):
             raise UserError(f"{corpus.path(split)} is not the train.csv that bilstm.pt was pretrained on.")
         place = out.encoded("evaluation") / split
         encode(source, pretrained.vocabulary, place)
@@ -88,11 +89,14 @@ def main() -> None:
             return progress(iterate_batches(texts, rows, options.batch_tokens), total=total, unit="batch", label=label)
 
         print(f"\n=== {corpus.name}, {split}: {len(rows):,} descriptions ===\n", flush=True)
-        language = evaluate_language_model(
-            pretrained.model, pretrained.vocabulary, batches("language model"), runtime.device, runtime.autocast
-        )
-        print(language_model_table(language), flush=True)
-        summaries.add_language_model(summary, pretrained, split, language)
+        if pretrained.model.softmax is None:
+            print("The language model was imported without its softmax: there is nothing to say of its predictions.")
+        else:
+            language = evaluate_language_model(
+                pretrained.model, pretrained.vocabulary, batches("language model"), runtime.device, runtime.autocast
+            )
+            print(language_model_table(language), flush=True)
+            summaries.add_language_model(summary, pretrained, split, language)
         if not models:
             continue
         figures = evaluate_classifiers(

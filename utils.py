@@ -48,6 +48,13 @@ class RunOptions:
 
 
 @dataclass(frozen=True)
+class EncoderOptions:
+    """The language model that classifiers stand on."""
+
+    bilm: str | None = setting(None, "its file (default: the bilstm.pt that ELMO.py wrote with the same options)")
+
+
+@dataclass(frozen=True)
 class ResumeOptions:
     """What to do about an earlier run."""
 

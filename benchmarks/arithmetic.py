@@ -38,5 +38,6 @@ def training_per_token(model: BiLM, targets: np.ndarray) -> dict[str, float]:
 
     `targets`: those of one direction; the other's differ in the boundaries alone, which are frequent both.
     """
+    assert model.softmax is not None
     softmax = len(DIRECTIONS) * softmax_per_target(model.softmax, targets)
     return {"lstm": TRAINING * lstm_per_token(model), "softmax": TRAINING * softmax}

@@ -82,13 +82,14 @@ def lstm_rate(model: BiLM, data: Data, items: list[np.ndarray], runtime: Runtime
         batch = collate(data.texts, item).to(runtime.device)
         x = model.tokens(batch.ids, batch.lexicon).detach()
         inputs = [x.requires_grad_(), reverse_within_length(x, batch.lengths).detach().requires_grad_()]
-        seconds += sum(timed(partial(_through_the_stacks, model, inputs, runtime), runtime.device, 1))
+        seconds += sum(timed(partial(_through_the_stacks, model, inputs, batch.lengths, runtime), runtime.device, 1))
         model.zero_grad(set_to_none=True)
         learned += int((batch.lengths - 1).sum())
     return learned / seconds
 
 
-def _through_the_stacks(model: BiLM, inputs: list[torch.Tensor], runtime: Runtime) -> None:
+def _through_the_stacks(model: BiLM, inputs: list[torch.Tensor], lengths: torch.Tensor, runtime: Runtime) -> None:
+    stacks = (model.forward_lstm, model.backward_lstm)
     with runtime.autocast():
-        tops = [stack(x)[-1] for stack, x in zip((model.forward_lstm, model.backward_lstm), inputs, strict=True)]
+        tops = [stack(x, lengths)[-1] for stack, x in zip(stacks, inputs, strict=True)]
     torch.autograd.backward(tops, [torch.ones_like(top) for top in tops])

@@ -11,7 +11,8 @@ from typing import Any
 def setting(default: Any, help: str, **limits: Any) -> Any:
     """A dataclass field that carries its help text and its limits to the command line.
 
-    limits: `choices`, or for a number `at_least` (default 0, or None where any will do) and `below`.
+    limits: `choices`; `names` of the values, for an option that takes several; or for a number `at_least` (default 0,
+    or None where any will do) and `below`.
     """
     return field(default=default, metadata={"help": help, **limits})
 

@@ -31,6 +31,7 @@ def evaluate_language_model(
     Perplexity, accuracy and top-5 accuracy of the next (previous) word; precision, recall and F1 over the vocabulary;
     the confusion matrix of the 20 most frequent words (row: the word there; last column: any other word predicted).
     """
+    assert model.softmax is not None
     size = len(vocabulary)
     # Fewer in a vocabulary that has fewer.
     words = range(len(SPECIALS), min(len(SPECIALS) + CONFUSION_WORDS, size))

@@ -18,40 +18,11 @@ from bilm.batching import Batch, mask_of, reverse_within_length
 from bilm.config import BiLMConfig
 from bilm.dropout import Dropout
 from bilm.lexicon import UNK
+from bilm.lstm import build_stack
 from bilm.softmax import build_softmax
 from bilm.token_layer import CHARACTERS_RATE, TokenLayer
 
 DIRECTIONS = ("forward", "backward")
-
-
-class LSTMStack(nn.Module):
-    """`layers` LSTMs of width D, left to right, with a residual connection around every layer but the first.
-
-    The first has none: its input, the token, stays at hand as e0.
-    """
-
-    def __init__(self, width: int, layers: int, dropout: float):
-        super().__init__()
-        self.lstms = nn.ModuleList(nn.LSTM(width, width, batch_first=True) for _ in range(layers))
-        self.dropout = Dropout(dropout)
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        """(B, T, D) -> one (B, T, D) per layer, bottom first."""
-        outputs: list[Tensor] = []
-        for lstm in self.lstms:
-            y = _run_lstm(lstm, self.dropout(x))
-            x = y + x if outputs else y
-            outputs.append(x)
-        return outputs
-
-
-def _run_lstm(lstm: nn.Module, x: Tensor) -> Tensor:
-    if x.is_cuda:
-        # Autocast runs cuDNN's LSTMs in fp16, whatever type was asked for, and without a loss scaler small gradients
-        # vanish in it: TF32 instead.
-        with torch.autocast("cuda", enabled=False):
-            return lstm(x.float())[0]
-    return lstm(x)[0]
 
 
 @dataclass(frozen=True)
@@ -70,21 +41,15 @@ class BiLM(nn.Module):
         self.config = config
         self.vocabulary_size = vocabulary_size
         self.tokens = TokenLayer(config.token_layer, vocabulary_size, config.width, config.characters)
-        self.forward_lstm = LSTMStack(config.width, config.layers, config.dropout)
-        self.backward_lstm = LSTMStack(config.width, config.layers, config.dropout)
+        self.forward_lstm = build_stack(config)
+        self.backward_lstm = build_stack(config)
         self.dropout = Dropout(config.dropout)
         self.softmax = build_softmax(config.softmax, config.width, vocabulary_size, config.cutoffs)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Distinct embeddings; forget gates that start open (bias 1), so that memory reaches back from the start."""
-        self.tokens.reset_parameters()
-        for stack in (self.forward_lstm, self.backward_lstm):
-            for name, parameter in stack.named_parameters():
-                if "bias" in name:
-                    parameter.data.zero_()
-                if "bias_ih" in name:  # gates in the order input, forget, cell, output
-                    parameter.data[self.config.width : 2 * self.config.width] = 1.0
+        for part in (self.tokens, self.forward_lstm, self.backward_lstm):
+            part.reset_parameters()
 
     @property
     def output_dim(self) -> int:
@@ -104,7 +69,8 @@ class BiLM(nn.Module):
     def tune(self, learns: bool) -> None:
         """Let what `encode` uses learn, or keep it as it is; the softmax, which it does not use, is kept."""
         self.requires_grad_(learns)
-        self.softmax.requires_grad_(False)
+        if self.softmax is not None:
+            self.softmax.requires_grad_(False)
 
     def encode(self, batch: Batch) -> list[Tensor]:
         """e0, e1, ..., each (B, T, 2D): e0 = [token; token], e_j = [forward; backward] of layer j at the same token.
@@ -127,7 +93,7 @@ class BiLM(nn.Module):
         # One lookup for both: turning vectors around would cost more, in the backward pass, than turning ids.
         ids = torch.cat([batch.ids, reverse_within_length(batch.ids, batch.lengths)])
         x, turned = self.tokens(ids, batch.lexicon).chunk(2)
-        return x, self.forward_lstm(x), self.backward_lstm(turned)
+        return x, self.forward_lstm(x, batch.lengths), self.backward_lstm(turned, batch.lengths)
 
     def predictions(self, batch: Batch) -> dict[str, Predictions]:
         """The targets of each direction and the top states that predict them, N = sum(lengths - 1) per direction.
@@ -154,5 +120,7 @@ class BiLM(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         """Sum of the negative log-likelihoods (nats) per direction: fp32 (2,), each over sum(lengths - 1) targets."""
+        assert self.softmax is not None, "a model without a softmax predicts nothing"
         both = self.predictions(batch)
-        return torch.stack([self.softmax.loss(self.dropout(p.states), p.targets) for p in both.values()])
+        softmax = self.softmax
+        return torch.stack([softmax.loss(self.dropout(p.states), p.targets) for p in both.values()])

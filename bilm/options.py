@@ -26,6 +26,9 @@ def parse_options(description: str, *groups: Any, argv: list[str] | None = None)
                     flag, action=argparse.BooleanOptionalAction if default else "store_true", default=default, help=text
                 )
                 continue
+            if names := item.metadata.get("names"):
+                section.add_argument(flag, nargs=len(names), default=default, metavar=names, help=text)
+                continue
             kind = item.metadata.get("type") or (type(default) if default is not None else _declared_type(item.type))
             shown = "" if default is None else f" (default: {default})"
             section.add_argument(
@@ -38,6 +41,8 @@ def parse_options(description: str, *groups: Any, argv: list[str] | None = None)
             )
     values = vars(parser.parse_args(argv))
     for item in (item for instance in instances for item in _settings(instance)):
+        if item.metadata.get("names") and values[item.name] is not None:
+            values[item.name] = tuple(values[item.name])
         if problem := _out_of_range(values[item.name], item.metadata):
             parser.error(f"argument --{item.name.replace('_', '-')}: {values[item.name]} {problem}")
     return [

@@ -3,6 +3,7 @@
 import contextlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import UnionType
 from typing import Any
 
 import torch
@@ -11,8 +12,10 @@ from bilm import checkpoint
 from bilm.classifier import ClassifiedEncoder, Classifier
 from bilm.combine import MODES
 from bilm.config import BiLMConfig, ClassifierConfig, TokenizerConfig, bilm_config
+from bilm.csv_rows import file_hash
 from bilm.errors import UserError
 from bilm.language_model import BiLM
+from bilm.original import read_original
 from bilm.vocabulary import Tokenizer, Vocabulary
 
 
@@ -60,11 +63,24 @@ def load_bilm(path: Path) -> Pretrained:
         config = bilm_config(saved["config"])
         vocabulary = Vocabulary(saved["words"], Tokenizer(TokenizerConfig(**saved["tokenizer"])), config.spells)
         model = _bilm(config, len(vocabulary), saved["weights"])
-        info = _checked(saved["info"], rows_trained=int, validation_perplexity=float, settings=dict)
+        info = _checked(saved["info"], rows_trained=int, validation_perplexity=float | None, settings=dict)
         return Pretrained(model.eval(), vocabulary, info, saved["id"])
 
 
-def _checked(info: dict[str, Any], **types: type) -> dict[str, Any]:
+def import_original(options: Path, weights: Path) -> Pretrained:
+    """The original ELMo from the two files of its published format. Raises UserError as `read_original`."""
+    model, vocabulary = read_original(options, weights)
+    info = {
+        "corpus": "of the original ELMo",
+        "rows_trained": 0,
+        "validation_perplexity": None,
+        "settings": {"corpus": None},
+        "imported": {"options": file_hash(options), "weights": file_hash(weights)},
+    }
+    return Pretrained(model, vocabulary, info, identity(model, vocabulary))
+
+
+def _checked(info: dict[str, Any], **types: type | UnionType) -> dict[str, Any]:
     """`info`, which must hold these keys. Raises TypeError or KeyError."""
     for key, kind in types.items():
         if not isinstance(info[key], kind):

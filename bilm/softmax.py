@@ -107,8 +107,10 @@ class AdaptiveSoftmax(nn.Module):
 
 def build_softmax(
     kind: str, width: int, vocabulary_size: int, cutoffs: tuple[int, ...]
-) -> FullSoftmax | AdaptiveSoftmax:
-    """`kind`: "adaptive" or "full"."""
+) -> FullSoftmax | AdaptiveSoftmax | None:
+    """`kind`: "adaptive", "full", or "none" for a model whose softmax is not known."""
+    if kind == "none":
+        return None
     if kind == "full":
         return FullSoftmax(width, vocabulary_size)
     return AdaptiveSoftmax(width, vocabulary_size, cutoffs)

@@ -156,6 +156,7 @@ class TokenLayer(nn.Module):
             raise ValueError("a token layer that reads characters needs the words that ids stand for")
         if not self.training and not torch.is_grad_enabled():
             return self._computed.vectors(self, ids, lexicon)
+        self._computed.drop()  # a step of the optimizer may follow
         distinct, places = ids.unique(return_inverse=True)
         return self.spelled(distinct, lexicon).index_select(0, places.flatten()).view(*ids.shape, -1)
 
@@ -172,13 +173,17 @@ class _Computed:
     """Vectors of the words of one lexicon as they come up, for as long as the weights stay as they are."""
 
     def __init__(self) -> None:
+        self.drop()
+
+    def drop(self) -> None:
         self._lexicon: Lexicon | None = None
         self._key: tuple[Any, ...] = ()
         self._table = self._known = torch.empty(0)
 
     def vectors(self, layer: TokenLayer, ids: Tensor, lexicon: Lexicon) -> Tensor:
         kind = ids.device.type
-        # PyTorch counts the changes of a tensor in place; precision and device shape the vectors, too.
+        # PyTorch counts the changes of a tensor in place (but for those of a fused optimizer); precision and device shape
+        # the vectors, too.
         key = (*((id(p), p._version) for p in layer.parameters()), ids.device, torch.is_autocast_enabled(kind))
         if lexicon is not self._lexicon or key != self._key:
             self._lexicon, self._key = lexicon, key

@@ -54,10 +54,10 @@ class Tokenizer:
     config: TokenizerConfig = field(default_factory=TokenizerConfig)
 
     def __call__(self, text: str) -> list[str]:
-        words = _WORD.findall(self._cased(clean(text))) or _ANYTHING.findall(self._cased(text))
+        words = _WORD.findall(self.cased(clean(text))) or _ANYTHING.findall(self.cased(text))
         return words[: self.config.max_tokens]
 
-    def _cased(self, text: str) -> str:
+    def cased(self, text: str) -> str:
         return text.lower() if self.config.lowercase else text
 
 

@@ -1,0 +1,99 @@
+"""ELMo as a library: words in, the vectors of every layer out."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from bilm.batching import collate, plan_batches
+from bilm.errors import UserError
+from bilm.lstm import ProjectedLSTMStack
+from bilm.pretrained import Pretrained, import_original, load_bilm
+
+BATCH_TOKENS = 8192
+
+
+class ELMo:
+    """The language model of a bilstm.pt, or the original one, as an encoder of tokens.
+
+    num_layers (J) and output_dim (E) are those of the file; layer 0 is the token layer.
+    """
+
+    def __init__(self, pretrained: Pretrained, device: str | torch.device = "cpu", stateful: bool = False):
+        self.model = pretrained.model.to(device).eval()
+        self.vocabulary = pretrained.vocabulary
+        self.info = pretrained.info
+        self.device = torch.device(device)
+        self.stateful = stateful
+        if stateful and not all(isinstance(stack, ProjectedLSTMStack) for stack in self._stacks):
+            raise UserError("stateful: only the original ELMo can; this one was trained to start every text anew.")
+        for stack in self._stacks:
+            if isinstance(stack, ProjectedLSTMStack):
+                stack.stateful = stateful
+        self.forget()
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path,
+        weights: str | Path | None = None,
+        *,
+        device: str | torch.device = "cpu",
+        stateful: bool = False,
+    ) -> "ELMo":
+        """ELMo.load("models/bilstm.pt"), or ELMo.load("options.json", "weights.hdf5") in the original's format.
+
+        stateful: as the original program did, let sentence b of a call to `embed` go on in the state in which sentence
+        b of the call before ended. The same sentence then has other vectors each time.
+
+        Raises UserError when a file is missing, damaged or not of its kind, or cannot be `stateful`.
+        """
+        pretrained = load_bilm(Path(path)) if weights is None else import_original(Path(path), Path(weights))
+        return cls(pretrained, device, stateful)
+
+    @property
+    def _stacks(self) -> tuple[torch.nn.Module, torch.nn.Module]:
+        return self.model.forward_lstm, self.model.backward_lstm
+
+    @property
+    def num_layers(self) -> int:
+        return self.model.num_layers
+
+    @property
+    def output_dim(self) -> int:
+        return self.model.output_dim
+
+    def forget(self) -> None:
+        """Let the next sentences start anew, where the state is carried."""
+        for stack in self._stacks:
+            if isinstance(stack, ProjectedLSTMStack):
+                stack.forget()
+
+    @torch.no_grad()
+    def embed(self, sentences: Sequence[str | Sequence[str]]) -> list[np.ndarray]:
+        """The vectors of each sentence: fp32 (J, n, E) for its n words; [e0, e1, ...] without the boundaries.
+
+        A sentence is a list of words, or a text, which is tokenised as the language model's own texts were. An empty
+        word is a word of no characters (unknown, where there is only a table of words), a word of more bytes than the
+        model reads loses its end.
+        """
+        if isinstance(sentences, str):
+            raise TypeError("embed takes a list of sentences; for one text: embed([text])")
+        words = [
+            self.vocabulary.tokenizer(sentence) if isinstance(sentence, str) else self._cased(sentence)
+            for sentence in sentences
+        ]
+        texts = self.vocabulary.encode_words(words)
+        # Where the state is carried, the sentences of a call stand side by side.
+        plan = [np.arange(len(texts))] if self.stateful else plan_batches(texts.lengths, BATCH_TOKENS)
+        vectors = [np.empty(0, dtype=np.float32)] * len(texts)
+        for rows in plan if len(texts) else []:
+            batch = collate(texts, rows).to(self.device)
+            layers = torch.stack(self.model.encode(batch), dim=1).float().cpu().numpy()
+            for row, found, length in zip(rows, layers, batch.lengths.tolist(), strict=True):
+                vectors[row] = found[:, 1 : length - 1].copy()
+        return vectors
+
+    def _cased(self, words: Sequence[str]) -> list[str]:
+        return [self.vocabulary.tokenizer.cased(word) for word in words]

@@ -1,0 +1,193 @@
+"""The published format of the original ELMo: options.json and an HDF5 file of weights -> a BiLM.
+
+What differs from ours, and is settled here, so that nothing after it needs to know:
+    weights       inputs times outputs, of both inputs of an LSTM one above the other; PyTorch has outputs times inputs
+    gates         input, new cell, forget, output, and 1 is added to the forget gate; ours: input, forget, new cell,
+                  output, and the 1 is in the bias
+    characters    no row for padding (character 0), whose vector is 0
+    softmax       was not published
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bilm.config import BiLMConfig, CharCNNConfig, ProjectedLSTMConfig, TokenizerConfig
+from bilm.errors import UserError
+from bilm.language_model import BiLM
+from bilm.lexicon import NUM_CHARACTERS, SPECIALS
+from bilm.vocabulary import Tokenizer, Vocabulary
+
+
+def read_original(options: Path, weights: Path) -> tuple[BiLM, Vocabulary]:
+    """The encoder, in eval mode, and a vocabulary without words: every word is read from its characters.
+
+    Raises UserError when a file is not what it should be, or the two do not fit each other.
+    """
+    config = _read_options(options)
+    state = _read_weights(weights, options, config)
+    with torch.device("meta"):
+        model = BiLM(config, len(SPECIALS))
+    model.to_empty(device="cpu").load_state_dict(state)
+    return model.eval(), Vocabulary(SPECIALS, Tokenizer(TokenizerConfig(lowercase=False)), open_ended=True)
+
+
+def _read_options(path: Path) -> BiLMConfig:
+    try:
+        options = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}.") from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is not JSON ({error}).") from error
+    try:
+        characters, lstm = options["char_cnn"], options["lstm"]
+        width, cell = _count(lstm["projection_dim"]), _count(lstm["dim"])
+        filters = tuple((_count(span), _count(count)) for span, count in characters["filters"])
+        config = BiLMConfig(
+            token_layer="char",
+            width=width,
+            layers=_count(lstm.get("n_layers", 1)),
+            dropout=float(options.get("dropout", 0.0)),
+            softmax="none",
+            characters=CharCNNConfig(
+                dim=_count(characters["embedding"]["dim"]),
+                filters=filters,
+                highways=int(characters.get("n_highway") or 0),
+                projection=sum(count for _, count in filters) != width,
+                activation=characters["activation"],
+                max_characters=_count(characters["max_characters_per_token"]),
+            ),
+            recurrence=ProjectedLSTMConfig(
+                cell, _limit(lstm.get("cell_clip")), _limit(lstm.get("proj_clip")), bool(lstm["use_skip_connections"])
+            ),
+        )
+    except KeyError as error:
+        raise UserError(f"{path} lacks {error}; it should be the options.json of an ELMo with char_cnn.") from error
+    except (TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"{path} is not the options.json of an ELMo: {error}.") from error
+    if characters["n_characters"] != NUM_CHARACTERS:
+        raise UserError(
+            f"{path}: n_characters is {characters['n_characters']}; only {NUM_CHARACTERS} can be (the bytes and six "
+            "marks; files made for training say 261 and leave out padding: change that)."
+        )
+    _require(path, config)
+    return config
+
+
+def _require(path: Path, config: BiLMConfig) -> None:
+    characters = config.characters
+    longest = characters.max_characters
+    assert config.recurrence is not None
+    if characters.activation not in ("relu", "tanh"):
+        raise UserError(f"{path}: the activation {characters.activation!r} is neither relu nor tanh.")
+    if not characters.filters or max(span for span, _ in characters.filters) > longest or longest < 3:
+        raise UserError(f"{path}: filters {characters.filters} do not fit into words of {longest} characters.")
+    if config.recurrence.cell < config.width:
+        raise UserError(f"{path}: LSTMs of {config.recurrence.cell} units cannot be projected to {config.width}.")
+
+
+def _count(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{value!r} is no number of anything")
+    return value
+
+
+def _limit(value: Any) -> float | None:
+    """What cells and projections are clipped to; 0 and null mean not at all."""
+    return float(value) if value else None
+
+
+def _read_weights(path: Path, options: Path, config: BiLMConfig) -> dict[str, Tensor]:
+    try:
+        import h5py
+    except ImportError as error:
+        raise UserError("Reading the original weights needs h5py: python -m pip install h5py") from error
+    if not path.exists():
+        raise UserError(f"{path} is not there.")
+    datasets: dict[str, Any] = {}
+
+    def note(name: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset):
+            datasets[name] = item
+
+    try:
+        with h5py.File(path, "r") as file:
+            file.visititems(note)
+            return _Reader(path, options, datasets).state(config)
+    except (OSError, RuntimeError) as error:
+        raise UserError(f"{path} cannot be read as HDF5: {error}.") from error
+
+
+class _Reader:
+    """Takes datasets of the shapes that the options ask for, and says what does not fit."""
+
+    def __init__(self, path: Path, options: Path, datasets: Mapping[str, Any]):
+        self.path = path
+        self.options = options
+        self.datasets = dict(datasets)
+
+    def take(self, name: str, *shape: int) -> Tensor:
+        """Each dataset once: what remains was not asked for."""
+        if name not in self.datasets:
+            raise UserError(f"{self.path} has no dataset {name}, which {self.options} asks for.")
+        dataset = self.datasets.pop(name)
+        if dataset.shape != shape or dataset.dtype.kind != "f":
+            raise UserError(
+                f"{self.path}: {name} is {dataset.dtype} {dataset.shape}; {self.options} asks for float {shape}."
+            )
+        values = torch.from_numpy(np.asarray(dataset, dtype=np.float32))
+        if not values.isfinite().all():
+            raise UserError(f"{self.path}: {name} holds a value that is infinite or no number.")
+        return values
+
+    def state(self, config: BiLMConfig) -> dict[str, Tensor]:
+        """The state dict of a BiLM."""
+        state = {f"tokens.characters.{name}": value for name, value in self._characters(config)}
+        for direction, stack in enumerate(("forward_lstm", "backward_lstm")):
+            for layer in range(config.layers):
+                for name, value in self._lstm(config, f"RNN_{direction}/RNN/MultiRNNCell/Cell{layer}/LSTMCell"):
+                    state[f"{stack}.lstms.{layer}.{name}"] = value
+        if left := [name for name in self.datasets if name.startswith(("CNN", "RNN", "char"))]:
+            raise UserError(f"{self.path} has a dataset {left[0]}, of which {self.options} knows nothing.")
+        return state
+
+    def _characters(self, config: BiLMConfig) -> list[tuple[str, Tensor]]:
+        cnn = config.characters
+        total = sum(count for _, count in cnn.filters)
+        known = self.take("char_embed", NUM_CHARACTERS - 1, cnn.dim)
+        found = [("embedding.weight", torch.cat([torch.zeros(1, cnn.dim), known]))]
+        for i, (span, count) in enumerate(cnn.filters):
+            kernel = self.take(f"CNN/W_cnn_{i}", 1, span, cnn.dim, count)
+            found.append((f"convolutions.{i}.weight", kernel[0].permute(2, 1, 0)))
+            found.append((f"convolutions.{i}.bias", self.take(f"CNN/b_cnn_{i}", count)))
+        for i in range(cnn.highways):
+            for ours, theirs in (("gate", "carry"), ("transform", "transform")):
+                weight = self.take(f"CNN_high_{i}/W_{theirs}", total, total)
+                found.append((f"highways.{i}.{ours}.weight", weight.t()))
+                found.append((f"highways.{i}.{ours}.bias", self.take(f"CNN_high_{i}/b_{theirs}", total)))
+        if cnn.projection:
+            found.append(("projection.weight", self.take("CNN_proj/W_proj", total, config.width).t()))
+            found.append(("projection.bias", self.take("CNN_proj/b_proj", config.width)))
+        return found
+
+    def _lstm(self, config: BiLMConfig, name: str) -> list[tuple[str, Tensor]]:
+        assert config.recurrence is not None
+        width, cell = config.width, config.recurrence.cell
+        weight = _gates(self.take(f"{name}/W_0", 2 * width, 4 * cell).t())
+        bias = _gates(self.take(f"{name}/B", 4 * cell))
+        bias[cell : 2 * cell] += 1.0
+        found = [("weight_ih", weight[:, :width]), ("weight_hh", weight[:, width:]), ("bias", bias)]
+        if cell != width:
+            found.append(("weight_hr", self.take(f"{name}/W_P_0", cell, width).t()))
+        return found
+
+
+def _gates(x: Tensor) -> Tensor:
+    """Rows of input, new cell, forget, output -> input, forget, new cell, output."""
+    i, g, f, o = x.chunk(4)
+    return torch.cat([i, f, g, o])
