@@ -3,6 +3,7 @@
     python evaluate.py                  on the test rows
     python evaluate.py --split train    on the rows they were trained on
     python evaluate.py --split all      on both
+    python evaluate.py --robustness     also with typing errors, and on the rows with the most unknown words
 
 Writes results/summary.json (kept up to date: what is not evaluated now stays as it was) and results/figures/*.png.
 This is the only script that scores models on test.csv; benchmark.py reads it for its speed.
@@ -25,6 +26,9 @@ class EvaluationOptions:
     """What to evaluate."""
 
     split: str = setting("test", "rows to evaluate on", choices=("test", "train", "all"))
+    robustness: bool = setting(
+        False, "also classify the test rows with typing errors, and those with the most unknown words by themselves"
+    )
     batch_tokens: int = setting(8192, "tokens in a batch, padding counted in")
 
 
@@ -41,13 +45,14 @@ def main() -> None:
     from bilm.batching import iterate_batches, plan_batches
     from bilm.combine import MODES
     from bilm.corpus import find_corpus, split_validation
-    from bilm.csv_rows import CLASS_NAMES, file_hash
+    from bilm.csv_rows import CLASS_NAMES, file_hash, read_rows
     from bilm.encoded_corpus import Source, encode, open_encoded
     from bilm.evaluation import evaluate_classifiers, evaluate_language_model
     from bilm.figures import draw_results
     from bilm.pretrained import OtherLanguageModel, load_bilm, load_classifier
     from bilm.progress import progress
-    from bilm.tables import classifier_table, language_model_table
+    from bilm.robustness import robustness
+    from bilm.tables import classifier_table, language_model_table, robustness_table
 
     runtime = start(run)
     if runtime.processes > 1:
@@ -83,10 +88,14 @@ def main() -> None:
         encoded = open_encoded(place)
         texts, labels = encoded.texts, encoded.labels
         rows = split_validation(labels, encoded.keys)[0] if split == "train" else np.arange(len(texts))
-        total = len(plan_batches(texts.lengths[rows], options.batch_tokens))
 
-        def batches(label: str, texts=texts, rows=rows, total=total):
+        def batches(label: str, texts=texts, rows=rows):
+            total = len(plan_batches(texts.lengths[rows], options.batch_tokens))
             return progress(iterate_batches(texts, rows, options.batch_tokens), total=total, unit="batch", label=label)
+
+        def classify(label: str, texts=texts, rows=rows, labels=labels):
+            names, found = list(CLASS_NAMES), batches(label, texts, rows)
+            return evaluate_classifiers(models, found, labels, names, runtime.device, runtime.autocast)
 
         print(f"\n=== {corpus.name}, {split}: {len(rows):,} descriptions ===\n", flush=True)
         if pretrained.model.softmax is None:
@@ -99,12 +108,16 @@ def main() -> None:
             summaries.add_language_model(summary, pretrained, split, language)
         if not models:
             continue
-        figures = evaluate_classifiers(
-            models, batches("classifiers"), labels, list(CLASS_NAMES), runtime.device, runtime.autocast
-        )
+        figures = classify("classifiers")
         for mode, values in figures.items():
             print(f"\n{classifier_table(mode, values)}", flush=True)
             summaries.add_classifier(summary, mode, classifiers[mode], split, values)
+        if options.robustness and split == "test":
+            labelled = read_rows(source.path, source.limit)
+            harder = robustness(figures, labelled, pretrained.vocabulary, texts, classify, run.seed)
+            for mode, values in harder.items():
+                summaries.add_robustness(summary, mode, values)
+            print(f"\n{robustness_table(harder)}", flush=True)
 
     summary["peak_memory_mb"] = run_stamp(run, runtime)["peak_memory_mb"]  # of all that has been done by now
     write_json(path, summary)

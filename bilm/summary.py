@@ -90,6 +90,11 @@ def add_language_model(summary: dict[str, Any], pretrained: Pretrained, split: s
     entry["training"] = _provenance(pretrained.info)
 
 
+def add_robustness(summary: dict[str, Any], mode: str, figures: dict[str, Any]) -> None:
+    """To the entry that add_classifier made of the test rows."""
+    summary["classifiers"][mode]["robustness"] = figures
+
+
 def add_classifier(
     summary: dict[str, Any], mode: str, trained: TrainedClassifier, split: str, figures: dict[str, Any]
 ) -> None:

@@ -35,6 +35,21 @@ def language_model_table(figures: dict[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
+def robustness_table(figures: dict[str, dict[str, Any]]) -> str:
+    """By classifier: accuracy with typing errors, and on the rows with the most unknown words."""
+    one = next(iter(figures.values()))
+    shares = [f"{float(share):.0%} of words" for share in one["accuracy_with_errors"]]
+    rows = [
+        [name, f["accuracy"], *f["accuracy_with_errors"].values(), f["accuracy_hardest"]] for name, f in figures.items()
+    ]
+    return (
+        "accuracy with one typing error in a share of the words, and on the "
+        f"{one['hardest_rows']:,} rows with the most words that the vocabulary lacks "
+        f"({one['hardest_unknown']:.1%} of their words; of all {one['unknown']:.1%})\n"
+        + table(rows, ["classifier", "as is", *shares, "unknown words"])
+    )
+
+
 def classifier_table(name: str, figures: dict[str, Any]) -> str:
     """Precision, recall and F1 per class and averaged, and the confusion matrix."""
     per_class = [[c["class"], c["precision"], c["recall"], c["f1"], c["support"]] for c in figures["per_class"]]

@@ -182,8 +182,8 @@ class _Computed:
 
     def vectors(self, layer: TokenLayer, ids: Tensor, lexicon: Lexicon) -> Tensor:
         kind = ids.device.type
-        # PyTorch counts the changes of a tensor in place (but for those of a fused optimizer); precision and device shape
-        # the vectors, too.
+        # PyTorch counts the changes of a tensor in place, but for those of a fused optimizer. The vectors depend on
+        # precision and device, too.
         key = (*((id(p), p._version) for p in layer.parameters()), ids.device, torch.is_autocast_enabled(kind))
         if lexicon is not self._lexicon or key != self._key:
             self._lexicon, self._key = lexicon, key
