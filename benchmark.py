@@ -28,7 +28,7 @@ def main() -> None:
     from functools import partial
     from pathlib import Path
 
-    from benchmarks import classifiers, documents, growth, inference, machine, pretraining, startup, step
+    from benchmarks import classifiers, documents, growth, inference, machine, pretraining, startup, step, token_layers
     from benchmarks.parts import Job, Part, in_own_process
     from benchmarks.report import as_text, with_shares
     from benchmarks.sizes import QUICK, QUICK_ROWS, Sizes
@@ -52,6 +52,7 @@ def main() -> None:
         "pretraining": step.measure,
         "classifier": classifiers.measure,
         "inference": inference.measure,
+        "token_layers": token_layers.measure,
         "startup": startup.measure,
     }
     grown: dict[str, Part] = {f"growth to {n:,}": partial(growth.measure, documents=n) for n in sizes.growth}
@@ -72,7 +73,7 @@ def main() -> None:
         **figures["machine"]["stamp"],
         "machine": rates,
         "pretraining": with_shares(language_model, rates[f"gemm_{runtime.precision}_gflops"]["median"]),
-        **{name: figures[name] for name in ("classifier", "inference", "startup")},
+        **{name: figures[name] for name in ("classifier", "inference", "token_layers", "startup")},
         "growth": [figures[name] | memory[name] for name in grown],
         "memory": {name.replace(" ", "_"): memory[name] for name in parts if name not in ("documents", "machine")},
     }

@@ -34,7 +34,9 @@ class Data:
         return float((self.texts.lengths[self.training_rows] - 1).mean())
 
 
-def training_data(path: Path, limit: int | None, folder: Path, vocabulary: Vocabulary | None = None) -> Data:
+def training_data(
+    path: Path, limit: int | None, folder: Path, vocabulary: Vocabulary | None = None, open_ended: bool = False
+) -> Data:
     """All that ELMO.py does to a train.csv before it trains; with a `vocabulary`, none is learned.
 
     The ids go into a new folder inside `folder`.
@@ -42,12 +44,12 @@ def training_data(path: Path, limit: int | None, folder: Path, vocabulary: Vocab
     place, tokenizer = _new_place(folder), Tokenizer(TokenizerConfig())
     source = Source(path, limit, file_hash(path))
     if vocabulary is None:
-        learn_and_encode(source, tokenizer, VocabularyConfig(), place)
+        learn_and_encode(source, tokenizer, VocabularyConfig(), place, open_ended)
     else:
         encode(source, vocabulary, place)
     found = open_encoded(place)
     training_rows, validation_rows = split_validation(found.labels, found.keys)
-    vocabulary = vocabulary or Vocabulary(found.words, tokenizer)
+    vocabulary = vocabulary or Vocabulary(found.words, tokenizer, open_ended)
     return Data(found.texts, found.labels, training_rows, validation_rows, vocabulary, place)
 
 

@@ -26,7 +26,7 @@ def with_shares(pretraining: dict[str, Any], gemm: float) -> dict[str, Any]:
 
 def as_text(found: dict[str, Any]) -> str:
     """A row for each figure of a benchmark.json, and a table of how things grow."""
-    sections = ("machine", "pretraining", "classifier", "inference", "startup", "memory")
+    sections = ("machine", "pretraining", "classifier", "inference", "token_layers", "startup", "memory")
     rows = [row for name in sections for row in _rows(name, found[name])]
     growth = [[_number(_median(value)) for value in size.values()] for size in found["growth"]]
     names = [name.replace("_per_million_tokens", "/M") for name in found["growth"][0]]

@@ -9,7 +9,7 @@ from torch import nn
 from benchmarks.data import Data
 from benchmarks.measure import now
 from benchmarks.models import SHAPE
-from bilm.config import FitConfig
+from bilm.config import BiLMConfig, FitConfig
 from bilm.language_model import DIRECTIONS, BiLM
 from bilm.optimizer import build_optimizer
 from bilm.pretraining import PretrainingTask
@@ -53,9 +53,9 @@ class Training:
         return now(self.runtime.device) - started, targets
 
 
-def pretraining(data: Data, runtime: Runtime, seed: int) -> Training:
-    """Training of a language model with the default settings."""
-    model = BiLM(SHAPE, len(data.vocabulary)).to(runtime.device)
+def pretraining(data: Data, runtime: Runtime, seed: int, config: BiLMConfig = SHAPE) -> Training:
+    """Training of a language model, by default with the default settings."""
+    model = BiLM(config, len(data.vocabulary)).to(runtime.device)
     rows = (data.training_rows, data.validation_rows)
     task = PretrainingTask(data.texts, *rows, FIT.batch_tokens, seed, runtime.device)
     return Training(model, task, build_optimizer(model.learning_rates(FIT.learning_rate), FIT.weight_decay), runtime)

@@ -65,6 +65,27 @@ def test_learned_on_the_disk_as_in_memory(rows, source, tmp_path):
 
 
 @pytest.mark.usefixtures("chunk")
+def test_words_that_the_vocabulary_lacks_are_kept_where_it_is_open_ended(rows, source, tmp_path):
+    """Learned and encoded, or encoded by what was learned: each token has the id of its word."""
+    *_, closed, texts = in_memory(rows)
+    vocabulary = Vocabulary(closed.words, Tokenizer(), open_ended=True)
+    learn_and_encode(source, Tokenizer(), CONFIG, tmp_path / "learned", open_ended=True)
+    encode(source, vocabulary, tmp_path / "encoded")
+    for place in ("learned", "encoded"):
+        found = open_encoded(tmp_path / place)
+        size = len(found.words)
+        assert found.words == closed.words and len(found.texts.lexicon) > size
+        words = [found.texts.lexicon.words[i] for i in found.texts.ids]
+        assert [word for word in words if word not in ("<s>", "</s>")] == [
+            w for _, text in rows for w in Tokenizer()(text)
+        ]
+        assert np.array_equal(np.where(found.texts.ids < size, found.texts.ids, UNK), texts.ids)
+    # The same folder holds one or the other, never what was made for the other.
+    encode(source, closed, tmp_path / "encoded")
+    assert np.array_equal(open_encoded(tmp_path / "encoded").texts.ids, texts.ids)
+
+
+@pytest.mark.usefixtures("chunk")
 def test_encoded_on_the_disk_as_in_memory(rows, source, tmp_path):
     *_, vocabulary, texts = in_memory(rows)
     encode(source, vocabulary, tmp_path / "texts")

@@ -331,6 +331,7 @@ def test_an_import_that_fails_leaves_what_was_there(files, tmp_path):
 PUBLISHED = os.environ.get("ORIGINAL_ELMO_DIR", "")
 
 
+@pytest.mark.original
 @pytest.mark.skipif(not PUBLISHED, reason="ORIGINAL_ELMO_DIR does not say where the original's files lie")
 def test_vectors_are_those_of_the_original_program():
     """Ten batches of three sentences; what is known is the top layer of the first of each: (directions, tokens, D)."""

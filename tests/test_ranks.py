@@ -63,6 +63,14 @@ def test_a_run_goes_on_with_another_number_of_processes(alone, tmp_path, first, 
     assert_same_course(history(tmp_path), alone)
 
 
+def test_characters_in_two_processes_follow_the_course_of_one(tmp_path):
+    arguments = ["ELMO.py", "--data", SAMPLE, *TINY, "--dropout", 0, "--epochs", 2, "--token-layer", "word+char"]
+    for name, command in (("one", []), ("two", torchrun(29625))):
+        run = run_script(*command, *arguments, "--output", tmp_path / name, OMP_NUM_THREADS="1")
+        assert run.code == 0, run.err
+    assert_same_course(history(tmp_path / "two"), history(tmp_path / "one"))
+
+
 def test_a_mistake_in_the_data_ends_all_ranks_with_one_line(tmp_path):
     (tmp_path / "data").mkdir()
     for split in ("train", "test"):

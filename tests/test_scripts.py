@@ -117,17 +117,24 @@ def test_another_seed_adds_to_the_summary(trained, tmp_path):
     assert classifiers["frozen"]["accuracy_std"] is not None
 
 
-def test_finetune_and_word2vec(tmp_path):
+def test_word2vec_beside_characters_and_all_of_it_finetuned(tmp_path):
     common = ["--data", SAMPLE, "--output", tmp_path, "--epochs", 1]
-    run = run_script("ELMO.py", *common, *TINY, "--init-embeddings", "word2vec")
+    tokens = ["--token-layer", "word+char", "--init-embeddings", "word2vec"]
+    run = run_script("ELMO.py", *common, *TINY, *tokens)
     assert run.code == 0 and "Word2Vec" in run.out, run.err
     run = run_script("classification.py", *common, "--precision", "fp32", "--mode", "finetune")
     assert run.code == 0, run.err
     saved = checkpoint.load(tmp_path / "models/sample/classifier_finetune.pt", "classifier")
     pretrained = checkpoint.load(tmp_path / "models/sample/bilstm.pt", "bilm")["weights"]
-    assert not torch.equal(saved["tuned_encoder"]["tokens.word.weight"], pretrained["tokens.word.weight"])
+    for name in ("tokens.word.weight", "tokens.characters.projection.weight"):
+        assert not torch.equal(saved["tuned_encoder"][name], pretrained[name])
     run = run_script("evaluate.py", "--data", SAMPLE, "--output", tmp_path)
     assert run.code == 0 and "classifier finetune" in run.out, run.err
+
+
+def test_characters_have_no_table_for_word2vec_to_fill():
+    run = run_script("ELMO.py", "--token-layer", "char", "--init-embeddings", "word2vec")
+    assert run.code == 2 and run.err.count("\n") == 1 and "--token-layer char has none" in run.err
 
 
 def test_a_quick_look_is_written_beside(trained, tmp_path):
