@@ -43,7 +43,8 @@ class ImportOptions:
 
     import_original: tuple[str, str] | None = setting(
         None,
-        "write the original ELMo's files as one of ours; --output is then that file (default: models/original.pt)",
+        "write the original ELMo's files as one of ours; --output is then a folder, or a file that ends in .pt "
+        "(default: models/original.pt)",
         names=("OPTIONS", "WEIGHTS"),
     )
 
@@ -151,11 +152,13 @@ def main() -> None:
 
 def convert(options: Path, weights: Path, output: str | None) -> None:
     """The original ELMo -> a bilstm.pt."""
+    from bilm import signals
     from bilm.pretrained import import_original, save_bilm
 
-    path = Path(output) if output else ROOT / "models" / "original.pt"
+    signals.let_through()
+    path = Path(output) if output else ROOT / "models"
     if path.suffix != ".pt":
-        path = path / "models" / "bilstm.pt"
+        path = path / "original.pt"
     found = import_original(options, weights)
     save_bilm(path, found.model, found.vocabulary, found.info)
     print(

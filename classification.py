@@ -17,7 +17,6 @@ import copy
 import time
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 
 from bilm.config import ClassifierConfig, FitConfig, setting
 from bilm.folders import folders, shown, write_json
@@ -82,7 +81,7 @@ def main() -> None:
     out = folders(run.output, corpus.name, run.limit)
     # Held before anything is read: another run could replace what this one stands on.
     runtime.on_main(lambda: out.hold("training"))
-    pretrained = load_bilm(Path(standing.bilm) if standing.bilm else out.models / "bilstm.pt")
+    pretrained = load_bilm(standing.file(run, out.models / "bilstm.pt"))
     modes = DEFAULT_MODES if options.mode == "all" else (options.mode,)
     weights = {mode: out.models / f"classifier_{mode}.pt" for mode in modes}
     checkpoints = {mode: out.runs / f"classifier_{mode}.pt" for mode in modes}
@@ -186,8 +185,9 @@ def main() -> None:
             say(f"{shown(weights[mode])} is finished, with these settings.")
         else:
             train(mode)
+    also = f" --bilm {standing.bilm} --output {run.output}" if standing.bilm else ""
     best = runtime.on_main(lambda: keep_best_classifier(out.models, pretrained))
-    say(f"Wrote {shown(out.models / 'classifier.pt')}: {best}, the best on validation. Next: python evaluate.py")
+    say(f"Wrote {shown(out.models / 'classifier.pt')}: {best}, the best on validation. Next: python evaluate.py{also}")
 
 
 def in_words(combination: dict) -> str:

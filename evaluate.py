@@ -12,7 +12,6 @@ This is the only script that scores models on test.csv; benchmark.py reads it fo
 import os
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 from bilm.config import setting
 from bilm.errors import UserError
@@ -35,6 +34,8 @@ class EvaluationOptions:
 def main() -> None:
     # In fp32 by default: figures should not depend on whose machine prints them.
     run, standing, options = parse_options(__doc__, RunOptions(precision="fp32"), EncoderOptions, EvaluationOptions)
+    if options.robustness and options.split == "train":
+        raise UserError("--robustness is of the test rows: --split test, or all.")
     # oneDNN keeps the code it makes for each shape of a product, 1,024 of them by default. Here hardly two are alike,
     # and gigabytes would gather; training pads them to few.
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
@@ -60,7 +61,7 @@ def main() -> None:
     corpus = find_corpus(run.data)
     out = folders(run.output, corpus.name, run.limit)
     out.hold("evaluation")
-    pretrained = load_bilm(Path(standing.bilm) if standing.bilm else out.models / "bilstm.pt")
+    pretrained = load_bilm(standing.file(run, out.models / "bilstm.pt"))
     classifiers, strangers = {}, []
     for mode in MODES:
         path = out.models / f"classifier_{mode}.pt"

@@ -51,7 +51,15 @@ class RunOptions:
 class EncoderOptions:
     """The language model that classifiers stand on."""
 
-    bilm: str | None = setting(None, "its file (default: the bilstm.pt that ELMO.py wrote with the same options)")
+    bilm: str | None = setting(
+        None, "its file (default: the bilstm.pt that ELMO.py wrote with the same options); needs an --output of its own"
+    )
+
+    def file(self, run: RunOptions, usual: Path) -> Path:
+        """Raises UserError where classifiers and figures of another language model would replace the usual one's."""
+        if self.bilm and not run.output:
+            raise UserError("--bilm needs --output: what stands on that file would replace what stands on bilstm.pt.")
+        return Path(self.bilm) if self.bilm else usual
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,12 @@ from benchmarks.models import SHAPE
 from benchmarks.parts import Job
 from benchmarks.training import pretraining, taken, tokens
 from bilm.batching import iterate_batches
+from bilm.config import TOKEN_LAYERS
 from bilm.language_model import BiLM
 from bilm.progress import progress
 from bilm.vocabulary import EncodedTexts
 from evaluate import EvaluationOptions
 from utils import Runtime
-
-TOKEN_LAYERS = ("word", "char", "word+char")
 
 
 def measure(job: Job, runtime: Runtime) -> dict[str, Any]:

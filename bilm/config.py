@@ -4,8 +4,11 @@ The scripts turn these dataclasses into command-line options (utils.parse_option
 weights they shaped. Nothing here imports torch, so that `--help` answers at once.
 """
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
+
+TOKEN_LAYERS = ("word", "char", "word+char")
 
 
 def setting(default: Any, help: str, **limits: Any) -> Any:
@@ -35,7 +38,7 @@ class VocabularyConfig:
 
 @dataclass(frozen=True)
 class CharCNNConfig:
-    """The shape of the token layer that reads characters; see token_layer.py."""
+    """The shape of the token layer that reads characters; see token_layer.py. Raises ValueError where none can be."""
 
     dim: int = 16
     # (characters in a window, filters) of each convolution
@@ -46,15 +49,28 @@ class CharCNNConfig:
     # of a word, its two marks among them
     max_characters: int = 50
 
+    def __post_init__(self) -> None:
+        if self.activation not in ("relu", "tanh"):
+            raise ValueError(f"the activation {self.activation!r} is neither relu nor tanh")
+        if not 3 <= self.max_characters <= 1000:
+            raise ValueError(f"words of {self.max_characters} characters are not between 3 and 1,000")
+        if not self.filters or max(span for span, _ in self.filters) > self.max_characters:
+            raise ValueError(f"filters {self.filters} do not fit into words of {self.max_characters} characters")
+
 
 @dataclass(frozen=True)
 class ProjectedLSTMConfig:
-    """The recurrence of the original ELMo; see projected_lstm.py. A clip of None is none."""
+    """The recurrence of the original ELMo; see lstm.py. A clip of None is none. Raises ValueError where none can be."""
 
     cell: int
     cell_clip: float | None
     projection_clip: float | None
     skip_connections: bool
+
+    def __post_init__(self) -> None:
+        for limit in (self.cell_clip, self.projection_clip):
+            if limit is not None and not 0 < limit < math.inf:
+                raise ValueError(f"{limit} is nothing to clip to")
 
 
 @dataclass(frozen=True)
@@ -64,7 +80,7 @@ class BiLMConfig:
     token_layer: str = setting(
         "word",
         "what a word's vector is made of: a table, its characters, or the sum of both",
-        choices=("word", "char", "word+char"),
+        choices=TOKEN_LAYERS,
     )
 
     width: int = setting(256, "D: width of the token embedding and of each LSTM", at_least=1)

@@ -1,5 +1,6 @@
 """ELMo as a library: words in, the vectors of every layer out."""
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,7 +22,9 @@ class ELMo:
     """
 
     def __init__(self, pretrained: Pretrained, device: str | torch.device = "cpu", stateful: bool = False):
-        self.model = pretrained.model.to(device).eval()
+        """See `load`; `pretrained` itself does not become stateful. Raises UserError when it cannot be."""
+        model = copy.deepcopy(pretrained.model) if stateful else pretrained.model
+        self.model = model.to(device).eval()
         self.vocabulary = pretrained.vocabulary
         self.info = pretrained.info
         self.device = torch.device(device)
@@ -31,7 +34,6 @@ class ELMo:
         for stack in self._stacks:
             if isinstance(stack, ProjectedLSTMStack):
                 stack.stateful = stateful
-        self.forget()
 
     @classmethod
     def load(
@@ -74,9 +76,10 @@ class ELMo:
     def embed(self, sentences: Sequence[str | Sequence[str]]) -> list[np.ndarray]:
         """The vectors of each sentence: fp32 (J, n, E) for its n words; [e0, e1, ...] without the boundaries.
 
-        A sentence is a list of words, or a text, which is tokenised as the language model's own texts were. An empty
-        word is a word of no characters (unknown, where there is only a table of words), a word of more bytes than the
-        model reads loses its end.
+        A sentence is a list of words, or a text, which is tokenised, and cut after so many words, as the language
+        model's own texts were (the original's: 128 words, case kept). An empty word is a word of no characters
+        (unknown, where there is only a table of words), a word of more bytes than the model reads loses its end.
+        Raises TypeError when given one text instead of a list.
         """
         if isinstance(sentences, str):
             raise TypeError("embed takes a list of sentences; for one text: embed([text])")

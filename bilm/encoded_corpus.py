@@ -14,7 +14,7 @@ import json
 import shutil
 import tempfile
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -82,9 +82,9 @@ def encode(source: Source, vocabulary: Vocabulary, folder: Path) -> None:
     made_of = {"vocabulary": words, "open_ended": vocabulary.open_ended, **_made_of(source, vocabulary.tokenizer)}
     if not _is_there(folder, made_of):
         with _written_whole(folder, made_of) as temporary:
-            ids, id_of = vocabulary.numbering()
+            id_of, words_by_id = vocabulary.numbering()
             rows = _encode_rows(source, vocabulary.tokenizer, id_of, temporary)
-            _finish(temporary, made_of, list(ids), len(vocabulary), *rows)
+            _finish(temporary, made_of, words_by_id(), len(vocabulary), *rows)
 
 
 def learn_and_encode(
@@ -113,12 +113,13 @@ def learn_and_encode(
         words = list(numbers)
         counted = {words[i]: int(counts[i]) for i in range(len(SPECIALS), len(words)) if counts[i]}
         learned = Vocabulary.from_counts(counted, tokenizer, config)
-        final_ids, id_of_word = Vocabulary(learned.words, tokenizer, open_ended).numbering()
-        id_of = np.array([id_of_word(word) for word in words], dtype=np.int32)
+        id_of_word, words_by_id = Vocabulary(learned.words, tokenizer, open_ended).numbering()
+        others = [id_of_word(word) for word in words[len(SPECIALS) :]]
+        id_of = np.array([*range(len(SPECIALS)), *others], dtype=np.int32)
         for place, _ in _chunks(offsets):
             ids[place] = id_of[ids[place]]
         ids.flush()
-        _finish(temporary, made_of, list(final_ids), len(learned), *rows)
+        _finish(temporary, made_of, words_by_id(), len(learned), *rows)
 
 
 def _made_of(source: Source, tokenizer: Tokenizer) -> dict[str, Any]:
@@ -190,7 +191,7 @@ def _chunks(offsets: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
         start = stop
 
 
-def _finish(folder: Path, made_of: dict[str, Any], words: list[str], size: int, offsets, labels, keys) -> None:
+def _finish(folder: Path, made_of: dict[str, Any], words: Sequence[str], size: int, offsets, labels, keys) -> None:
     np.savez(folder / "rows.npz", offsets=offsets, labels=labels, keys=keys)
     content = {"made_of": made_of, "vocabulary_size": size, "words": words}
     (folder / "corpus.json").write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")

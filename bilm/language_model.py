@@ -5,8 +5,9 @@
     backward     reads right to left; its state at t has seen tokens >= t and predicts token t - 1
 
 The two directions share the token layer and the softmax and nothing else. Every text starts from a zero state, so its
-vectors depend on nothing but itself. Shapes: B texts, T tokens of the longest, D = `width`, V = vocabulary size, N =
-targets in a batch.
+vectors depend on nothing but itself (unless the original's stacks are told to carry theirs on).
+
+Shapes: B texts, T tokens of the longest, D = `width`, V = vocabulary size, N = targets in a batch.
 """
 
 from dataclasses import dataclass

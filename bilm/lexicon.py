@@ -19,8 +19,8 @@ TEXT_BEGIN, TEXT_END, WORD_BEGIN, WORD_END, WORD_PAD = range(257, 262)
 NUM_CHARACTERS = 262
 
 
-def spell(words: Sequence[str], length: int) -> np.ndarray:
-    """Character ids of `words`, the first four of which are SPECIALS: int16 (N, length).
+def spell(ids: np.ndarray, words: Sequence[str], length: int) -> np.ndarray:
+    """Characters of words (N,) with these ids, by which the specials among them are known: int16 (N, length).
 
     A word longer than `length` - 2 bytes loses its end, an empty one is the two marks alone, <pad> is all zeros.
     """
@@ -32,10 +32,10 @@ def spell(words: Sequence[str], length: int) -> np.ndarray:
         row[1:end] = letters
         row[1:end] += 1
         row[end] = WORD_END
-    for place, mark in ((BOS, TEXT_BEGIN), (EOS, TEXT_END)):
-        spelled[place, 1:] = WORD_PAD
-        spelled[place, 1:3] = mark, WORD_END
-    spelled[PAD] = 0
+    for special, mark in ((BOS, TEXT_BEGIN), (EOS, TEXT_END)):
+        spelled[ids == special, 1:] = WORD_PAD
+        spelled[ids == special, 1:3] = mark, WORD_END
+    spelled[ids == PAD] = 0
     return spelled
 
 
@@ -43,15 +43,21 @@ class Lexicon:
     """Words by id: those of a vocabulary, and behind them, where it is open-ended, the others of the texts at hand."""
 
     def __init__(self, words: Sequence[str]):
+        """The first four of `words` are SPECIALS."""
         self.words = words
-        self._spelled: dict[tuple[int, torch.device], Tensor] = {}
+        self._table = np.empty((0, 0), dtype=np.int16)
+        self._spelled = np.empty(0, dtype=bool)
 
     def __len__(self) -> int:
         return len(self.words)
 
-    def spelled(self, length: int, device: torch.device) -> Tensor:
-        """`spell` of all of them, on `device`; made at the first call."""
-        key = (length, device)
-        if key not in self._spelled:
-            self._spelled[key] = torch.from_numpy(spell(self.words, length)).to(device)
-        return self._spelled[key]
+    def spelled(self, ids: Tensor, length: int) -> Tensor:
+        """Characters of words (U,): int16 (U, length), on the same device. Each word is spelled at its first sight."""
+        if self._table.shape[1] != length:
+            self._table = np.empty((len(self), length), dtype=np.int16)
+            self._spelled = np.zeros(len(self), dtype=bool)
+        wanted = ids.cpu().numpy()
+        new = wanted[~self._spelled[wanted]]
+        self._table[new] = spell(new, [self.words[i] for i in new], length)
+        self._spelled[new] = True
+        return torch.from_numpy(self._table[wanted]).to(ids.device)

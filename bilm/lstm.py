@@ -60,7 +60,7 @@ class ProjectedLSTM(nn.Module):
         c_t = clip(sigmoid(f) c_{t-1} + sigmoid(i) tanh(g))
         h_t = clip(W_hr (sigmoid(o) tanh(c_t)))           not projected where `cell` is D
 
-    In fp32 whatever the autocast: rounding errors would add up over the text.
+    In fp32 whatever the autocast (TF32 on a GPU beside bf16): rounding errors would add up over the text.
     """
 
     def __init__(self, width: int, config: ProjectedLSTMConfig):

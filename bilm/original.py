@@ -48,52 +48,42 @@ def _read_options(path: Path) -> BiLMConfig:
         characters, lstm = options["char_cnn"], options["lstm"]
         width, cell = _count(lstm["projection_dim"]), _count(lstm["dim"])
         filters = tuple((_count(span), _count(count)) for span, count in characters["filters"])
+        alphabet, dropout, skip = characters["n_characters"], options.get("dropout", 0.0), lstm["use_skip_connections"]
+        if not isinstance(skip, bool) or not 0 <= dropout < 1:
+            raise ValueError(f"use_skip_connections {skip!r} or dropout {dropout!r}")
         config = BiLMConfig(
             token_layer="char",
             width=width,
             layers=_count(lstm.get("n_layers", 1)),
-            dropout=float(options.get("dropout", 0.0)),
+            dropout=float(dropout),
             softmax="none",
             characters=CharCNNConfig(
                 dim=_count(characters["embedding"]["dim"]),
                 filters=filters,
-                highways=int(characters.get("n_highway") or 0),
+                highways=_count(characters.get("n_highway") or 0, at_least=0),
                 projection=sum(count for _, count in filters) != width,
                 activation=characters["activation"],
                 max_characters=_count(characters["max_characters_per_token"]),
             ),
-            recurrence=ProjectedLSTMConfig(
-                cell, _limit(lstm.get("cell_clip")), _limit(lstm.get("proj_clip")), bool(lstm["use_skip_connections"])
-            ),
+            recurrence=ProjectedLSTMConfig(cell, _limit(lstm.get("cell_clip")), _limit(lstm.get("proj_clip")), skip),
         )
     except KeyError as error:
         raise UserError(f"{path} lacks {error}; it should be the options.json of an ELMo with char_cnn.") from error
-    except (TypeError, ValueError, AttributeError) as error:
+    except (TypeError, ValueError, AttributeError, OverflowError) as error:
         raise UserError(f"{path} is not the options.json of an ELMo: {error}.") from error
-    if characters["n_characters"] != NUM_CHARACTERS:
+    if alphabet != NUM_CHARACTERS:
         raise UserError(
-            f"{path}: n_characters is {characters['n_characters']}; only {NUM_CHARACTERS} can be (the bytes and six "
-            "marks; files made for training say 261 and leave out padding: change that)."
+            f"{path}: n_characters is {alphabet}; only {NUM_CHARACTERS} can be (the bytes and six marks; files made "
+            "for training say 261 and leave out padding: change that)."
         )
-    _require(path, config)
+    if cell < width:
+        raise UserError(f"{path}: LSTMs of {cell} units cannot be projected to {width}.")
     return config
 
 
-def _require(path: Path, config: BiLMConfig) -> None:
-    characters = config.characters
-    longest = characters.max_characters
-    assert config.recurrence is not None
-    if characters.activation not in ("relu", "tanh"):
-        raise UserError(f"{path}: the activation {characters.activation!r} is neither relu nor tanh.")
-    if not characters.filters or max(span for span, _ in characters.filters) > longest or longest < 3:
-        raise UserError(f"{path}: filters {characters.filters} do not fit into words of {longest} characters.")
-    if config.recurrence.cell < config.width:
-        raise UserError(f"{path}: LSTMs of {config.recurrence.cell} units cannot be projected to {config.width}.")
-
-
-def _count(value: Any) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{value!r} is no number of anything")
+def _count(value: Any, at_least: int = 1) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not at_least <= value < 2**31:
+        raise ValueError(f"{value!r:.40} is no number of anything")
     return value
 
 
@@ -119,7 +109,8 @@ def _read_weights(path: Path, options: Path, config: BiLMConfig) -> dict[str, Te
         with h5py.File(path, "r") as file:
             file.visititems(note)
             return _Reader(path, options, datasets).state(config)
-    except (OSError, RuntimeError) as error:
+    # What HDF5 finds wrong, h5py raises as any of these.
+    except (OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path} cannot be read as HDF5: {error}.") from error
 
 

@@ -30,11 +30,12 @@ class Pretrained:
 
 
 def identity(model: BiLM, vocabulary: Vocabulary) -> str:
-    """SHA-256 over weights and words: what a classifier names the language model by that it was trained on.
+    """SHA-256 over weights, shape and words: what a classifier names the language model by that it was trained on.
 
     Computed when the file is written and kept in it, so that later names for the same weights orphan no classifier.
     """
-    return checkpoint.content_hash({"weights": model.state_dict(), "words": vocabulary.words})
+    content = {"weights": model.state_dict(), "config": asdict(model.config), "words": vocabulary.words}
+    return checkpoint.content_hash(content)
 
 
 def save_bilm(path: Path, model: BiLM, vocabulary: Vocabulary, info: dict[str, Any]) -> None:
@@ -56,7 +57,8 @@ def load_bilm(path: Path) -> Pretrained:
     """Raises UserError when `path` is missing, damaged or another kind of file."""
     if not path.exists():
         raise UserError(
-            f"{path} is not there. Train it first: python ELMO.py (with the same --data, --limit, --output)."
+            f"{path} is not there. Train it first: python ELMO.py (with the same --data, --limit, --output), or name "
+            "another one: --bilm FILE."
         )
     saved = checkpoint.load(path, "bilm")
     with checkpoint.understood(path):
@@ -137,7 +139,8 @@ def load_classifier(path: Path, pretrained: Pretrained) -> TrainedClassifier:
         if saved["bilm"] != pretrained.hash:
             raise OtherLanguageModel(
                 f"{path} was trained on another language model ({saved['bilm'][:12]}) than the bilstm.pt at hand "
-                f"({pretrained.hash[:12]}). Train it on this one: python classification.py --mode {saved['mode']}"
+                f"({pretrained.hash[:12]}). Train it on this one: python classification.py --mode {saved['mode']} "
+                "(with the same --bilm and --output)"
             )
         bilm, tuned = pretrained.model, saved["tuned_encoder"] is not None
         if tuned:

@@ -113,4 +113,6 @@ def build_softmax(
         return None
     if kind == "full":
         return FullSoftmax(width, vocabulary_size)
-    return AdaptiveSoftmax(width, vocabulary_size, cutoffs)
+    if kind == "adaptive":
+        return AdaptiveSoftmax(width, vocabulary_size, cutoffs)
+    raise ValueError(f"{kind!r} is no kind of softmax")

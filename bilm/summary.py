@@ -2,7 +2,8 @@
 
     {"corpus", "rows_trained", "hardware", "bilm": hash of the language model, ...,
      "language_model": {SPLIT: {"forward": {...}, "backward": {...}}, "training": {...}, "evaluated": {SPLIT: {...}}},
-     "classifiers": {MODE: {SPLIT: {...}, "lambdas": [3], "gamma": float, "seeds": {SEED: test accuracy}, ...}},
+     "classifiers": {MODE: {SPLIT: {...}, "lambdas": [3], "gamma": float, "seeds": {SEED: test accuracy},
+                            "robustness": {...}, ...}},
      "baselines": {NAME: {...}}}
 
 Figures of different models never stand side by side unmarked: a new language model empties the file but for the
@@ -92,7 +93,9 @@ def add_language_model(summary: dict[str, Any], pretrained: Pretrained, split: s
 
 def add_robustness(summary: dict[str, Any], mode: str, figures: dict[str, Any]) -> None:
     """To the entry that add_classifier made of the test rows."""
-    summary["classifiers"][mode]["robustness"] = figures
+    entry = summary["classifiers"][mode]
+    entry["robustness"] = figures
+    entry["evaluated"]["robustness"] = {**_evaluated(summary), "seed": summary["seed"]}
 
 
 def add_classifier(

@@ -39,15 +39,17 @@ def robustness_table(figures: dict[str, dict[str, Any]]) -> str:
     """By classifier: accuracy with typing errors, and on the rows with the most unknown words."""
     one = next(iter(figures.values()))
     shares = [f"{float(share):.0%} of words" for share in one["accuracy_with_errors"]]
-    rows = [
-        [name, f["accuracy"], *f["accuracy_with_errors"].values(), f["accuracy_hardest"]] for name, f in figures.items()
-    ]
-    return (
-        "accuracy with one typing error in a share of the words, and on the "
-        f"{one['hardest_rows']:,} rows with the most words that the vocabulary lacks "
-        f"({one['hardest_unknown']:.1%} of their words; of all {one['unknown']:.1%})\n"
-        + table(rows, ["classifier", "as is", *shares, "unknown words"])
-    )
+    rows = [[name, f["accuracy"], *f["accuracy_with_errors"].values()] for name, f in figures.items()]
+    title, header = "accuracy with one typing error in a share of the words", ["classifier", "as is", *shares]
+    if "accuracy_hardest" in one:
+        title += (
+            f", and on the {one['hardest_rows']:,} rows with the most words that the vocabulary lacks\n"
+            f"({one['hardest_unknown']:.1%} of their words; of all {one['unknown']:.1%})"
+        )
+        header.append("unknown words")
+        for row, f in zip(rows, figures.values(), strict=True):
+            row.append(f["accuracy_hardest"])
+    return f"{title}\n{table(rows, header)}"
 
 
 def classifier_table(name: str, figures: dict[str, Any]) -> str:

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bilm.config import CharCNNConfig
+from bilm.config import TOKEN_LAYERS, CharCNNConfig
 from bilm.lexicon import NUM_CHARACTERS, PAD, SPECIALS, UNK, WORD_PAD, Lexicon, spell
 from bilm.pooling import maximum
 
@@ -83,7 +83,8 @@ class CharCNN(nn.Module):
         """Mishkin & Matas 2016, on made-up words: mean 0 and the standard deviation of the word table."""
         random = np.random.default_rng(0)
         words = ["".join(random.choice(list("abcdefghijklmnopqrstuvwxyz"), random.integers(1, 11))) for _ in range(999)]
-        characters = torch.from_numpy(spell([*SPECIALS, *words], self.config.max_characters)[len(SPECIALS) :])
+        ids = np.arange(len(words)) + len(SPECIALS)
+        characters = torch.from_numpy(spell(ids, words, self.config.max_characters))
         projection.weight.mul_(EMBEDDING_STD / self(characters).std(0).mean())
         projection.bias.sub_(self(characters).mean(0))
 
@@ -135,6 +136,8 @@ class TokenLayer(nn.Module):
 
     def __init__(self, kind: str, vocabulary_size: int, width: int, characters: CharCNNConfig):
         super().__init__()
+        if kind not in TOKEN_LAYERS:
+            raise ValueError(f"{kind!r} is no kind of token layer")
         self.vocabulary_size = vocabulary_size
         self.word = nn.Embedding(vocabulary_size, width, padding_idx=PAD) if "word" in kind else None
         self.characters = CharCNN(characters, width) if "char" in kind else None
@@ -148,7 +151,7 @@ class TokenLayer(nn.Module):
             self.characters.reset_parameters()
 
     def forward(self, ids: Tensor, lexicon: Lexicon | None) -> Tensor:
-        """`lexicon`: needed where characters are read."""
+        """`lexicon`: needed where characters are read; raises ValueError when it is missing there."""
         if self.characters is None:
             assert self.word is not None
             return self.word(ids)
@@ -158,12 +161,13 @@ class TokenLayer(nn.Module):
             return self._computed.vectors(self, ids, lexicon)
         self._computed.drop()  # a step of the optimizer may follow
         distinct, places = ids.unique(return_inverse=True)
-        return self.spelled(distinct, lexicon).index_select(0, places.flatten()).view(*ids.shape, -1)
+        # Not index_select: on a GPU, its gradient adds up in any order.
+        return F.embedding(places, self.spelled(distinct, lexicon))
 
     def spelled(self, ids: Tensor, lexicon: Lexicon) -> Tensor:
         """Vectors of words (U,) from their characters, and from the table if there is one: (U, `width`)."""
         assert self.characters is not None
-        x = self.characters(lexicon.spelled(self.characters.config.max_characters, ids.device)[ids])
+        x = self.characters(lexicon.spelled(ids, self.characters.config.max_characters))
         if self.word is not None:
             x = x + self.word(torch.where(ids < self.vocabulary_size, ids, UNK))
         return x
@@ -182,9 +186,9 @@ class _Computed:
 
     def vectors(self, layer: TokenLayer, ids: Tensor, lexicon: Lexicon) -> Tensor:
         kind = ids.device.type
-        # PyTorch counts the changes of a tensor in place, but for those of a fused optimizer. The vectors depend on
-        # precision and device, too.
-        key = (*((id(p), p._version) for p in layer.parameters()), ids.device, torch.is_autocast_enabled(kind))
+        # PyTorch counts the changes of a tensor in place, but for those of a fused optimizer and those by way of
+        # `.data`. The vectors depend on precision and device, too.
+        key = (*((id(p), p.dtype, p._version) for p in layer.parameters()), ids.device, torch.is_autocast_enabled(kind))
         if lexicon is not self._lexicon or key != self._key:
             self._lexicon, self._key = lexicon, key
             self._table, self._known = torch.empty(0), torch.zeros(len(lexicon), dtype=torch.bool, device=ids.device)

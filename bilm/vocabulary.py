@@ -97,9 +97,10 @@ class Vocabulary:
         self.words = list(words)
         self.tokenizer = tokenizer
         self.open_ended = open_ended
-        self.ids = {word: i for i, word in enumerate(self.words)}
-        if len(self.ids) != len(self.words):
+        if len(set(self.words)) != len(self.words):
             raise ValueError("a word stands twice in the vocabulary")
+        # Without the specials: a word of a text that is spelled like one is a word like any other.
+        self.ids = {word: i for i, word in enumerate(self.words) if i >= len(SPECIALS)}
 
     @classmethod
     def from_counts(cls, counts: Mapping[str, int], tokenizer: Tokenizer, config: VocabularyConfig) -> "Vocabulary":
@@ -119,12 +120,12 @@ class Vocabulary:
     def __len__(self) -> int:
         return len(self.words)
 
-    def numbering(self) -> tuple[dict[str, int], Callable[[str], int]]:
-        """To encode a set of texts with: ids by word, which grow along if it is open-ended, and the id of a word."""
+    def numbering(self) -> tuple[Callable[[str], int], Callable[[], Sequence[str]]]:
+        """To encode a set of texts with: the id of a word, and, when that was asked for all of them, the words by id."""
         if not self.open_ended:
-            return self.ids, lambda word: self.ids.get(word, UNK)
+            return lambda word: self.ids.get(word, UNK), lambda: self.words
         ids = dict(self.ids)
-        return ids, lambda word: ids.setdefault(word, len(ids))
+        return lambda word: ids.setdefault(word, len(SPECIALS) + len(ids)), lambda: [*SPECIALS, *ids]
 
     def encode(self, texts: Iterable[str]) -> EncodedTexts:
         """Tokenise and encode `texts`; a text without words is the two boundaries."""
@@ -132,8 +133,10 @@ class Vocabulary:
 
     def encode_words(self, texts: Iterable[Iterable[str]]) -> EncodedTexts:
         """Encode texts that are words already: <s> words </s>."""
-        ids, id_of = self.numbering()
+        id_of, words_by_id = self.numbering()
         chunks = [np.array([BOS, *map(id_of, words), EOS], dtype=np.int32) for words in texts]
         offsets = np.zeros(len(chunks) + 1, dtype=np.int64)
         np.cumsum([len(chunk) for chunk in chunks], out=offsets[1:])
-        return EncodedTexts(np.concatenate(chunks) if chunks else np.zeros(0, np.int32), offsets, Lexicon(list(ids)))
+        return EncodedTexts(
+            np.concatenate(chunks) if chunks else np.zeros(0, np.int32), offsets, Lexicon(words_by_id())
+        )

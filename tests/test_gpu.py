@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 from conftest import SAMPLE, TINY, run_script
+from test_original import OPTIONS, SENTENCES, datasets, write
 
-from bilm import checkpoint
+from bilm import ELMo, checkpoint
 from bilm.batching import collate
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA")]
@@ -24,15 +25,23 @@ def test_a_gpu_gives_the_layers_and_losses_of_a_cpu(bilm, vocabulary, texts):
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_the_same_seed_gives_the_same_weights(tmp_path, precision):
+@pytest.mark.parametrize("token_layer", ["word", "word+char"])
+def test_the_same_seed_gives_the_same_weights(tmp_path, precision, token_layer):
     weights = []
     for attempt in ("one", "two"):
         output = tmp_path / attempt
-        options = [*TINY, "--epochs", 2, "--device", "cuda", "--precision", precision]
+        options = [*TINY, "--epochs", 2, "--device", "cuda", "--precision", precision, "--token-layer", token_layer]
         run = run_script("ELMO.py", "--data", SAMPLE, "--output", output, *options)
         assert run.code == 0, run.err
         weights.append(checkpoint.load(output / "models/sample/bilstm.pt", "bilm")["weights"])
     assert checkpoint.content_hash(weights[0]) == checkpoint.content_hash(weights[1])
+
+
+def test_the_original_is_the_same_on_a_gpu(tmp_path):
+    torch.backends.cuda.matmul.allow_tf32 = False
+    files = write(tmp_path / "original", OPTIONS, datasets(OPTIONS, np.random.default_rng(0)))
+    for a, b in zip(*(ELMo.load(*files, device=device).embed(SENTENCES) for device in ("cpu", "cuda")), strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-4)
 
 
 def test_the_three_scripts_in_bf16(tmp_path):

@@ -174,12 +174,13 @@ def test_every_layer_is_that_of_numpy(tmp_path, variant):
         np.testing.assert_allclose(found, reference.embed(sentence), rtol=0, atol=1e-5)
 
 
-def test_the_clips_bite():
-    """Else the test above would not see them."""
+@pytest.mark.parametrize("clip", ["cell_clip", "proj_clip"])
+def test_each_clip_bites(clip):
+    """Else the test above would not see it."""
     weights = datasets(OPTIONS, np.random.default_rng(1))
-    free = OPTIONS | {"lstm": OPTIONS["lstm"] | {"cell_clip": None, "proj_clip": None}}
-    both, none = (NumpyELMo(options, weights).embed(SENTENCES[0]) for options in (OPTIONS, free))
-    assert np.abs(both - none)[1:].max() > 0.1
+    free = OPTIONS | {"lstm": OPTIONS["lstm"] | {clip: None}}
+    both, one = (NumpyELMo(options, weights).embed(SENTENCES[0]) for options in (OPTIONS, free))
+    assert np.abs(both - one)[1:].max() > 0.1
 
 
 def test_state_is_carried_row_by_row_when_asked(files):
@@ -213,7 +214,27 @@ def test_a_round_trip_through_our_own_format_changes_nothing(files, tmp_path):
         ELMo(pretrained).embed(SENTENCES), ELMo.load(tmp_path / "ours.pt").embed(SENTENCES), strict=True
     ):
         assert np.array_equal(one, other)
-    assert ELMo.load(tmp_path / "ours.pt", stateful=True).stateful
+    carrying, usual = ELMo(again, stateful=True), ELMo(again)
+    for elmo in (carrying, usual):
+        once, twice = (elmo.embed(SENTENCES[:1])[0] for _ in range(2))
+        assert np.array_equal(once, twice) == (elmo is usual)
+
+
+def test_what_is_clipped_and_activated_belongs_to_the_name_of_the_weights(tmp_path):
+    """A classifier on the one must not pass for a classifier on the other."""
+    weights, names = datasets(OPTIONS, np.random.default_rng(0)), set()
+    for i, change in enumerate(({}, {"cell_clip": 0.2}, {"use_skip_connections": False})):
+        names.add(
+            import_original(*write(tmp_path / str(i), OPTIONS | {"lstm": OPTIONS["lstm"] | change}, weights)).hash
+        )
+    assert len(names) == 3
+
+
+def test_words_spelled_like_marks_are_words(files):
+    weights = datasets(OPTIONS, np.random.default_rng(0))
+    sentence = ["<pad>", "<s>", "</s>", "<unk>"]
+    found = ELMo.load(*files).embed([sentence])[0]
+    np.testing.assert_allclose(found, NumpyELMo(OPTIONS, weights).embed(sentence), rtol=0, atol=1e-5)
 
 
 def test_case_is_kept(files):
@@ -263,6 +284,14 @@ MISFITS = {
     "no filters": (having([], "char_cnn", "filters"), "do not fit"),
     "a filter wider than a word": (having([[13, 2]], "char_cnn", "filters"), "do not fit into words of 12"),
     "the activation": (having("gelu", "char_cnn", "activation"), "'gelu' is neither relu nor tanh"),
+    "no alphabet": (without("char_cnn", "n_characters"), "lacks 'n_characters'"),
+    "a clip below zero": (having(-3, "lstm", "cell_clip"), "-3.0 is nothing to clip to"),
+    "a clip of no number": (having(float("nan"), "lstm", "proj_clip"), "nan is nothing to clip to"),
+    "a clip of 400 digits": (having(10**400, "lstm", "cell_clip"), "is not the options.json"),
+    "dropout of everything": (having(1.0, "dropout"), "dropout 1.0"),
+    "words without end": (having(10**12, "char_cnn", "max_characters_per_token"), "is no number"),
+    "endless highways": (having(float("inf"), "char_cnn", "n_highway"), "inf is no number"),
+    "a text for a switch": (having("false", "lstm", "use_skip_connections"), "use_skip_connections 'false'"),
     "options of training": (having(261, "char_cnn", "n_characters"), "n_characters is 261"),
     "a list": (lambda options, weights: options.clear(), "lacks"),
     "cells narrower than outputs": (having(5, "lstm", "dim"), "5 units cannot be projected to 6"),
@@ -314,8 +343,23 @@ def test_the_scripts_run_on_it(files, tmp_path):
         assert done.code == 0 and "language model imported" in done.out, done.err
     done = run_script("evaluate.py", *on_it, "--split", "all")
     assert done.code == 0 and "imported without its softmax" in done.out and "classifier function" in done.out, done.err
+    done = run_script("evaluate.py", *on_it, "--robustness")
+    assert done.code == 0 and "unknown words" not in done.out, done.err
     summary = json.loads((tmp_path / "out/results/sample/summary.json").read_text())
     assert summary["language_model"] == {} and set(summary["classifiers"]) == {"function", "finetune"}
+
+
+@pytest.mark.parametrize("script", ["classification.py", "evaluate.py"])
+def test_what_stands_on_another_language_model_replaces_nothing(script, tmp_path):
+    done = run_script(script, "--data", SAMPLE, "--bilm", tmp_path / "original.pt")
+    assert done.code == 2 and "--bilm needs --output" in done.err
+    done = run_script(script, "--data", SAMPLE, "--bilm", tmp_path / "none.pt", "--output", tmp_path / "out")
+    assert done.code == 2 and "none.pt is not there" in done.err and not (tmp_path / "out").exists()
+
+
+def test_a_folder_is_given_a_file_of_its_own(files, tmp_path):
+    done = run_script("ELMO.py", "--import-original", *files, "--output", tmp_path / "models")
+    assert done.code == 0 and [p.name for p in (tmp_path / "models").iterdir()] == ["original.pt"], done.err
 
 
 def test_an_import_that_fails_leaves_what_was_there(files, tmp_path):

@@ -9,8 +9,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import ROOT
+from test_original import OPTIONS, datasets, write
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -25,6 +27,7 @@ def checkout(tmp_path_factory) -> Path:
     copy = tmp_path_factory.mktemp("checkout") / "elmo"
     left_out = shutil.ignore_patterns(".git", ".venv", "runs", "*.pt", "ag_news", "__pycache__", ".*_cache")
     shutil.copytree(ROOT, copy, ignore=left_out)
+    write(copy, OPTIONS, datasets(OPTIONS, np.random.default_rng(0)))  # of the original ELMo, but small
     return copy
 
 
@@ -66,7 +69,8 @@ def test_commands(checkout):
         if line.startswith("make run"):
             assert "SAMPLE DATA" in said
     assert (checkout / "models/sample/classifier.pt").exists()
-    assert not list((checkout / "models").glob("*.pt")), "the sample's models are not the real ones"
+    real = [path.name for path in (checkout / "models").glob("*.pt")]
+    assert real == ["original.pt"], "the sample's models are not the real ones"
 
     for block in blocks("python"):
         shell([sys.executable, "-c", block.replace("models/", "models/sample/")], checkout)

@@ -18,7 +18,8 @@ CNN = CharCNNConfig(dim=3, filters=((1, 2), (3, 4), (4, 5)), highways=2, max_cha
 
 def test_a_word_is_its_bytes_between_marks():
     bow, eow, pad = 259, 260, 261
-    assert spell([*SPECIALS, "Bä", "", "abcdefg", "abcdefgh", "日本語", "\ud800a"], 9).tolist() == [
+    words = [*SPECIALS, "Bä", "", "abcdefg", "abcdefgh", "日本語", "\ud800a"]
+    assert spell(np.arange(10), words, 9).tolist() == [
         [0] * 9,
         [bow, *(b + 1 for b in b"<unk>"), eow, pad, pad],
         [bow, 257, eow, *[pad] * 6],
@@ -30,6 +31,24 @@ def test_a_word_is_its_bytes_between_marks():
         [bow, *(b + 1 for b in "日本語".encode()[:7]), eow],
         [bow, 98, eow, *[pad] * 6],
     ]
+
+
+def spelled_out(words: list[str]) -> torch.Tensor:
+    """Characters of words that are no specials."""
+    return torch.from_numpy(spell(np.arange(len(words)) + len(SPECIALS), words, 9))
+
+
+def test_each_word_is_spelled_once(monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        "bilm.lexicon.spell", lambda ids, words, length: seen.append(list(words)) or spell(ids, words, length)
+    )
+    lexicon = Lexicon([*SPECIALS, "a", "b", "c"])
+    everything = spell(np.arange(7), lexicon.words, 9)
+    for ids in ([6, 2, 0], [6, 4], [0, 5, 6]):
+        assert lexicon.spelled(torch.tensor(ids), 9).tolist() == everything[ids].tolist()
+    assert seen == [["c", "<s>", "<pad>"], ["a"], ["b"]]
+    assert lexicon.spelled(torch.tensor([4]), 5).shape == (1, 5)
 
 
 @pytest.fixture
@@ -56,7 +75,7 @@ def test_values_and_gradients_are_those_of_plain_convolutions(cnn, count):
     """Words of every length up to and beyond what is read, in blocks that are full and not."""
     random = np.random.default_rng(0)
     words = ["".join(random.choice(list("abcdé"), n)) for n in random.integers(0, 12, count)]
-    characters = torch.from_numpy(spell([*SPECIALS, *words], 9))[len(SPECIALS) :]
+    characters = spelled_out(words)
     upstream = torch.randn(count, 6, dtype=torch.float64)
     wanted, found = plainly(cnn, characters), cnn(characters)
     torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-12)
@@ -68,7 +87,7 @@ def test_values_and_gradients_are_those_of_plain_convolutions(cnn, count):
 
 def test_windows_that_see_padding_alone_count_once_for_each_word(cnn):
     """As in the original, where words are padded to one length: a short word in company of short ones only."""
-    characters = torch.from_numpy(spell([*SPECIALS, "a", "b"], 9))[len(SPECIALS) :]
+    characters = spelled_out(["a", "b"])
     with torch.no_grad():
         for convolution in cnn.convolutions:
             convolution.bias.fill_(50.0)  # no word's own window would be above padding otherwise
@@ -105,7 +124,7 @@ def test_known_and_new_words_are_the_sum_of_their_parts(kind):
     layer = layer_of(kind)
     with torch.no_grad():
         found = layer(IDS, LEXICON)
-        wanted = layer.characters(torch.from_numpy(spell(LEXICON.words, 9)))[IDS]
+        wanted = layer.characters(torch.from_numpy(spell(np.arange(len(LEXICON)), LEXICON.words, 9)))[IDS]
         if kind == "word+char":
             wanted = wanted + layer.word.weight[IDS.where(len(WORDS) > IDS, UNK)]
     torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-6)
