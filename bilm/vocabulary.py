@@ -121,7 +121,7 @@ class Vocabulary:
         return len(self.words)
 
     def numbering(self) -> tuple[Callable[[str], int], Callable[[], Sequence[str]]]:
-        """To encode a set of texts with: the id of a word, and, when that was asked for all of them, the words by id."""
+        """To encode a set of texts with: the id of a word, and, when all were asked for, the words by id."""
         if not self.open_ended:
             return lambda word: self.ids.get(word, UNK), lambda: self.words
         ids = dict(self.ids)
