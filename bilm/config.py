@@ -45,7 +45,7 @@ class CharCNNConfig:
     filters: tuple[tuple[int, int], ...] = ((1, 32), (2, 64), (3, 96), (4, 96), (5, 112), (6, 112))
     highways: int = 1
     projection: bool = True
-    activation: str = "relu"
+    activation: str = "tanh"
     # of a word, its two marks among them
     max_characters: int = 50
 

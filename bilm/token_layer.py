@@ -7,6 +7,8 @@
 Characters cost per distinct word, not per token; where the weights stay as they are, per word of the lexicon.
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,10 +22,9 @@ from bilm.pooling import maximum
 
 # Words that look alike at first (std 0.1) start slowly: a sixth more perplexity after an epoch than at 1.0; LOG.md.
 EMBEDDING_STD = 0.5
-# Of the characters' vectors; see CharCNN.reset_parameters.
-FEATURE_STD = 0.01
+CHARACTER_STD = 0.3
 # What characters share is learned from every word at once: at the rate of the rest, it never settles; LOG.md.
-CHARACTERS_RATE = 0.1
+CHARACTERS_RATE = 0.2
 
 
 class Highway(nn.Module):
@@ -43,6 +44,20 @@ class Highway(nn.Module):
 BLOCK = 128
 
 
+def _maxima(convolution: nn.Module, x: Tensor) -> Tensor:
+    return convolution(x).amax(2)
+
+
+def _standardize(layer: nn.Module, std: float, outputs: Callable[[], Tensor]) -> None:
+    """Draw the weights of `layer` such that `outputs` (words, features) have mean 0 and this standard deviation."""
+    weight, bias = layer.weight, layer.bias
+    assert isinstance(weight, Tensor) and isinstance(bias, Tensor)
+    nn.init.normal_(weight)
+    nn.init.zeros_(bias)
+    weight.mul_(std / outputs().std(0).mean())
+    bias.sub_(outputs().mean(0))
+
+
 class CharCNN(nn.Module):
     """Characters of words -> vectors: convolutions of several widths, maximum over time, highway layers, projection.
 
@@ -59,34 +74,27 @@ class CharCNN(nn.Module):
         self.projection = nn.Linear(total, width) if config.projection else nn.Identity()
 
     def reset_parameters(self) -> None:
-        """Small features, highway layers that pass them on at first, and a projection that scales and centres them.
+        """Features and vectors that begin centred and of one scale (after Mishkin & Matas 2016), on made-up words.
 
-        Features are maxima, hence positive: a step of the optimizer moves the vectors of all words together, by the
-        sum of the features. Where that is large, or where the vectors share a large offset from the start, the
-        language model does not learn; LOG.md.
+        A maximum over time is well above zero in every word. Where features or vectors share an offset, each step of
+        the optimizer moves the vectors of all words together, and the language model does not learn; LOG.md.
         """
-        nn.init.normal_(self.embedding.weight, std=FEATURE_STD)
+        nn.init.normal_(self.embedding.weight, std=CHARACTER_STD)
         self.embedding.weight.data[PAD] = 0.0
-        for convolution in self.convolutions:
-            nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")  # type: ignore[arg-type]
-            nn.init.zeros_(convolution.bias)  # type: ignore[arg-type]
         for highway in self.highways:
             nn.init.constant_(highway.gate.bias, -2.0)  # type: ignore[union-attr, arg-type]
-        if isinstance(self.projection, nn.Linear):
-            nn.init.normal_(self.projection.weight)
-            nn.init.zeros_(self.projection.bias)
-            if not self.projection.weight.is_meta:
-                self._standardize(self.projection)
-
-    @torch.no_grad()
-    def _standardize(self, projection: nn.Linear) -> None:
-        """Mishkin & Matas 2016, on made-up words: mean 0 and the standard deviation of the word table."""
+        if self.embedding.weight.is_meta:
+            return
         random = np.random.default_rng(0)
         words = ["".join(random.choice(list("abcdefghijklmnopqrstuvwxyz"), random.integers(1, 11))) for _ in range(999)]
         ids = np.arange(len(words)) + len(SPECIALS)
         characters = torch.from_numpy(spell(ids, words, self.config.max_characters))
-        projection.weight.mul_(EMBEDDING_STD / self(characters).std(0).mean())
-        projection.bias.sub_(self(characters).mean(0))
+        with torch.no_grad():
+            x = self.embedding(characters.int()).transpose(1, 2)
+            for convolution in self.convolutions:
+                _standardize(convolution, 1.0, partial(_maxima, convolution, x))
+            if isinstance(self.projection, nn.Linear):
+                _standardize(self.projection, EMBEDDING_STD, partial(self, characters))
 
     def forward(self, characters: Tensor) -> Tensor:
         """(U, `max_characters`), as `lexicon.spell` numbers them -> (U, `width`)."""

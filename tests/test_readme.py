@@ -135,6 +135,26 @@ def test_reliability_is_what_was_counted():
     assert f"at most {most:.1f} s" in table
 
 
+def test_token_layers_are_what_was_measured():
+    layers = json.loads((ROOT / "results/token_layers.json").read_text(encoding="utf-8"))["token_layers"]
+    section = README.split("## Words from their characters")[1].split("\n## ")[0]
+    costs = re.findall(r"^\| `([\w+]+)` \| ([\d,]+) \| ([\d.]+) \| ([\d,]+) \| ([\d,]+) \| ([\d,]+) \|$", section, re.M)
+    assert [name for name, *_ in costs] == ["word", "char", "word+char"]
+    speeds = ("tokens_per_second", "first_encoded_per_second", "later_encoded_per_second")
+    for name, parameters, perplexity, *rates in costs:
+        layer = layers[name]
+        assert int(parameters.replace(",", "")) == layer["parameters"]
+        assert float(perplexity) == round(layer["perplexity"][-1], 1)
+        assert [int(rate.replace(",", "")) for rate in rates] == [round(layer[key]["median"]) for key in speeds]
+    rows = re.findall(r"^\| `([\w+]+)` \| `(\w+)` \| ([\d.| ]+) \|$", section, re.M)
+    assert len(rows) == 9
+    for name, mode, shown in rows:
+        found = layers[name]["classifiers"][mode]
+        wanted = [found["validation_accuracy"], found["test_accuracy"], *found["accuracy_with_errors"].values()]
+        wanted.append(found["accuracy_hardest"])
+        assert [float(x) for x in shown.split(" | ")] == [round(x, 4) for x in wanted], (name, mode)
+
+
 def test_results_are_those_of_the_summary():
     summary = json.loads((ROOT / "results/summary.json").read_text(encoding="utf-8"))
     assert summary["corpus"] == "ag_news"
