@@ -38,7 +38,7 @@ class VocabularyConfig:
 
 @dataclass(frozen=True)
 class CharCNNConfig:
-    """The shape of the token layer that reads characters; see token_layer.py. Raises ValueError where none can be."""
+    """The shape of the token layer that reads characters; see char_cnn.py. Raises ValueError where none can be."""
 
     dim: int = 16
     # (characters in a window, filters) of each convolution

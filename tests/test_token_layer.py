@@ -6,11 +6,12 @@ import torch
 import torch.nn.functional as F
 
 from bilm.batching import Batch, collate
+from bilm.char_cnn import BLOCK, CharCNN
 from bilm.config import BiLMConfig, CharCNNConfig
 from bilm.language_model import BiLM
 from bilm.lexicon import BOS, EOS, PAD, SPECIALS, UNK, Lexicon, spell
 from bilm.optimizer import build_optimizer
-from bilm.token_layer import BLOCK, EMBEDDING_STD, CharCNN, TokenLayer
+from bilm.token_layer import EMBEDDING_STD, TokenLayer
 from bilm.vocabulary import Vocabulary
 
 CNN = CharCNNConfig(dim=3, filters=((1, 2), (3, 4), (4, 5)), highways=2, activation="relu", max_characters=9)
