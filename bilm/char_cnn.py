@@ -46,7 +46,7 @@ class CharCNN(nn.Module):
         self.projection = nn.Linear(total, width) if config.projection else nn.Identity()
 
     def reset_parameters(self, std: float) -> None:
-        """Features and vectors that begin centred, the vectors of this `std`; by Mishkin & Matas 2016, on made-up words.
+        """Features and vectors that begin centred, the vectors of this `std` (Mishkin & Matas 2016, on made-up words).
 
         A maximum over time is well above zero in every word. Where features or vectors share an offset, each step of
         the optimizer moves the vectors of all words together, and the language model does not learn; LOG.md.
