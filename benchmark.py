@@ -1,4 +1,4 @@
-"""Measure how fast everything is, and how much memory it takes, on this machine; about 15 minutes.
+"""Measure how fast everything is, and how much memory it takes, on this machine; about 10 minutes.
 
 python benchmark.py            on all of AG News        -> results/benchmark.json
 python benchmark.py --quick    seconds, to see it work  -> results/limit-400/benchmark.json
