@@ -3,6 +3,7 @@
 python ELMO.py                        all of AG News, default size     -> models/bilstm.pt
 python ELMO.py --limit 2000           a quick look                     -> models/limit-2000/bilstm.pt
 python ELMO.py --resume               go on after Ctrl-C or a crash
+python ELMO.py --preset best          longer, for the best classifiers; fast, for a first look
 python ELMO.py --token-layer char     words read from their characters
 python ELMO.py --import-original options.json weights.hdf5     the published ELMo as a file like ours
 torchrun --nproc_per_node=2 ELMO.py   the same on two GPUs, or in two processes on a CPU
@@ -15,6 +16,7 @@ from bilm.config import BiLMConfig, FitConfig, TokenizerConfig, VocabularyConfig
 from bilm.errors import UserError
 from bilm.folders import ROOT, folders, shown, write_json
 from bilm.options import parse_options
+from bilm.presets import PRETRAINING
 from utils import (
     ResumeOptions,
     RunOptions,
@@ -60,6 +62,7 @@ def main() -> None:
         TokenizerConfig,
         VocabularyConfig,
         FitConfig,
+        presets=PRETRAINING,
     )
     if importing.import_original:
         options, weights = importing.import_original
@@ -76,6 +79,7 @@ def main() -> None:
     from bilm.optimizer import build_optimizer
     from bilm.pretrained import save_bilm, was_trained_with
     from bilm.pretraining import PretrainingTask
+    from bilm.shipped import keep_shipped
     from bilm.static_vectors import skip_gram
     from bilm.training import fit
     from bilm.vocabulary import Tokenizer, Vocabulary
@@ -139,6 +143,8 @@ def main() -> None:
     results = out.results / "bilstm_training.json"
 
     def write() -> None:
+        if kept := keep_shipped(out.models, remove_classifiers=True):
+            say(kept)
         save_bilm(weights, model.cpu(), vocabulary, info)
         write_json(results, {**info, "vocabulary": len(vocabulary), "epochs": state.epochs, "curve": state.curve})
         checkpoint.unlink()

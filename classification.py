@@ -2,6 +2,7 @@
 
     python classification.py                    trainable, frozen and function   -> models/classifier_MODE.pt
     python classification.py --mode finetune    the language model learns along
+    python classification.py --preset best      all four, as the weights that ship were made
     python classification.py --resume           go on after Ctrl-C or a crash
     python classification.py --bilm FILE        on another language model, the imported original for instance
 
@@ -18,9 +19,10 @@ import time
 from dataclasses import dataclass, replace
 from functools import partial
 
-from bilm.config import ClassifierConfig, FitConfig, setting
+from bilm.config import MODES, ClassifierConfig, FitConfig, setting
 from bilm.folders import folders, shown, write_json
 from bilm.options import parse_options
+from bilm.presets import CLASSIFICATION
 from utils import (
     EncoderOptions,
     ResumeOptions,
@@ -32,7 +34,8 @@ from utils import (
     what_to_do,
 )
 
-DEFAULT_MODES = ("trainable", "frozen", "function")
+# The language model is kept as it is in them.
+KEPT = ("trainable", "frozen", "function")
 
 
 @dataclass(frozen=True)
@@ -40,9 +43,9 @@ class ClassificationOptions:
     """How the layers are combined."""
 
     mode: str = setting(
-        "all",
-        "which classifier to train; all: trainable, frozen and function",
-        choices=(*DEFAULT_MODES, "finetune", "all"),
+        "kept",
+        "which classifier to train; kept: trainable, frozen and function; all: these and finetune",
+        choices=(*MODES, "kept", "all"),
     )
     encoder_learning_rate: float = setting(1e-3, "peak learning rate of the language model in mode finetune")
 
@@ -61,7 +64,15 @@ FIT = FitConfig(epochs=4, learning_rate=2e-3)
 
 def main() -> None:
     run, again, standing, options, storing, config, fit_config = parse_options(
-        __doc__, RunOptions, ResumeOptions, EncoderOptions, ClassificationOptions, StoreOptions, ClassifierConfig, FIT
+        __doc__,
+        RunOptions,
+        ResumeOptions,
+        EncoderOptions,
+        ClassificationOptions,
+        StoreOptions,
+        ClassifierConfig,
+        FIT,
+        presets=CLASSIFICATION,
     )
     # Imported once the command line is understood: torch takes seconds, and --help needs none of it.
     from bilm.classifier import ClassifiedEncoder, Classifier
@@ -72,6 +83,7 @@ def main() -> None:
     from bilm.layer_store import store_layers
     from bilm.optimizer import build_optimizer
     from bilm.pretrained import keep_best_classifier, load_bilm, save_classifier, was_trained_with
+    from bilm.shipped import keep_shipped
     from bilm.training import fit
 
     runtime = start(run)
@@ -82,7 +94,7 @@ def main() -> None:
     # Held before anything is read: another run could replace what this one stands on.
     runtime.on_main(lambda: out.hold("training"))
     pretrained = load_bilm(standing.file(run, out.models / "bilstm.pt"))
-    modes = DEFAULT_MODES if options.mode == "all" else (options.mode,)
+    modes = {"kept": KEPT, "all": MODES}.get(options.mode, (options.mode,))
     weights = {mode: out.models / f"classifier_{mode}.pt" for mode in modes}
     checkpoints = {mode: out.runs / f"classifier_{mode}.pt" for mode in modes}
     # The encoder's learning rate shapes nothing where the encoder is kept as it is.
@@ -133,7 +145,7 @@ def main() -> None:
         runtime.seed(run.seed)
         tuned = mode == "finetune"
         encoder = copy.deepcopy(pretrained.model) if tuned else pretrained.model
-        classifier = Classifier(config, mode, encoder.num_layers, encoder.output_dim, len(CLASS_NAMES), run.seed)
+        classifier = Classifier(config, mode, encoder, len(CLASS_NAMES), run.seed)
         model = ClassifiedEncoder(encoder, classifier, tuned).to(runtime.device)
         rates = [(classifier, fit_config.learning_rate), *encoder.learning_rates(options.encoder_learning_rate)]
         rows = (training_rows, validation_rows, fit_config.batch_tokens)
@@ -170,6 +182,8 @@ def main() -> None:
         results = out.results / f"classifier_{mode}_training.json"
 
         def write() -> None:
+            if kept := keep_shipped(out.models, remove_classifiers=False):
+                say(kept)
             save_classifier(weights[mode], model.cpu(), pretrained.hash, list(CLASS_NAMES), info)
             write_json(results, {**info, "epochs": state.epochs, "curve": state.curve})
             checkpoints[mode].unlink()

@@ -5,15 +5,19 @@
     python evaluate.py --split all      on both
     python evaluate.py --robustness     also with typing errors, and on the rows with the most unknown words
 
-Writes results/summary.json (kept up to date: what is not evaluated now stays as it was) and results/figures/*.png.
-This is the only script that scores models on test.csv; benchmark.py reads it for its speed.
+Where several classifiers stand on the language model, the mean of their probabilities is evaluated as the ensemble;
+where baselines.py has been run, each is compared with its classifiers, row by row.
+
+Writes results/summary.json (kept up to date: what is not evaluated now stays as it was), results/predictions.json and
+results/figures/*.png.
+Only this script and baselines.py score models on test.csv; benchmark.py reads it for its speed.
 """
 
 import os
 import sys
 from dataclasses import dataclass
 
-from bilm.config import setting
+from bilm.config import MODES, setting
 from bilm.errors import UserError
 from bilm.folders import folders, shown, write_json
 from bilm.options import parse_options
@@ -28,6 +32,9 @@ class EvaluationOptions:
     robustness: bool = setting(
         False, "also classify the test rows with typing errors, and those with the most unknown words by themselves"
     )
+    duplicates: bool = setting(
+        False, "also tell the test rows that a training row nearly repeats from the rest (15 seconds on all of AG News)"
+    )
     batch_tokens: int = setting(8192, "tokens in a batch, padding counted in")
 
 
@@ -36,6 +43,8 @@ def main() -> None:
     run, standing, options = parse_options(__doc__, RunOptions(precision="fp32"), EncoderOptions, EvaluationOptions)
     if options.robustness and options.split == "train":
         raise UserError("--robustness is of the test rows: --split test, or all.")
+    if options.duplicates and options.split == "train":
+        raise UserError("--duplicates is of the test rows: --split test, or all.")
     # oneDNN keeps the code it makes for each shape of a product, 1,024 of them by default. Here hardly two are alike,
     # and gigabytes would gather; training pads them to few.
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
@@ -44,16 +53,17 @@ def main() -> None:
 
     from bilm import summary as summaries
     from bilm.batching import iterate_batches, plan_batches
-    from bilm.combine import MODES
     from bilm.corpus import find_corpus, split_validation
     from bilm.csv_rows import CLASS_NAMES, file_hash, read_rows
+    from bilm.duplicates import duplicate_figures, nearest
     from bilm.encoded_corpus import Source, encode, open_encoded
-    from bilm.evaluation import evaluate_classifiers, evaluate_language_model
+    from bilm.evaluation import ENSEMBLE, class_probabilities, classification_figures, evaluate_language_model
     from bilm.figures import draw_results
-    from bilm.pretrained import OtherLanguageModel, load_bilm, load_classifier
+    from bilm.predictions import Predictions
+    from bilm.pretrained import OtherLanguageModel, TrainedClassifier, load_bilm, load_classifier
     from bilm.progress import progress
     from bilm.robustness import robustness
-    from bilm.tables import classifier_table, language_model_table, robustness_table
+    from bilm.tables import classifier_table, comparison_table, duplicate_table, language_model_table, robustness_table
 
     runtime = start(run)
     if runtime.processes > 1:
@@ -62,7 +72,8 @@ def main() -> None:
     out = folders(run.output, corpus.name, run.limit)
     out.hold("evaluation")
     pretrained = load_bilm(standing.file(run, out.models / "bilstm.pt"))
-    classifiers, strangers = {}, []
+    classifiers: dict[str, TrainedClassifier] = {}
+    strangers = []
     for mode in MODES:
         path = out.models / f"classifier_{mode}.pt"
         try:
@@ -94,9 +105,10 @@ def main() -> None:
             total = len(plan_batches(texts.lengths[rows], options.batch_tokens))
             return progress(iterate_batches(texts, rows, options.batch_tokens), total=total, unit="batch", label=label)
 
-        def classify(label: str, texts=texts, rows=rows, labels=labels):
-            names, found = list(CLASS_NAMES), batches(label, texts, rows)
-            return evaluate_classifiers(models, found, labels, names, runtime.device, runtime.autocast)
+        def classify(label: str, texts=texts, rows=rows):
+            where = (len(texts), runtime.device, runtime.autocast)
+            found = class_probabilities(models, batches(label, texts, rows), *where)
+            return {name: probabilities[rows].argmax(1) for name, probabilities in found.items()}
 
         print(f"\n=== {corpus.name}, {split}: {len(rows):,} descriptions ===\n", flush=True)
         if pretrained.model.softmax is None:
@@ -109,15 +121,37 @@ def main() -> None:
             summaries.add_language_model(summary, pretrained, split, language)
         if not models:
             continue
-        figures = classify("classifiers")
-        for mode, values in figures.items():
-            print(f"\n{classifier_table(mode, values)}", flush=True)
-            summaries.add_classifier(summary, mode, classifiers[mode], split, values)
+        classes = classify("classifiers")
+        for name, predicted in classes.items():
+            figures = classification_figures(labels[rows], predicted, list(CLASS_NAMES))
+            print(f"\n{classifier_table(name, figures)}", flush=True)
+            if name == ENSEMBLE:
+                members = {mode: trained.hash for mode, trained in classifiers.items()}
+                summaries.add_ensemble(summary, members, split, figures)
+            else:
+                summaries.add_classifier(summary, name, classifiers[name], split, figures)
+        if split == "test":
+            predictions = Predictions(out.results / "predictions.json", labels)
+            known = predictions.models
+            if any(not np.array_equal(known[name], found) for name, found in classes.items() if name in known):
+                summary["near_duplicates"] = {}  # they were of other models
+            predictions.models = {name: known[name] for name in summary["baselines"] if name in known} | classes
+            predictions.write()
+            summaries.add_comparisons(summary, predictions)
+            if summary["paired"]:
+                print(f"\n{comparison_table(summary['paired'])}", flush=True)
+        if options.duplicates and split == "test":
+            ours, theirs = (list(read_rows(corpus.path(name), run.limit)) for name in ("test", "train"))
+            tokenized = [[pretrained.vocabulary.tokenizer(text) for _, text in found] for found in (theirs, ours)]
+            best, similarity = nearest(*tokenized)
+            their_labels = np.array([label for label, _ in theirs])[best]
+            summary["near_duplicates"] = duplicate_figures(similarity, their_labels, labels, predictions.models)
+            print(f"\n{duplicate_table(summary['near_duplicates'])}", flush=True)
         if options.robustness and split == "test":
             labelled = read_rows(source.path, source.limit)
-            harder = robustness(figures, labelled, pretrained.vocabulary, texts, classify, run.seed)
-            for mode, values in harder.items():
-                summaries.add_robustness(summary, mode, values)
+            harder = robustness(classes, labels, labelled, pretrained.vocabulary, texts, classify, run.seed)
+            for mode in models:
+                summaries.add_robustness(summary, mode, harder[mode])
             print(f"\n{robustness_table(harder)}", flush=True)
 
     summary["peak_memory_mb"] = run_stamp(run, runtime)["peak_memory_mb"]  # of all that has been done by now

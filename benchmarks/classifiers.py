@@ -14,7 +14,7 @@ from benchmarks.models import SHAPE, classified
 from benchmarks.parts import Job
 from benchmarks.pretraining import DOCUMENTS
 from benchmarks.training import FIT, Training
-from bilm.combine import MODES
+from bilm.config import MODES
 from bilm.downstream import ClassificationTask
 from bilm.errors import UserError
 from bilm.language_model import BiLM

@@ -15,7 +15,7 @@ from benchmarks.parts import Job
 from bilm.batching import Batch, iterate_batches, mask_of
 from bilm.csv_rows import CLASS_NAMES
 from bilm.downstream import predict
-from bilm.evaluation import evaluate_classifiers
+from bilm.evaluation import class_probabilities, classification_figures
 from bilm.language_model import BiLM
 from bilm.progress import progress
 from bilm.vocabulary import EncodedTexts, Vocabulary
@@ -78,9 +78,11 @@ class User:
         """All that evaluate.py says of a classifier on the test rows, from the file on."""
         read = encoded_file(job.test, job.run.limit, job.folder, self.vocabulary)
         where = (self.runtime.device, nullcontext)  # in fp32, as evaluate.py does
-        return evaluate_classifiers(
-            {"trainable": self.model}, _batches(read.texts), read.labels, list(CLASS_NAMES), *where
-        )
+        found = class_probabilities({"trainable": self.model}, _batches(read.texts), len(read.texts), *where)
+        return {
+            name: classification_figures(read.labels, probabilities.argmax(1), list(CLASS_NAMES))
+            for name, probabilities in found.items()
+        }
 
 
 def _batches(texts: EncodedTexts) -> Iterator[Batch]:

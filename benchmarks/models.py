@@ -10,5 +10,5 @@ SHAPE = BiLMConfig()
 
 def classified(encoder: BiLM, mode: str = "trainable") -> ClassifiedEncoder:
     """A classifier on top of `encoder`, which learns along in mode finetune."""
-    dims = (encoder.num_layers, encoder.output_dim, len(CLASS_NAMES))
-    return ClassifiedEncoder(encoder, Classifier(ClassifierConfig(), mode, *dims, seed=0), mode == "finetune")
+    classifier = Classifier(ClassifierConfig(), mode, encoder, len(CLASS_NAMES), seed=0)
+    return ClassifiedEncoder(encoder, classifier, mode == "finetune")

@@ -9,8 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-MODES = ("trainable", "frozen", "function", "finetune")
-
 
 class ScalarMix(nn.Module):
     """gamma * sum_j lambda_j e_j with lambda = softmax(w), one weight per layer.
@@ -63,7 +61,7 @@ class LearnedFunction(nn.Module):
 
 
 def build_combiner(mode: str, num_layers: int, dim: int, seed: int) -> ScalarMix | LearnedFunction:
-    """`mode` is one of MODES; finetune mixes like trainable."""
+    """`mode` is one of config.MODES; finetune mixes like trainable."""
     if mode == "function":
         return LearnedFunction(num_layers, dim)
     return ScalarMix(num_layers, trainable=mode != "frozen", seed=seed)

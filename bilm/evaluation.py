@@ -71,35 +71,35 @@ def evaluate_language_model(
     return figures
 
 
+ENSEMBLE = "ensemble"
+
+
 @torch.no_grad()
-def evaluate_classifiers(
+def class_probabilities(
     models: Mapping[str, ClassifiedEncoder],
     batches: Iterable[Batch],
-    labels: np.ndarray,
-    class_names: list[str],
+    num_texts: int,
     device: torch.device,
     autocast: Callable[[], AbstractContextManager],
-) -> dict[str, dict[str, Any]]:
-    """Per model: accuracy, precision, recall and F1 (macro, weighted, per class) and the confusion matrix.
+) -> dict[str, np.ndarray]:
+    """Per model: probabilities of the classes of each text by its row, fp32 (num_texts, C); NaN in rows of no batch.
 
-    Models that stand on one and the same encoder share its layers: they are computed once per batch.
+    Where there are several models, ENSEMBLE is the mean of theirs. Models that stand on one and the same encoder share
+    its layers: they are computed once per batch.
     """
-    actual: list[np.ndarray] = []
-    predicted: dict[str, list[np.ndarray]] = {name: [] for name in models}
+    found = {name: np.full((num_texts, m.classifier.num_classes), np.nan, np.float32) for name, m in models.items()}
     for batch in batches:
         batch = batch.to(device)
-        actual.append(labels[batch.rows])
         layers: dict[int, list[torch.Tensor]] = {}
         with autocast():
             for name, model in models.items():
                 key = id(model.encoder)
                 if key not in layers:
                     layers[key] = model.layers(batch)
-                predicted[name].append(model.classifier(layers[key], batch.lengths).argmax(-1).cpu().numpy())
-    truth = np.concatenate(actual)
-    return {
-        name: classification_figures(truth, np.concatenate(parts), class_names) for name, parts in predicted.items()
-    }
+                found[name][batch.rows] = model.classifier(layers[key], batch).softmax(-1).cpu().numpy()
+    if len(found) > 1:
+        found[ENSEMBLE] = np.mean(list(found.values()), axis=0)
+    return found
 
 
 def classification_figures(actual: np.ndarray, predicted: np.ndarray, class_names: list[str]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from bilm.checkpoint import understood, written_whole
-from bilm.summary import read_json
+from bilm.folders import read_json
 
 
 def _save(figure: Figure, path: Path) -> None:
@@ -73,7 +73,7 @@ def draw_results(folder: Path, summary: Mapping[str, Any]) -> list[Path]:
             title = f"{direction} language model, {split}: most frequent words"
             draw_confusion_matrix(path, values["confusion_matrix"], words, [*words, "other"], title)
             drawn.append(path)
-        for mode, entry in summary["classifiers"].items():
+        for mode, entry in {**summary["classifiers"], "ensemble": summary.get("ensemble", {})}.items():
             if split in entry:
                 path = figures / f"confusion_{mode}_{split}.png"
                 classes = [c["class"] for c in entry[split]["per_class"]]

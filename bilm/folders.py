@@ -62,7 +62,11 @@ class Folders:
                 self.runs.glob(".*.pt.tmp"),
                 self.results.glob(".*_training.json.tmp"),
             ),
-            "evaluation": (self.results.glob(".summary.json.tmp"), self.results.glob("figures/.*.tmp")),
+            "evaluation": (
+                self.results.glob(".summary.json.tmp"),
+                self.results.glob(".predictions.json.tmp"),
+                self.results.glob("figures/.*.tmp"),
+            ),
         }
         for leftover in (path for paths in written[purpose] for path in paths):
             leftover.unlink(missing_ok=True)
@@ -101,6 +105,14 @@ def shown(path: Path) -> str:
     with contextlib.suppress(ValueError):
         return str(path.resolve().relative_to(Path.cwd()))
     return str(path)
+
+
+def read_json(path: Path) -> Any:
+    """Raises UserError when it is not JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is not JSON ({error}). Remove it, or make it again.") from error
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

@@ -6,14 +6,26 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+Presets = Mapping[str, Mapping[str, Any]]
 
-def parse_options(description: str, *groups: Any, argv: list[str] | None = None) -> list[Any]:
+
+def parse_options(
+    description: str, *groups: Any, presets: Presets | None = None, argv: list[str] | None = None
+) -> list[Any]:
     """Command line -> one instance per group; a group is a dataclass, or an instance whose values are the defaults.
 
     Every `setting` becomes `--field-name`, with its help text and default; other fields stay as they are.
+    `presets`: by name, defaults that `--preset NAME` puts in their place; an option that is given wins.
     """
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     instances = [group() if isinstance(group, type) else group for group in groups]
+    if presets:
+        text = "settings by name; options that are given besides win (default: the defaults below)"
+        parser.add_argument("--preset", choices=sorted(presets), help=text)
+        finder = argparse.ArgumentParser(add_help=False)
+        finder.add_argument("--preset", choices=sorted(presets))
+        chosen = presets.get(finder.parse_known_args(argv)[0].preset, {})
+        instances = [_with(instance, chosen) for instance in instances]
     for instance in instances:
         title = (type(instance).__doc__ or "").strip().splitlines()[0]
         section = parser.add_argument_group(title)
@@ -48,6 +60,10 @@ def parse_options(description: str, *groups: Any, argv: list[str] | None = None)
     return [
         dataclasses.replace(instance, **{f.name: values[f.name] for f in _settings(instance)}) for instance in instances
     ]
+
+
+def _with(instance: Any, values: Mapping[str, Any]) -> Any:
+    return dataclasses.replace(instance, **{f.name: values[f.name] for f in _settings(instance) if f.name in values})
 
 
 def _settings(instance: Any) -> list[dataclasses.Field]:

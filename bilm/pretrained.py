@@ -1,17 +1,22 @@
-"""The files that travel: bilstm.pt, which stands alone, and classifier*.pt, which names the bilstm.pt it stands on."""
+"""The files that travel: bilstm.pt, which stands alone, and classifier*.pt, which names the bilstm.pt it stands on.
+
+Weights that were trained here are kept in half precision: half the size, and no figure of theirs changes by more than
+its noise (LOG.md). What is imported stays as it was.
+"""
 
 import contextlib
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import UnionType
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from bilm import checkpoint
 from bilm.classifier import ClassifiedEncoder, Classifier
-from bilm.combine import MODES
-from bilm.config import BiLMConfig, ClassifierConfig, TokenizerConfig, bilm_config
+from bilm.config import MODES, BiLMConfig, ClassifierConfig, TokenizerConfig, bilm_config
 from bilm.csv_rows import file_hash
 from bilm.errors import UserError
 from bilm.language_model import BiLM
@@ -38,7 +43,17 @@ def identity(model: BiLM, vocabulary: Vocabulary) -> str:
     return checkpoint.content_hash(content)
 
 
+def in_half_precision(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Matrices in fp16; vectors and numbers, among them the lambdas and gamma, as they are.
+
+    So is a matrix with a value that fp16 does not hold: it would become infinite.
+    """
+    largest = torch.finfo(torch.float16).max
+    return {name: w.half() if w.dim() > 1 and not (w.abs() > largest).any() else w for name, w in weights.items()}
+
+
 def save_bilm(path: Path, model: BiLM, vocabulary: Vocabulary, info: dict[str, Any]) -> None:
+    weights = model.state_dict()
     checkpoint.save(
         path,
         "bilm",
@@ -46,7 +61,7 @@ def save_bilm(path: Path, model: BiLM, vocabulary: Vocabulary, info: dict[str, A
             "config": asdict(model.config),
             "tokenizer": asdict(vocabulary.tokenizer.config),
             "words": vocabulary.words,
-            "weights": model.state_dict(),
+            "weights": weights if "imported" in info else in_half_precision(weights),
             "id": identity(model, vocabulary),
             "info": info,
         },
@@ -111,8 +126,12 @@ class TrainedClassifier:
 def save_classifier(
     path: Path, model: ClassifiedEncoder, bilm_hash: str, class_names: list[str], info: dict[str, Any]
 ) -> None:
-    """The classifier's weights; of the encoder only its name, unless it was tuned along."""
+    """The classifier's weights; of the encoder only its name, unless it was tuned along.
+
+    Then all of it but the softmax, which it does not use.
+    """
     classifier = model.classifier
+    tuned = {name: w for name, w in model.encoder.state_dict().items() if not name.startswith("softmax.")}
     checkpoint.save(
         path,
         "classifier",
@@ -121,8 +140,8 @@ def save_classifier(
             "mode": classifier.mode,
             "class_names": class_names,
             "bilm": bilm_hash,
-            "weights": classifier.state_dict(),
-            "tuned_encoder": model.encoder.state_dict() if model.tuned else None,
+            "weights": in_half_precision(classifier.state_dict()),
+            "tuned_encoder": in_half_precision(tuned) if model.tuned else None,
             "info": info,
         },
     )
@@ -144,9 +163,10 @@ def load_classifier(path: Path, pretrained: Pretrained) -> TrainedClassifier:
             )
         bilm, tuned = pretrained.model, saved["tuned_encoder"] is not None
         if tuned:
-            bilm = _bilm(bilm.config, bilm.vocabulary_size, saved["tuned_encoder"])
-        config, names = ClassifierConfig(**saved["config"]), saved["class_names"]
-        classifier = Classifier(config, saved["mode"], bilm.num_layers, bilm.output_dim, len(names), seed=0)
+            config = replace(bilm.config, softmax="none")
+            bilm = _bilm(config, bilm.vocabulary_size, saved["tuned_encoder"])
+        shape, names = ClassifierConfig(**saved["config"]), saved["class_names"]
+        classifier = Classifier(shape, saved["mode"], bilm, len(names), seed=0)
         classifier.load_state_dict(saved["weights"])
         model = ClassifiedEncoder(bilm, classifier, tuned).eval()
         name = checkpoint.content_hash([saved["weights"], saved["tuned_encoder"]])

@@ -59,13 +59,14 @@ def hardest_rows(shares: np.ndarray) -> np.ndarray:
 
 
 class Classify(Protocol):
-    """evaluate_classifiers on some `rows` of `texts`, with a progress bar of this `label`."""
+    """The class of each of `texts` by each classifier, int64 (N,), with a progress bar of this `label`."""
 
-    def __call__(self, label: str, texts: EncodedTexts, rows: np.ndarray) -> dict[str, dict[str, Any]]: ...
+    def __call__(self, label: str, texts: EncodedTexts) -> dict[str, np.ndarray]: ...
 
 
 def robustness(
-    plain: dict[str, dict[str, Any]],
+    plain: dict[str, np.ndarray],
+    labels: np.ndarray,
     labelled: Iterable[tuple[int, str]],
     vocabulary: Vocabulary,
     texts: EncodedTexts,
@@ -75,33 +76,26 @@ def robustness(
     """Accuracies of each classifier on harder forms of `texts`, which `labelled` holds as they were written.
 
     Those with unknown words are left out where the vocabulary has none.
-    plain: the classifiers' figures on `texts` as they are.
+    plain: the class that each classifier gives each of `texts` as they are.
     """
     words = [vocabulary.tokenizer(text) for _, text in labelled]
-    everything, shares = np.arange(len(texts)), unknown_shares(texts, len(vocabulary))
+    shares = unknown_shares(texts, len(vocabulary))
     hardest = hardest_rows(shares)
-    # To the imported original all words are new.
-    knows_words = len(vocabulary) > len(SPECIALS)
-    hard = classify("unknown words", texts, hardest) if knows_words else {}
     with_errors_in = {}
     for share in SHARES:
         edited = vocabulary.encode_words(with_errors(words, share, seed))
-        with_errors_in[str(share)] = classify(f"{share:.0%} of words with errors", edited, everything)
+        with_errors_in[str(share)] = classify(f"{share:.0%} of words with errors", edited)
     inside = texts.lengths - 2
-    return {
-        name: {
-            "accuracy": figures["accuracy"],
-            "accuracy_with_errors": {share: found[name]["accuracy"] for share, found in with_errors_in.items()},
-        }
-        | (
-            {
-                "accuracy_hardest": hard[name]["accuracy"],
+    found = {}
+    for name, classes in plain.items():
+        right = {share: float((edited[name] == labels).mean()) for share, edited in with_errors_in.items()}
+        found[name] = {"accuracy": float((classes == labels).mean()), "accuracy_with_errors": right}
+        # To the imported original all words are new.
+        if len(vocabulary) > len(SPECIALS):
+            found[name] |= {
+                "accuracy_hardest": float((classes == labels)[hardest].mean()),
                 "hardest_rows": len(hardest),
                 "hardest_unknown": float(np.average(shares[hardest], weights=np.maximum(inside[hardest], 1))),
                 "unknown": float(np.average(shares, weights=np.maximum(inside, 1))),
             }
-            if knows_words
-            else {}
-        )
-        for name, figures in plain.items()
-    }
+    return found

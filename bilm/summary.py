@@ -4,19 +4,24 @@
      "language_model": {SPLIT: {"forward": {...}, "backward": {...}}, "training": {...}, "evaluated": {SPLIT: {...}}},
      "classifiers": {MODE: {SPLIT: {...}, "lambdas": [3], "gamma": float, "seeds": {SEED: test accuracy},
                             "robustness": {...}, ...}},
-     "baselines": {NAME: {...}}}
+     "ensemble": {SPLIT: {...}, "members": {MODE: hash}},
+     "baselines": {NAME: {...}},
+     "near_duplicates": {"rows", "labels_differ", "accuracy": {NAME: {"near_duplicates", "rest"}}},
+     "paired": {MODE or "ensemble": {NAME of a baseline: mcnemar on the test rows}}}
 
 Figures of different models never stand side by side unmarked: a new language model empties the file but for the
 baselines, which need none, and a newly trained classifier empties its own entry but for the seeds that were trained
 with the same settings.
 """
 
-import json
 import statistics
 from pathlib import Path
 from typing import Any
 
 from bilm.errors import UserError
+from bilm.folders import read_json
+from bilm.paired import mcnemar
+from bilm.predictions import Predictions
 from bilm.pretrained import Pretrained, TrainedClassifier
 
 # What a training run says of itself that a reader of its figures needs.
@@ -33,14 +38,6 @@ _PROVENANCE = (
     "peak_memory_mb",
     "processes",
 )
-
-
-def read_json(path: Path) -> Any:
-    """Raises UserError when it is not JSON."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is not JSON ({error}). Remove it, or make it again.") from error
 
 
 def read_summary(path: Path) -> dict[str, Any]:
@@ -61,6 +58,19 @@ def _is_entry(item: tuple[str, Any]) -> bool:
     return isinstance(item[1], dict) or item[0] == "validation_perplexity"
 
 
+def empty(stamp: dict[str, Any]) -> dict[str, Any]:
+    """The summary of no language model yet."""
+    return {
+        **stamp,
+        "language_model": {},
+        "classifiers": {},
+        "ensemble": {},
+        "baselines": {},
+        "near_duplicates": {},
+        "paired": {},
+    }
+
+
 def begin(previous: dict[str, Any], pretrained: Pretrained, stamp: dict[str, Any]) -> dict[str, Any]:
     """The summary to fill: what `previous` holds that still stands, under a new stamp."""
     same = previous.get("bilm") == pretrained.hash
@@ -70,7 +80,10 @@ def begin(previous: dict[str, Any], pretrained: Pretrained, stamp: dict[str, Any
         "bilm": pretrained.hash,
         "language_model": previous["language_model"] if same else {},
         "classifiers": previous["classifiers"] if same else {},
+        "ensemble": previous.get("ensemble", {}) if same else {},
         "baselines": previous.get("baselines", {}),
+        "near_duplicates": previous.get("near_duplicates", {}) if same else {},
+        "paired": previous.get("paired", {}) if same else {},
     }
 
 
@@ -89,6 +102,25 @@ def add_language_model(summary: dict[str, Any], pretrained: Pretrained, split: s
     entry.setdefault("evaluated", {})[split] = _evaluated(summary)
     entry["validation_perplexity"] = pretrained.info["validation_perplexity"]
     entry["training"] = _provenance(pretrained.info)
+
+
+def add_ensemble(summary: dict[str, Any], members: dict[str, str], split: str, figures: dict[str, Any]) -> None:
+    """Of the mean of the probabilities of `members`, which name classifiers' weights by hash."""
+    if summary["ensemble"].get("members") != members:
+        summary["ensemble"] = {"members": members}
+    summary["ensemble"][split] = figures
+    summary["ensemble"].setdefault("evaluated", {})[split] = _evaluated(summary)
+
+
+def add_comparisons(summary: dict[str, Any], predictions: Predictions) -> None:
+    """Every classifier with every baseline, row by row."""
+    known = predictions.models
+    baselines = [name for name in summary["baselines"] if name in known]
+    summary["paired"] = {
+        name: {other: mcnemar(predictions.labels, known[name], known[other]) for other in baselines}
+        for name in known
+        if name not in summary["baselines"] and baselines
+    }
 
 
 def add_robustness(summary: dict[str, Any], mode: str, figures: dict[str, Any]) -> None:

@@ -52,6 +52,27 @@ def robustness_table(figures: dict[str, dict[str, Any]]) -> str:
     return f"{title}\n{table(rows, header)}"
 
 
+def duplicate_table(figures: dict[str, Any]) -> str:
+    """Accuracy on the rows that a training row nearly repeats, and on the rest."""
+    differ = (
+        "" if figures["labels_differ"] is None else f"; in {figures['labels_differ']:.0%} of them its label differs"
+    )
+    rows = [[name, *("none" if x is None else x for x in both.values())] for name, both in figures["accuracy"].items()]
+    return f"{figures['rows']:,} rows nearly repeat a training row{differ}\n" + table(
+        rows, ["accuracy", "near-duplicates", "rest"]
+    )
+
+
+def comparison_table(paired: dict[str, dict[str, Any]]) -> str:
+    """Row by row against the baselines: difference of the accuracies in points, and McNemar's p."""
+    rows = [
+        [name, other, *(f"{100 * x:+.2f}" for x in (f["difference"], *f["interval"])), f"{f['p']:.2g}"]
+        for name, against in paired.items()
+        for other, f in against.items()
+    ]
+    return table(rows, ["points of accuracy on the same rows", "above", "difference", "from", "to (95 %)", "p"])
+
+
 def classifier_table(name: str, figures: dict[str, Any]) -> str:
     """Precision, recall and F1 per class and averaged, and the confusion matrix."""
     per_class = [[c["class"], c["precision"], c["recall"], c["f1"], c["support"]] for c in figures["per_class"]]
@@ -62,7 +83,7 @@ def classifier_table(name: str, figures: dict[str, Any]) -> str:
     classes = [c["class"] for c in figures["per_class"]]
     rows = [[label, *counts] for label, counts in zip(classes, figures["confusion_matrix"], strict=True)]
     parts = [
-        f"classifier {name}: accuracy {figures['accuracy']:.4f}",
+        f"{'' if name == 'ensemble' else 'classifier '}{name}: accuracy {figures['accuracy']:.4f}",
         table([*per_class, *averages], ["", "precision", "recall", "f1", "rows"]),
         table(rows, ["true \\ predicted", *classes]),
     ]

@@ -71,7 +71,7 @@ def test_a_disk_that_fills_up_is_no_failure(bilm, vocabulary, texts, tmp_path, m
 def test_a_classifier_reads_what_is_stored(bilm, vocabulary, texts, tmp_path):
     """Other layers in the store give another loss, and another class."""
     encoded, rows = vocabulary.encode(texts), np.arange(5)
-    classifier = Classifier(ClassifierConfig(hidden=5, dropout=0.0), "trainable", 3, 14, 4, seed=0)
+    classifier = Classifier(ClassifierConfig(hidden=5, dropout=0.0), "trainable", bilm, 4, seed=0)
     model = ClassifiedEncoder(bilm, classifier, tuned=False)
     store = store_of(bilm, encoded, tmp_path)
 

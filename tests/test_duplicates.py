@@ -1,0 +1,36 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bilm.duplicates import SPAN, duplicate_figures, nearest
+
+
+def jaccard(one, other):
+    """As the definition says, with sets of tuples."""
+    sets = [{tuple((*w, *[""] * SPAN)[i : i + SPAN]) for i in range(max(1, len(w) - SPAN + 1))} for w in (one, other)]
+    return len(sets[0] & sets[1]) / len(sets[0] | sets[1])
+
+
+def test_by_hand():
+    known = [list("abcdef"), list("abcdxyz"), ["q"], list("abcdef")]
+    best, similarity = nearest(known, [list("abcdeg"), ["q"], list("none"), list("abcdef")])
+    assert best.tolist() == [0, 2, -1, 0] and similarity.tolist() == [2 / 4, 1, 0, 1]
+
+
+WORDS = st.lists(st.sampled_from("abc"), min_size=1, max_size=9)
+
+
+@given(st.lists(WORDS, min_size=1, max_size=6), WORDS)
+def test_it_is_the_jaccard_index(known, asked):
+    (best,), (similarity,) = nearest(known, [asked])
+    wanted = [jaccard(words, asked) for words in known]
+    assert similarity == pytest.approx(max(wanted))
+    assert best == (wanted.index(max(wanted)) if max(wanted) else -1)
+
+
+def test_figures_by_hand():
+    similarity, theirs, labels = np.array([0.6, 0.9, 0.59, 0.0]), np.array([1, 0, 3, 2]), np.array([1, 2, 3, 0])
+    found = duplicate_figures(similarity, theirs, labels, {"one": np.array([1, 0, 3, 0])})
+    assert found["rows"] == 2 and found["labels_differ"] == 0.5
+    assert found["accuracy"] == {"one": {"near_duplicates": 0.5, "rest": 1.0}}

@@ -1,0 +1,49 @@
+from dataclasses import dataclass
+
+import pytest
+
+from bilm.config import BiLMConfig, ClassifierConfig, FitConfig, setting
+from bilm.options import parse_options
+from bilm.presets import CLASSIFICATION, PRETRAINING
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Of it."""
+
+    width: int = setting(256, "wide")
+    depth: int = setting(2, "deep")
+
+
+PRESETS = {"small": {"width": 8, "depth": 1}, "usual": {}}
+
+
+def test_a_preset_changes_defaults_and_options_win():
+    for argv, wanted in (
+        ([], (256, 2)),
+        (["--preset", "usual"], (256, 2)),
+        (["--preset", "small"], (8, 1)),
+        (["--depth", "5", "--preset=small"], (8, 5)),
+    ):
+        (shape,) = parse_options("", Shape, presets=PRESETS, argv=argv)
+        assert (shape.width, shape.depth) == wanted, argv
+
+
+def test_an_unknown_preset_is_refused(capsys):
+    with pytest.raises(SystemExit):
+        parse_options("", Shape, presets=PRESETS, argv=["--preset", "huge"])
+    assert "invalid choice: 'huge'" in capsys.readouterr().err
+
+
+def test_presets_name_settings_that_there_are():
+    """A preset with a setting that no option has would be ignored without a word."""
+    from classification import ClassificationOptions
+    from ELMO import EmbeddingOptions
+
+    for presets, groups in (
+        (PRETRAINING, (BiLMConfig, FitConfig, EmbeddingOptions)),
+        (CLASSIFICATION, (ClassifierConfig, FitConfig, ClassificationOptions)),
+    ):
+        known = {name for group in groups for name in group.__dataclass_fields__}
+        assert {name for preset in presets.values() for name in preset} <= known
+    assert set(PRETRAINING) == set(CLASSIFICATION) == {"fast", "base", "best"}

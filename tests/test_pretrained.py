@@ -1,0 +1,54 @@
+"""What is written of trained models, and what comes back."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from bilm import checkpoint
+from bilm.batching import collate
+from bilm.classifier import ClassifiedEncoder, Classifier
+from bilm.config import ClassifierConfig
+from bilm.pretrained import in_half_precision, load_bilm, load_classifier, save_bilm, save_classifier
+
+INFO = {"settings": {"corpus": "x"}, "rows_trained": 3, "seed": 0, "combination": {"before": {}, "after": {}}}
+INFO |= {"validation_perplexity": 9.5, "validation_accuracy": 0.5}
+
+
+def test_matrices_are_halved_and_the_rest_stays():
+    weights = {"matrix": torch.randn(3, 2), "vector": torch.randn(3), "number": torch.tensor(0.1)}
+    weights["large"] = torch.tensor([[1.0, 70_000.0]])
+    found = in_half_precision(weights)
+    assert found["matrix"].dtype == torch.float16
+    assert all(torch.equal(found[name], weights[name]) for name in ("vector", "number", "large"))
+
+
+@pytest.mark.parametrize("imported", [False, True])
+def test_a_language_model_comes_back_but_for_its_last_digits(bilm, vocabulary, tmp_path, imported):
+    path = tmp_path / "bilstm.pt"
+    save_bilm(path, bilm, vocabulary, INFO | ({"imported": {}} if imported else {}))
+    found = load_bilm(path).model
+    exact = [torch.equal(a, b) for a, b in zip(bilm.parameters(), found.parameters(), strict=True)]
+    assert all(exact) if imported else not all(exact)
+    for a, b in zip(bilm.parameters(), found.parameters(), strict=True):
+        assert b.dtype == torch.float32
+        torch.testing.assert_close(a, b, rtol=2**-11, atol=2**-24)
+
+
+@pytest.mark.parametrize("tuned", [False, True])
+def test_a_classifier_comes_back_without_the_softmax_it_does_not_use(bilm, vocabulary, texts, tmp_path, tuned):
+    save_bilm(tmp_path / "bilstm.pt", bilm, vocabulary, INFO)
+    pretrained = load_bilm(tmp_path / "bilstm.pt")
+    classifier = Classifier(ClassifierConfig(hidden=3, word_vectors=2), "frozen", pretrained.model, 4, seed=1)
+    model = ClassifiedEncoder(pretrained.model, classifier, tuned).eval()
+    save_classifier(tmp_path / "classifier.pt", model, pretrained.hash, ["w", "s", "b", "t"], INFO)
+    saved = checkpoint.load(tmp_path / "classifier.pt", "classifier")
+    assert saved["weights"]["combine.w"].equal(classifier.combine.w), "lambdas to the last digit"
+    assert (saved["tuned_encoder"] is not None) == tuned
+    assert not any(name.startswith("softmax") for name in saved["tuned_encoder"] or [])
+    found = load_classifier(tmp_path / "classifier.pt", pretrained).model
+    assert dataclasses.asdict(found.classifier.config) == dataclasses.asdict(classifier.config)
+    batch = collate(vocabulary.encode(texts), np.arange(5))
+    with torch.no_grad():
+        torch.testing.assert_close(found(batch), model(batch), rtol=0, atol=5e-3)

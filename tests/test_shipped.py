@@ -1,0 +1,65 @@
+"""Weights that came with the repository are not lost to a user's own run."""
+
+import json
+import shutil
+
+import pytest
+from conftest import SAMPLE, TINY, run_script
+
+from bilm.csv_rows import file_hash
+from bilm.shipped import keep_shipped
+
+CAME = ("bilstm.pt", "classifier_frozen.pt", "classifier_finetune.pt")
+
+
+@pytest.fixture
+def models(tmp_path):
+    """Two files as they came, one that the user made, one that is no longer as it came."""
+    for name in (*CAME, "mine.pt"):
+        (tmp_path / name).write_text(f"came as {name}")
+    files = {name: file_hash(tmp_path / name) for name in CAME}
+    (tmp_path / "classifier_frozen.pt").write_text("the user's")
+    (tmp_path / "shipped.json").write_text(json.dumps({"files": {**files, "gone.pt": "0"}}))
+    return tmp_path
+
+
+def contents(folder):
+    return {path.name: path.read_text() for path in folder.glob("*.pt")}
+
+
+def test_only_what_is_as_it_came_is_kept(models):
+    assert "shipped/*.pt" in keep_shipped(models, remove_classifiers=True)
+    came = {name: f"came as {name}" for name in ("bilstm.pt", "classifier_finetune.pt")}
+    assert contents(models / "shipped") == came
+    assert contents(models) == {
+        "bilstm.pt": "came as bilstm.pt",
+        "classifier_frozen.pt": "the user's",
+        "mine.pt": "came as mine.pt",
+    }
+    (models / "bilstm.pt").write_text("a second run")
+    assert keep_shipped(models, remove_classifiers=True) is None and contents(models / "shipped") == came
+
+
+def test_classifiers_on_the_shipped_language_model_stay(models):
+    keep_shipped(models, remove_classifiers=False)
+    assert (models / "classifier_finetune.pt").exists()
+
+
+def test_a_folder_of_ones_own_has_nothing_to_keep(tmp_path):
+    (tmp_path / "bilstm.pt").write_text("mine")
+    assert keep_shipped(tmp_path, remove_classifiers=True) is None and not (tmp_path / "shipped").exists()
+
+
+def test_a_users_own_runs_move_them_aside(trained, tmp_path):
+    """A folder like the repository's, and in it runs of one's own: a classifier first, then a language model."""
+    shutil.copytree(trained[0] / "models/sample", folder := tmp_path / "models/sample")
+    came = {path.name: file_hash(path) for path in folder.glob("*.pt")}
+    (folder / "shipped.json").write_text(json.dumps({"files": came}))
+    common = ["--data", SAMPLE, "--output", tmp_path, "--epochs", 1]
+    run = run_script("classification.py", *common, "--mode", "frozen", "--hidden", 16, "--seed", 5)
+    assert run.code == 0 and "are now in" in run.out, run.err
+    run = run_script("ELMO.py", *common, *TINY, "--seed", 5)
+    assert run.code == 0 and "are now in" not in run.out, run.err
+    assert {path.name: file_hash(path) for path in (folder / "shipped").glob("*.pt")} == came
+    own = {path.name for path in folder.glob("*.pt")}
+    assert {"bilstm.pt", "classifier_frozen.pt"} <= own <= {"bilstm.pt", "classifier_frozen.pt", "classifier.pt"}
