@@ -1,5 +1,6 @@
 # make run    the whole job: environment, pretraining, three classifiers, evaluation
 # make fast   the same in a third of the time: fewer epochs, one classifier   -> fast/
+# make best   what the weights in models/ were made by: more epochs, four classifiers, TF-IDF beside them
 # make test   the tests
 # make check  what CI runs: linter, formatter, types, fast tests
 # make bench  how fast everything is here, and how much memory it takes   -> results/benchmark.json
@@ -16,7 +17,7 @@ TESTS := OMP_NUM_THREADS=1 $(PY) -m pytest -n auto --maxprocesses 4 --dist loadf
 RELIABILITY := $(addprefix tests/test_,kills.py foreign_files.py bad_data.py determinism.py long_use.py)
 OPTIONS := $(if $(DATA),--data '$(DATA)')
 
-.PHONY: run fast bench test check reliability audit clean
+.PHONY: run fast best bench test check reliability audit clean
 
 run: .venv/ready
 	$(PY) ELMO.py $(OPTIONS) --resume
@@ -24,9 +25,15 @@ run: .venv/ready
 	$(PY) evaluate.py $(OPTIONS) --split all
 
 fast: .venv/ready
-	$(PY) ELMO.py $(OPTIONS) --output fast --epochs 3 --resume
-	$(PY) classification.py $(OPTIONS) --output fast --mode function --resume
+	$(PY) ELMO.py $(OPTIONS) --preset fast --output fast --resume
+	$(PY) classification.py $(OPTIONS) --preset fast --output fast --resume
 	$(PY) evaluate.py $(OPTIONS) --output fast
+
+best: .venv/ready
+	$(PY) ELMO.py $(OPTIONS) --preset best --resume
+	$(PY) classification.py $(OPTIONS) --preset best --resume
+	$(PY) baselines.py $(OPTIONS)
+	$(PY) evaluate.py $(OPTIONS) --split all --duplicates
 
 bench: .venv/ready
 	$(PY) benchmark.py $(OPTIONS)

@@ -12,12 +12,13 @@ from benchmarks.data import descriptions, encoded, encoded_file, load_vocabulary
 from benchmarks.measure import figure, four_digits, timed
 from benchmarks.models import SHAPE, classified
 from benchmarks.parts import Job
-from bilm.batching import Batch, iterate_batches, mask_of
+from bilm.batching import Batch, iterate_batches
 from bilm.csv_rows import CLASS_NAMES
 from bilm.downstream import predict
 from bilm.evaluation import class_probabilities, classification_figures
 from bilm.language_model import BiLM
 from bilm.progress import progress
+from bilm.text_vectors import mean_layers
 from bilm.vocabulary import EncodedTexts, Vocabulary
 from evaluate import EvaluationOptions
 from utils import Runtime
@@ -64,15 +65,8 @@ class User:
 
     def vectors(self, texts: Sequence[str]) -> np.ndarray:
         """The mean of each layer over a text's tokens: fp32 (N, J, E)."""
-        known = encoded(texts, self.vocabulary)
-        pooled = np.empty((len(texts), self.encoder.num_layers, self.encoder.output_dim), dtype=np.float32)
-        with torch.no_grad(), self.runtime.autocast():
-            for batch in _batches(known):
-                layers = torch.stack(self.encoder.encode(batch.to(self.runtime.device)), dim=1)
-                inside = mask_of(batch.lengths, batch.ids.shape[1]).to(layers.device)[:, None, :, None]
-                sums = (layers * inside).sum(2, dtype=torch.float32).cpu()
-                pooled[batch.rows] = (sums / batch.lengths[:, None, None]).numpy()
-        return pooled
+        batches = _batches(encoded(texts, self.vocabulary))
+        return mean_layers(self.encoder, batches, len(texts), self.runtime.device, self.runtime.autocast)
 
     def metrics_of(self, job: Job) -> dict[str, dict[str, Any]]:
         """All that evaluate.py says of a classifier on the test rows, from the file on."""
