@@ -79,7 +79,7 @@ def main() -> None:
     from bilm.optimizer import build_optimizer
     from bilm.pretrained import save_bilm, was_trained_with
     from bilm.pretraining import PretrainingTask
-    from bilm.shipped import keep_shipped
+    from bilm.shipped import keep_shipped, shipped_files
     from bilm.static_vectors import skip_gram
     from bilm.training import fit
     from bilm.vocabulary import Tokenizer, Vocabulary
@@ -94,6 +94,7 @@ def main() -> None:
         run, runtime, embedding, model_config, tokenizer_config, vocabulary_config, fit_config, corpus=source.sha256
     )
     runtime.on_main(lambda: out.hold("training"))
+    runtime.on_main(lambda: shipped_files(out.models))  # a list that cannot be read is said now, not at the end
     todo = runtime.on_main(lambda: what_to_do(checkpoint, lambda: was_trained_with(weights, "bilm", settings), again))
     if todo == "skip":
         say(f"{shown(weights)} is finished, with these settings. Next: python classification.py")

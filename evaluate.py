@@ -17,7 +17,7 @@ import os
 import sys
 from dataclasses import dataclass
 
-from bilm.config import MODES, setting
+from bilm.config import ENSEMBLE, MODES, setting
 from bilm.errors import UserError
 from bilm.folders import folders, shown, write_json
 from bilm.options import parse_options
@@ -53,13 +53,13 @@ def main() -> None:
 
     from bilm import summary as summaries
     from bilm.batching import iterate_batches, plan_batches
-    from bilm.corpus import find_corpus, split_validation
+    from bilm.corpus import SPLITS, find_corpus, split_validation
     from bilm.csv_rows import CLASS_NAMES, file_hash, read_rows
-    from bilm.duplicates import duplicate_figures, nearest
+    from bilm.duplicates import find_duplicates
     from bilm.encoded_corpus import Source, encode, open_encoded
-    from bilm.evaluation import ENSEMBLE, class_probabilities, classification_figures, evaluate_language_model
+    from bilm.evaluation import class_probabilities, classification_figures, evaluate_language_model
     from bilm.figures import draw_results
-    from bilm.predictions import Predictions
+    from bilm.predictions import read_predictions, write_predictions
     from bilm.pretrained import OtherLanguageModel, TrainedClassifier, load_bilm, load_classifier
     from bilm.progress import progress
     from bilm.robustness import robustness
@@ -89,10 +89,12 @@ def main() -> None:
     pretrained.model.to(runtime.device)
     path = out.results / "summary.json"
     stamp = {"corpus": corpus.name, **run_stamp(run, runtime)}
+    hashes = {name: file_hash(corpus.path(name)) for name in SPLITS}
+    predictions = read_predictions(out.results / "predictions.json", hashes)
     summary = summaries.begin(summaries.read_summary(path), pretrained, stamp)
 
     for split in ("test", "train") if options.split == "all" else (options.split,):
-        source = Source(corpus.path(split), run.limit, file_hash(corpus.path(split)))
+        source = Source(corpus.path(split), run.limit, hashes[split])
         if split == "train" and pretrained.info["settings"]["corpus"] not in (source.sha256, None):
             raise UserError(f"{corpus.path(split)} is not the train.csv that bilstm.pt was pretrained on.")
         place = out.encoded("evaluation") / split
@@ -122,39 +124,35 @@ def main() -> None:
         if not models:
             continue
         classes = classify("classifiers")
+        members = {mode: trained.hash for mode, trained in classifiers.items()}
+        names = members | {ENSEMBLE: summaries.name_of_ensemble(members)}
         for name, predicted in classes.items():
             figures = classification_figures(labels[rows], predicted, list(CLASS_NAMES))
             print(f"\n{classifier_table(name, figures)}", flush=True)
             if name == ENSEMBLE:
-                members = {mode: trained.hash for mode, trained in classifiers.items()}
                 summaries.add_ensemble(summary, members, split, figures)
             else:
                 summaries.add_classifier(summary, name, classifiers[name], split, figures)
+            if split == "test":
+                predictions.models[name] = (names[name], predicted)
         if split == "test":
-            predictions = Predictions(out.results / "predictions.json", labels)
-            known = predictions.models
-            if any(not np.array_equal(known[name], found) for name, found in classes.items() if name in known):
-                summary["near_duplicates"] = {}  # they were of other models
-            predictions.models = {name: known[name] for name in summary["baselines"] if name in known} | classes
-            predictions.write()
-            summaries.add_comparisons(summary, predictions)
-            if summary["paired"]:
-                print(f"\n{comparison_table(summary['paired'])}", flush=True)
+            predictions.labels = labels
         if options.duplicates and split == "test":
-            ours, theirs = (list(read_rows(corpus.path(name), run.limit)) for name in ("test", "train"))
-            tokenized = [[pretrained.vocabulary.tokenizer(text) for _, text in found] for found in (theirs, ours)]
-            best, similarity = nearest(*tokenized)
-            their_labels = np.array([label for label, _ in theirs])[best]
-            summary["near_duplicates"] = duplicate_figures(similarity, their_labels, labels, predictions.models)
-            print(f"\n{duplicate_table(summary['near_duplicates'])}", flush=True)
+            predictions.near_duplicates = find_duplicates(corpus, run.limit, pretrained.vocabulary.tokenizer)
         if options.robustness and split == "test":
             labelled = read_rows(source.path, source.limit)
             harder = robustness(classes, labels, labelled, pretrained.vocabulary, texts, classify, run.seed)
-            for mode in models:
-                summaries.add_robustness(summary, mode, harder[mode])
+            for name, values in harder.items():
+                summaries.add_robustness(summary, name, values)
             print(f"\n{robustness_table(harder)}", flush=True)
 
+    summaries.settle(summary, predictions)
+    for part, shown_as in (("paired", comparison_table), ("near_duplicates", duplicate_table)):
+        if summary[part]:
+            print(f"\n{shown_as(summary[part])}", flush=True)
     summary["peak_memory_mb"] = run_stamp(run, runtime)["peak_memory_mb"]  # of all that has been done by now
+    if predictions.labels is not None:
+        write_predictions(out.results / "predictions.json", predictions)
     write_json(path, summary)
     drawn = draw_results(out.results, summary)
     print(f"\nWrote {shown(path)} and {len(drawn)} figures in {shown(out.results / 'figures')}.")

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from bilm.errors import UserError
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 _ADVICE = "Make it again, or copy it again; an unfinished run is dropped with --restart."
 
 

@@ -11,6 +11,8 @@ from typing import Any
 TOKEN_LAYERS = ("word", "char", "word+char")
 # How a classifier combines the layers (combine.py); in the last one the language model learns along.
 MODES = ("trainable", "frozen", "function", "finetune")
+# What the mean of the probabilities of several classifiers goes by.
+ENSEMBLE = "ensemble"
 
 
 def setting(default: Any, help: str, **limits: Any) -> Any:

@@ -4,13 +4,31 @@ Two texts are near-duplicates when the sets of their runs of SPAN words have a J
 what they share, as a part of all that is in either.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from bilm.corpus import Corpus, split_validation, text_key
+from bilm.csv_rows import read_rows
+
 SPAN = 4
 SIMILAR = 0.6
+
+
+def find_duplicates(
+    corpus: Corpus, limit: int | None, tokenizer: Callable[[str], list[str]]
+) -> tuple[np.ndarray, float | None]:
+    """The test rows that a row trained on nearly repeats, int64, and the share of them whose label is another.
+
+    `limit`: rows of each file that are read. Raises UserError as read_rows does.
+    """
+    known, asked = (list(read_rows(corpus.path(split), limit)) for split in ("train", "test"))
+    keys = np.array([text_key(text) for _, text in known], dtype=np.uint64)
+    training, _ = split_validation(np.array([label for label, _ in known]), keys)
+    known = [known[row] for row in training]
+    best, similarity = nearest(*([tokenizer(text) for _, text in rows] for rows in (known, asked)))
+    their_labels = np.array([label for label, _ in known])[best]
+    return near_rows(similarity, their_labels, np.array([label for label, _ in asked]))
 
 
 def nearest(known: Sequence[Sequence[str]], asked: Sequence[Sequence[str]]) -> tuple[np.ndarray, np.ndarray]:
@@ -48,25 +66,10 @@ def _runs(words: Sequence[str], numbers: dict[str, int]) -> np.ndarray:
     return np.unique(hashed)
 
 
-def duplicate_figures(
-    similarity: np.ndarray, their_labels: np.ndarray, labels: np.ndarray, classes: dict[str, np.ndarray]
-) -> dict[str, Any]:
-    """How many rows nearly repeat a training row, how often its label is another, and accuracies there and elsewhere.
+def near_rows(similarity: np.ndarray, their_labels: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, float | None]:
+    """The rows with a near-duplicate, int64, and the share of them whose label is not that of the most similar text.
 
-    their_labels: of the most similar training rows; classes: by model, its class of each row. All int (N,).
+    similarity: fp64 (N,), as `nearest` gives it; their_labels: of the most similar texts, int (N,).
     """
-    near = similarity >= SIMILAR
-
-    def accuracy(predicted: np.ndarray, rows: np.ndarray) -> float | None:
-        return float((predicted == labels)[rows].mean()) if rows.any() else None
-
-    return {
-        "rows": int(near.sum()),
-        "similar": SIMILAR,
-        "span": SPAN,
-        "labels_differ": float((their_labels != labels)[near].mean()) if near.any() else None,
-        "accuracy": {
-            name: {"near_duplicates": accuracy(predicted, near), "rest": accuracy(predicted, ~near)}
-            for name, predicted in classes.items()
-        },
-    }
+    rows = np.flatnonzero(similarity >= SIMILAR)
+    return rows, float((their_labels != labels)[rows].mean()) if len(rows) else None

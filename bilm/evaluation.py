@@ -9,6 +9,7 @@ import torch
 
 from bilm.batching import Batch
 from bilm.classifier import ClassifiedEncoder
+from bilm.config import ENSEMBLE
 from bilm.language_model import DIRECTIONS, BiLM
 from bilm.lexicon import SPECIALS
 from bilm.metrics import ClassCounts, confusion_matrix, perplexity
@@ -69,9 +70,6 @@ def evaluate_language_model(
             "confusion_matrix": confusion[direction][: len(words)].tolist(),
         }
     return figures
-
-
-ENSEMBLE = "ensemble"
 
 
 @torch.no_grad()

@@ -55,6 +55,8 @@ def parse_options(
     for item in (item for instance in instances for item in _settings(instance)):
         if item.metadata.get("names") and values[item.name] is not None:
             values[item.name] = tuple(values[item.name])
+        choices = item.metadata.get("choices")
+        assert choices is None or values[item.name] in choices, f"a preset has {item.name} {values[item.name]!r}"
         if problem := _out_of_range(values[item.name], item.metadata):
             parser.error(f"argument --{item.name.replace('_', '-')}: {values[item.name]} {problem}")
     return [

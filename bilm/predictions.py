@@ -1,10 +1,13 @@
 """results/predictions.json: the class that each model gives each test row, so that any two can be compared.
 
-    {"labels": "2 0 3 ...", "models": {NAME: "2 0 1 ..."}}
+    {"corpus": {"train": SHA-256, "test": SHA-256}, "labels": "2 0 3 ...",
+     "models": {NAME: {"of": what names the weights, "classes": "2 0 1 ..."}},
+     "near_duplicates": {"rows": "5 17 ...", "labels_differ": share}}
 
-Classes are counted from 0, in the order of the rows of test.csv. Other labels than before, of other rows, empty it.
+Classes and rows are counted from 0, in the order of test.csv. Those of another train.csv or test.csv do not count.
 """
 
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -13,28 +16,51 @@ from bilm.errors import UserError
 from bilm.folders import read_json, write_json
 
 
+@dataclass
 class Predictions:
-    """What is in the file at `path`, for test rows with these `labels`, int (N,)."""
+    """corpus: hashes of the two files; labels: int64 (N,), or None before there are any.
 
-    def __init__(self, path: Path, labels: np.ndarray):
-        """Raises UserError when the file is there and not one that `write` wrote."""
-        self.path = path
-        self.labels = labels
-        self.models: dict[str, np.ndarray] = {}
-        if path.exists():
-            found = read_json(path)
-            try:
-                theirs = _numbers(found["labels"])
-                models = {name: _numbers(text) for name, text in found["models"].items()}
-                if any(len(classes) != len(theirs) for classes in models.values()):
-                    raise ValueError
-                self.models = models if np.array_equal(theirs, labels) else {}
-            except (TypeError, KeyError, ValueError, AttributeError) as error:
-                raise UserError(f"{path} does not hold predictions. Remove it; evaluate.py writes it anew.") from error
+    models: by name, what names the weights, and the class of each row, int64 (N,). near_duplicates: the rows that a
+    training row nearly repeats, int64, and the share of them whose label is another; None where nobody looked.
+    """
 
-    def write(self) -> None:
-        models = {name: _text(classes) for name, classes in sorted(self.models.items())}
-        write_json(self.path, {"labels": _text(self.labels), "models": models})
+    corpus: dict[str, str]
+    labels: np.ndarray | None = None
+    models: dict[str, tuple[str, np.ndarray]] = field(default_factory=dict)
+    near_duplicates: tuple[np.ndarray, float | None] | None = None
+
+
+def read_predictions(path: Path, corpus: dict[str, str]) -> Predictions:
+    """What is in the file at `path`, if it is of this `corpus`. Raises UserError when it is no such file."""
+    if not path.exists():
+        return Predictions(corpus)
+    saved = read_json(path)
+    try:
+        labels, near = _numbers(saved["labels"]), saved["near_duplicates"]
+        models = {name: (str(model["of"]), _numbers(model["classes"])) for name, model in saved["models"].items()}
+        found = None if near is None else (_numbers(near["rows"]), near["labels_differ"])
+        if any(len(classes) != len(labels) for _, classes in models.values()):
+            raise ValueError
+        if saved["corpus"] != corpus:
+            return Predictions(corpus)
+        return Predictions(corpus, labels, models, found)
+    except (TypeError, KeyError, ValueError, AttributeError) as error:
+        raise UserError(f"{path} does not hold predictions. Remove it; evaluate.py writes it anew.") from error
+
+
+def write_predictions(path: Path, predictions: Predictions) -> None:
+    """Raises UserError when the disk refuses; then `path` is as it was."""
+    assert predictions.labels is not None
+    near = predictions.near_duplicates
+    content = {
+        "corpus": predictions.corpus,
+        "labels": _text(predictions.labels),
+        "models": {
+            name: {"of": of, "classes": _text(classes)} for name, (of, classes) in sorted(predictions.models.items())
+        },
+        "near_duplicates": None if near is None else {"rows": _text(near[0]), "labels_differ": near[1]},
+    }
+    write_json(path, content)
 
 
 def _numbers(text: str) -> np.ndarray:

@@ -37,7 +37,8 @@ class Pretrained:
 def identity(model: BiLM, vocabulary: Vocabulary) -> str:
     """SHA-256 over weights, shape and words: what a classifier names the language model by that it was trained on.
 
-    Computed when the file is written and kept in it, so that later names for the same weights orphan no classifier.
+    Computed when the file is written, of the weights as they were trained, before they are halved, and kept in it:
+    later names for the same weights orphan no classifier, and runs that end alike to the last bit have the same one.
     """
     content = {"weights": model.state_dict(), "config": asdict(model.config), "words": vocabulary.words}
     return checkpoint.content_hash(content)
@@ -115,7 +116,7 @@ def _bilm(config: BiLMConfig, vocabulary_size: int, weights: dict[str, Any]) -> 
 
 @dataclass(frozen=True)
 class TrainedClassifier:
-    """model: encoder and classifier in eval mode; info: as classification.py wrote it; hash: names the weights."""
+    """model: encoder and classifier in eval mode; info: as classification.py wrote it; hash: names its weights."""
 
     model: ClassifiedEncoder
     class_names: list[str]
@@ -142,6 +143,7 @@ def save_classifier(
             "bilm": bilm_hash,
             "weights": in_half_precision(classifier.state_dict()),
             "tuned_encoder": in_half_precision(tuned) if model.tuned else None,
+            "id": checkpoint.content_hash([classifier.state_dict(), tuned if model.tuned else None]),
             "info": info,
         },
     )
@@ -169,9 +171,8 @@ def load_classifier(path: Path, pretrained: Pretrained) -> TrainedClassifier:
         classifier = Classifier(shape, saved["mode"], bilm, len(names), seed=0)
         classifier.load_state_dict(saved["weights"])
         model = ClassifiedEncoder(bilm, classifier, tuned).eval()
-        name = checkpoint.content_hash([saved["weights"], saved["tuned_encoder"]])
         info = _checked(saved["info"], validation_accuracy=float, settings=dict, combination=dict, seed=int)
-        return TrainedClassifier(model, names, info, name)
+        return TrainedClassifier(model, names, info, saved["id"])
 
 
 def keep_best_classifier(folder: Path, pretrained: Pretrained) -> str:

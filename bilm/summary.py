@@ -9,6 +9,8 @@
      "near_duplicates": {"rows", "labels_differ", "accuracy": {NAME: {"near_duplicates", "rest"}}},
      "paired": {MODE or "ensemble": {NAME of a baseline: mcnemar on the test rows}}}
 
+The last two and the ensemble are made anew of results/predictions.json at each writing: see `settle`.
+
 Figures of different models never stand side by side unmarked: a new language model empties the file but for the
 baselines, which need none, and a newly trained classifier empties its own entry but for the seeds that were trained
 with the same settings.
@@ -18,6 +20,9 @@ import statistics
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from bilm.config import ENSEMBLE
 from bilm.errors import UserError
 from bilm.folders import read_json
 from bilm.paired import mcnemar
@@ -45,9 +50,9 @@ def read_summary(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     found = read_json(path)
-    parts = (
-        [found.get(part) for part in ("language_model", "classifiers", "baselines")] if isinstance(found, dict) else []
-    )
+    names = ("language_model", "classifiers", "baselines")
+    parts = [found.get(part) for part in names] if isinstance(found, dict) else []
+    parts += [{}] if parts and isinstance(found.get("ensemble", {}), dict) else [None]
     if not parts or not all(isinstance(part, dict) and all(map(_is_entry, part.items())) for part in parts):
         raise UserError(f"{path} is not a summary of this program's. Remove it; evaluate.py writes it anew.")
     return found
@@ -60,15 +65,8 @@ def _is_entry(item: tuple[str, Any]) -> bool:
 
 def empty(stamp: dict[str, Any]) -> dict[str, Any]:
     """The summary of no language model yet."""
-    return {
-        **stamp,
-        "language_model": {},
-        "classifiers": {},
-        "ensemble": {},
-        "baselines": {},
-        "near_duplicates": {},
-        "paired": {},
-    }
+    parts = ("language_model", "classifiers", "ensemble", "baselines")
+    return {**stamp, "rows_trained": None, "bilm": None, **{part: {} for part in parts}}
 
 
 def begin(previous: dict[str, Any], pretrained: Pretrained, stamp: dict[str, Any]) -> dict[str, Any]:
@@ -82,8 +80,6 @@ def begin(previous: dict[str, Any], pretrained: Pretrained, stamp: dict[str, Any
         "classifiers": previous["classifiers"] if same else {},
         "ensemble": previous.get("ensemble", {}) if same else {},
         "baselines": previous.get("baselines", {}),
-        "near_duplicates": previous.get("near_duplicates", {}) if same else {},
-        "paired": previous.get("paired", {}) if same else {},
     }
 
 
@@ -112,20 +108,61 @@ def add_ensemble(summary: dict[str, Any], members: dict[str, str], split: str, f
     summary["ensemble"].setdefault("evaluated", {})[split] = _evaluated(summary)
 
 
-def add_comparisons(summary: dict[str, Any], predictions: Predictions) -> None:
-    """Every classifier with every baseline, row by row."""
-    known = predictions.models
-    baselines = [name for name in summary["baselines"] if name in known]
-    summary["paired"] = {
-        name: {other: mcnemar(predictions.labels, known[name], known[other]) for other in baselines}
-        for name in known
-        if name not in summary["baselines"] and baselines
+def name_of_ensemble(members: dict[str, str]) -> str:
+    """What predictions of the mean of `members` are kept by."""
+    return " ".join(members[mode] for mode in sorted(members))
+
+
+def settle(summary: dict[str, Any], predictions: Predictions) -> None:
+    """Make all that depends on several models fit those in the summary; call it once they are all there.
+
+    An ensemble of other classifiers goes, and so do baselines and predictions of another corpus or other weights.
+    What is left is compared: every classifier with every baseline row by row, and each on near-duplicates and the rest.
+    """
+    hashes = {mode: entry["hash"] for mode, entry in summary["classifiers"].items()}
+    members = summary["ensemble"].get("members", {})
+    if any(hashes.get(mode) != name for mode, name in members.items()):
+        summary["ensemble"], members = {}, {}
+    ours = hashes | ({ENSEMBLE: name_of_ensemble(members)} if members else {})
+    baselines = {name: entry["hash"] for name, entry in summary["baselines"].items()}
+    wanted = ours | baselines
+    predictions.models = {name: (of, c) for name, (of, c) in predictions.models.items() if wanted.get(name) == of}
+    known = {name: classes for name, (_, classes) in predictions.models.items()}
+    summary["baselines"] = {name: entry for name, entry in summary["baselines"].items() if name in known}
+    labels, others = predictions.labels, summary["baselines"]
+    summary["paired"], summary["near_duplicates"] = {}, {}
+    if labels is None:
+        return
+    if others:
+        summary["paired"] = {
+            name: {other: mcnemar(labels, known[name], known[other]) for other in others}
+            for name in ours
+            if name in known
+        }
+    if predictions.near_duplicates:
+        rows, differ = predictions.near_duplicates
+        summary["near_duplicates"] = near_duplicate_figures(labels, known, rows) | {"labels_differ": differ}
+
+
+def near_duplicate_figures(labels: np.ndarray, classes: dict[str, np.ndarray], rows: np.ndarray) -> dict[str, Any]:
+    """How many of the `rows` there are, and each model's accuracy on them and on the rest (None where there is no row).
+
+    labels: int (N,); classes: by model, its class of each row, int (N,).
+    """
+    near = np.isin(np.arange(len(labels)), rows)
+    parts = {"near_duplicates": near, "rest": ~near}
+    return {
+        "rows": len(rows),
+        "accuracy": {
+            name: {part: float((c == labels)[there].mean()) if there.any() else None for part, there in parts.items()}
+            for name, c in classes.items()
+        },
     }
 
 
 def add_robustness(summary: dict[str, Any], mode: str, figures: dict[str, Any]) -> None:
-    """To the entry that add_classifier made of the test rows."""
-    entry = summary["classifiers"][mode]
+    """To the entry that add_classifier or add_ensemble made of the test rows."""
+    entry = summary["ensemble"] if mode == ENSEMBLE else summary["classifiers"][mode]
     entry["robustness"] = figures
     entry["evaluated"]["robustness"] = {**_evaluated(summary), "seed": summary["seed"]}
 

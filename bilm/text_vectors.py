@@ -18,8 +18,9 @@ def mean_layers(
     device: torch.device,
     autocast: Callable[[], AbstractContextManager],
 ) -> np.ndarray:
-    """The mean of e0, e1, ... over the tokens of each text, its boundaries too, by row: fp32 (num_texts, J, E)."""
-    pooled = np.zeros((num_texts, encoder.num_layers, encoder.output_dim), dtype=np.float32)
+    """The mean of e0, e1, ... over the tokens of each text, its boundaries too, by row: fp32 (num_texts, J, E);
+    NaN in rows of no batch."""
+    pooled = np.full((num_texts, encoder.num_layers, encoder.output_dim), np.nan, dtype=np.float32)
     for batch in batches:
         with autocast():
             layers = torch.stack(encoder.encode(batch.to(device)), dim=1)

@@ -10,23 +10,35 @@ from bilm.tfidf import STRENGTHS, fit_tfidf_svm
 
 
 def test_what_words_tell_apart_is_learned_and_chosen_on_validation():
-    texts = [f"the {name} {n}" for n in range(20) for name in ("market", "match")]
-    labels = np.arange(40) % 2
-    swapped = labels.copy()
-    swapped[30:] = 1 - swapped[30:]
-    model, accuracies = fit_tfidf_svm(texts, labels, np.arange(30), np.arange(30, 40), seed=0)
-    assert set(accuracies) == {str(s) for s in STRENGTHS} and max(accuracies.values()) == 1
-    assert model.predict(["a market", "a match"]).tolist() == [0, 1]
-    _, accuracies = fit_tfidf_svm(texts, swapped, np.arange(30), np.arange(30, 40), seed=0)
-    assert max(accuracies.values()) == 0, "the validation rows are not trained on"
+    """Two words decide, one of them three times as often as it says the contrary: few strengths get all of it."""
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 2, 400)
+    told = np.where(random.random(400) < 0.8, labels, 1 - labels)
+    noise = random.integers(150, size=(400, 2))
+    texts = [f"{'ab'[c]}{n % 9} word{x} word{y}" for n, (c, (x, y)) in enumerate(zip(told, noise, strict=True))]
+    model, accuracies = fit_tfidf_svm(texts, labels, np.arange(300), np.arange(300, 400), seed=0)
+    assert set(accuracies) == {str(s) for s in STRENGTHS} and len(set(accuracies.values())) > 1
+    assert accuracies[str(model[-1].C)] == max(accuracies.values())
+    asked = [texts[n] for n in range(300, 400)]
+    assert np.mean(model.predict(asked) == labels[300:]) == max(accuracies.values())
+    swapped = np.where(np.arange(400) < 300, labels, 1 - labels)
+    _, other = fit_tfidf_svm(texts, swapped, np.arange(300), np.arange(300, 400), seed=0)
+    assert other == {s: pytest.approx(1 - a) for s, a in accuracies.items()}, "validation rows are not trained on"
+
+
+def test_rows_with_nothing_to_tell_apart_are_one_line(tmp_path):
+    for split in ("train", "test"):
+        rows = [f'1,"t{n}","word{n} one{n} two{n}"' for n in range(8)]
+        (tmp_path / f"{split}.csv").write_text("\n".join(rows) + "\n")
+    run = run_script("baselines.py", "--data", tmp_path, "--output", tmp_path / "out")
+    assert run.code == 2 and run.err.count("\n") == 1 and "cannot be trained on these" in run.err, run.err
 
 
 def test_before_and_after_an_evaluation(trained, tmp_path):
     common = ["--data", SAMPLE, "--output", tmp_path]
     run = run_script("baselines.py", *common)
     assert run.code == 0 and "tfidf_svm: accuracy" in run.out and "Next: python evaluate.py" in run.out, run.err
-    for kind in ("models", "results"):
-        (tmp_path / kind / "sample").mkdir(parents=True, exist_ok=True)
+    (tmp_path / "models/sample").mkdir(parents=True)
     for path in (trained[0] / "models/sample").glob("*.pt"):
         (tmp_path / "models/sample" / path.name).write_bytes(path.read_bytes())
     run = run_script("evaluate.py", *common, "--duplicates", "--device", "cpu")

@@ -58,7 +58,7 @@ def test_another_kind_or_version_is_refused_by_name(saved, monkeypatch):
     with pytest.raises(UserError, match="is a 'bilm' file; a 'classifier' file is needed"):
         checkpoint.load(saved, "classifier")
     monkeypatch.setattr(checkpoint, "FORMAT_VERSION", 99)
-    with pytest.raises(UserError, match="format version 2"):
+    with pytest.raises(UserError, match="format version 3"):
         checkpoint.load(saved, "bilm")
 
 

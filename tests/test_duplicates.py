@@ -1,9 +1,12 @@
 import numpy as np
 import pytest
+from conftest import SAMPLE
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bilm.duplicates import SPAN, duplicate_figures, nearest
+from bilm.corpus import Corpus
+from bilm.duplicates import SPAN, find_duplicates, near_rows, nearest
+from bilm.vocabulary import Tokenizer
 
 
 def jaccard(one, other):
@@ -29,8 +32,16 @@ def test_it_is_the_jaccard_index(known, asked):
     assert best == (wanted.index(max(wanted)) if max(wanted) else -1)
 
 
-def test_figures_by_hand():
+def test_rows_by_hand():
     similarity, theirs, labels = np.array([0.6, 0.9, 0.59, 0.0]), np.array([1, 0, 3, 2]), np.array([1, 2, 3, 0])
-    found = duplicate_figures(similarity, theirs, labels, {"one": np.array([1, 0, 3, 0])})
-    assert found["rows"] == 2 and found["labels_differ"] == 0.5
-    assert found["accuracy"] == {"one": {"near_duplicates": 0.5, "rest": 1.0}}
+    rows, differ = near_rows(similarity, theirs, labels)
+    assert rows.tolist() == [0, 1] and differ == 0.5
+    assert near_rows(np.zeros(2), labels[:2], labels[:2])[1] is None
+
+
+def test_only_rows_that_are_trained_on_count(tmp_path):
+    """Every row of the sample is its own duplicate, but for those that are for validation."""
+    for split in ("train", "test"):
+        (tmp_path / f"{split}.csv").write_bytes((SAMPLE / "train.csv").read_bytes())
+    rows, differ = find_duplicates(Corpus("copy", tmp_path), None, Tokenizer())
+    assert len(rows) == 360 and differ == 0

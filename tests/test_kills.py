@@ -48,7 +48,7 @@ class Job:
         found = []
         for name in self.files:
             saved = checkpoint.load(output / "models/sample" / name, name.split("_")[0].replace("bilstm.pt", "bilm"))
-            found.append(checkpoint.content_hash(saved["weights"]))
+            found.append(saved["id"])  # of the weights before they were halved
         for name in self.results:
             history = json.loads((output / "results/sample" / name).read_text())
             epochs = [{k: v for k, v in epoch.items() if k != "seconds"} for epoch in history["epochs"]]

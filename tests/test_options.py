@@ -44,6 +44,8 @@ def test_presets_name_settings_that_there_are():
         (PRETRAINING, (BiLMConfig, FitConfig, EmbeddingOptions)),
         (CLASSIFICATION, (ClassifierConfig, FitConfig, ClassificationOptions)),
     ):
+        for name in presets:
+            parse_options("", *groups, presets=presets, argv=["--preset", name])
         known = {name for group in groups for name in group.__dataclass_fields__}
         assert {name for preset in presets.values() for name in preset} <= known
     assert set(PRETRAINING) == set(CLASSIFICATION) == {"fast", "base", "best"}

@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 
+from bilm import summary as summaries
 from bilm.errors import UserError
 from bilm.paired import mcnemar
-from bilm.predictions import Predictions
+from bilm.predictions import Predictions, read_predictions, write_predictions
 
 LABELS = np.array([0, 1, 2, 3, 0, 1, 2, 3])
 
@@ -38,14 +39,21 @@ def test_mcnemar_is_the_binomial_test_of_scipy():
     }
 
 
+CORPUS = {"train": "1", "test": "2"}
+
+
 def test_predictions_come_back(tmp_path):
     path = tmp_path / "predictions.json"
-    predictions = Predictions(path, LABELS)
-    predictions.models = {"b": LABELS[::-1].copy(), "a": np.zeros(8, np.int64)}
-    predictions.write()
-    found = Predictions(path, LABELS).models
-    assert list(found) == ["a", "b"] and all(np.array_equal(found[n], predictions.models[n]) for n in found)
-    assert Predictions(path, LABELS[:-1]).models == {}, "those of other rows do not count"
+    predictions = Predictions(CORPUS, LABELS, {"b": ("x", LABELS[::-1].copy()), "a": ("y", np.zeros(8, np.int64))})
+    predictions.near_duplicates = (np.array([2, 7]), 0.5)
+    write_predictions(path, predictions)
+    found = read_predictions(path, CORPUS)
+    assert np.array_equal(found.labels, LABELS) and list(found.models) == ["a", "b"]
+    for name, (of, classes) in found.models.items():
+        assert of == predictions.models[name][0] and np.array_equal(classes, predictions.models[name][1])
+    assert found.near_duplicates[0].tolist() == [2, 7] and found.near_duplicates[1] == 0.5
+    other = read_predictions(path, CORPUS | {"train": "3"})
+    assert other.models == {} and other.labels is None, "those of another corpus do not count"
 
 
 @pytest.mark.parametrize("content", ["[]", '{"labels": "1 2"}', '{"labels": "0 1", "models": {"a": "0"}}', "{"])
@@ -53,4 +61,43 @@ def test_what_holds_no_predictions_is_refused(tmp_path, content):
     path = tmp_path / "predictions.json"
     path.write_text(content)
     with pytest.raises(UserError, match=r"predictions\.json"):
-        Predictions(path, np.array([0, 1]))
+        read_predictions(path, CORPUS)
+
+
+@pytest.fixture
+def summary():
+    """Two classifiers of hashes A and B, their ensemble, a baseline of hash S."""
+    found = summaries.empty({"command": "", "commit": "", "hardware": "", "precision": "", "date": ""})
+    found["classifiers"] = {"frozen": {"hash": "A"}, "function": {"hash": "B"}}
+    found["baselines"] = {"svm": {"hash": "S"}}
+    summaries.add_ensemble(found, {"frozen": "A", "function": "B"}, "test", {"accuracy": 0.5})
+    return found
+
+
+@pytest.fixture
+def predictions():
+    wrong = np.array([1, 1, 2, 3, 0, 1, 2, 0])
+    models = {"frozen": ("A", LABELS), "function": ("B", wrong), "ensemble": ("A B", LABELS), "svm": ("S", wrong)}
+    return Predictions(CORPUS, LABELS, dict(models), (np.array([0, 1]), 0.5))
+
+
+def test_all_is_compared_with_the_baselines_and_on_near_duplicates(summary, predictions):
+    summaries.settle(summary, predictions)
+    differences = {name: against["svm"]["difference"] for name, against in summary["paired"].items()}
+    assert differences == {"frozen": 0.25, "function": 0.0, "ensemble": 0.25}
+    near = summary["near_duplicates"]
+    assert near["rows"] == 2 and near["labels_differ"] == 0.5
+    assert near["accuracy"]["svm"] == {"near_duplicates": 0.5, "rest": 5 / 6} == near["accuracy"]["function"]
+    assert near["accuracy"]["frozen"] == {"near_duplicates": 1.0, "rest": 1.0}
+
+
+def test_figures_of_weights_that_are_gone_go_too(summary, predictions):
+    summary["classifiers"]["frozen"] = {"hash": "trained anew, and not evaluated on test"}
+    summaries.settle(summary, predictions)
+    assert set(summary["paired"]) == {"function"} and summary["ensemble"] == {}
+    assert set(summary["near_duplicates"]["accuracy"]) == {"function", "svm"} == set(predictions.models)
+
+
+def test_a_baseline_of_another_corpus_goes(summary):
+    summaries.settle(summary, Predictions(CORPUS))
+    assert summary["baselines"] == summary["paired"] == summary["near_duplicates"] == {}

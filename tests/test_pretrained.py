@@ -1,5 +1,6 @@
 """What is written of trained models, and what comes back."""
 
+import copy
 import dataclasses
 
 import numpy as np
@@ -41,7 +42,11 @@ def test_a_classifier_comes_back_without_the_softmax_it_does_not_use(bilm, vocab
     save_bilm(tmp_path / "bilstm.pt", bilm, vocabulary, INFO)
     pretrained = load_bilm(tmp_path / "bilstm.pt")
     classifier = Classifier(ClassifierConfig(hidden=3, word_vectors=2), "frozen", pretrained.model, 4, seed=1)
-    model = ClassifiedEncoder(pretrained.model, classifier, tuned).eval()
+    encoder = copy.deepcopy(pretrained.model)
+    if tuned:  # to something else than what the language model's own file holds
+        with torch.no_grad():
+            encoder.forward_lstm.lstms[0].weight_ih_l0.mul_(-1)
+    model = ClassifiedEncoder(encoder, classifier, tuned).eval()
     save_classifier(tmp_path / "classifier.pt", model, pretrained.hash, ["w", "s", "b", "t"], INFO)
     saved = checkpoint.load(tmp_path / "classifier.pt", "classifier")
     assert saved["weights"]["combine.w"].equal(classifier.combine.w), "lambdas to the last digit"
@@ -49,6 +54,7 @@ def test_a_classifier_comes_back_without_the_softmax_it_does_not_use(bilm, vocab
     assert not any(name.startswith("softmax") for name in saved["tuned_encoder"] or [])
     found = load_classifier(tmp_path / "classifier.pt", pretrained).model
     assert dataclasses.asdict(found.classifier.config) == dataclasses.asdict(classifier.config)
+    assert (found.encoder is pretrained.model) != tuned
     batch = collate(vocabulary.encode(texts), np.arange(5))
     with torch.no_grad():
         torch.testing.assert_close(found(batch), model(batch), rtol=0, atol=5e-3)

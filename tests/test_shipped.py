@@ -7,7 +7,8 @@ import pytest
 from conftest import SAMPLE, TINY, run_script
 
 from bilm.csv_rows import file_hash
-from bilm.shipped import keep_shipped
+from bilm.errors import UserError
+from bilm.shipped import keep_shipped, shipped_files
 
 CAME = ("bilstm.pt", "classifier_frozen.pt", "classifier_finetune.pt")
 
@@ -23,21 +24,26 @@ def models(tmp_path):
     return tmp_path
 
 
+def folder_of(models):
+    (folder,) = (models / "shipped").iterdir()
+    return folder
+
+
 def contents(folder):
     return {path.name: path.read_text() for path in folder.glob("*.pt")}
 
 
 def test_only_what_is_as_it_came_is_kept(models):
-    assert "shipped/*.pt" in keep_shipped(models, remove_classifiers=True)
+    assert "/*.pt " in keep_shipped(models, remove_classifiers=True)
     came = {name: f"came as {name}" for name in ("bilstm.pt", "classifier_finetune.pt")}
-    assert contents(models / "shipped") == came
+    assert contents(folder_of(models)) == came
     assert contents(models) == {
         "bilstm.pt": "came as bilstm.pt",
         "classifier_frozen.pt": "the user's",
         "mine.pt": "came as mine.pt",
     }
     (models / "bilstm.pt").write_text("a second run")
-    assert keep_shipped(models, remove_classifiers=True) is None and contents(models / "shipped") == came
+    assert keep_shipped(models, remove_classifiers=True) is None and contents(folder_of(models)) == came
 
 
 def test_classifiers_on_the_shipped_language_model_stay(models):
@@ -60,6 +66,23 @@ def test_a_users_own_runs_move_them_aside(trained, tmp_path):
     assert run.code == 0 and "are now in" in run.out, run.err
     run = run_script("ELMO.py", *common, *TINY, "--seed", 5)
     assert run.code == 0 and "are now in" not in run.out, run.err
-    assert {path.name: file_hash(path) for path in (folder / "shipped").glob("*.pt")} == came
+    assert {path.name: file_hash(path) for path in folder_of(folder).glob("*.pt")} == came
     own = {path.name for path in folder.glob("*.pt")}
     assert {"bilstm.pt", "classifier_frozen.pt"} <= own <= {"bilstm.pt", "classifier_frozen.pt", "classifier.pt"}
+
+
+def test_a_later_release_is_kept_beside_the_earlier_one(models):
+    keep_shipped(models, remove_classifiers=True)
+    (models / "bilstm.pt").write_text("release 2")
+    (models / "shipped.json").write_text(json.dumps({"files": {"bilstm.pt": file_hash(models / "bilstm.pt")}}))
+    keep_shipped(models, remove_classifiers=True)
+    kept = {path.read_text() for path in (models / "shipped").glob("*/bilstm.pt")}
+    assert kept == {"came as bilstm.pt", "release 2"}
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"files": 3}'])
+def test_a_list_that_cannot_be_read_is_refused_by_name(tmp_path, content):
+    (tmp_path / "models/sample").mkdir(parents=True)
+    (tmp_path / "models/sample/shipped.json").write_text(content)
+    with pytest.raises(UserError, match=r"shipped\.json"):
+        shipped_files(tmp_path / "models/sample")
