@@ -20,7 +20,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from bilm.config import MODES, ClassifierConfig, FitConfig, setting
-from bilm.errors import UserError
 from bilm.folders import folders, shown, write_json
 from bilm.options import parse_options
 from bilm.presets import CLASSIFICATION
@@ -82,7 +81,6 @@ def main() -> None:
     from bilm.downstream import ClassificationTask
     from bilm.encoded_corpus import Source, encode, open_encoded
     from bilm.layer_store import store_layers
-    from bilm.lexicon import SPECIALS
     from bilm.optimizer import build_optimizer
     from bilm.pretrained import keep_best_classifier, load_bilm, save_classifier, was_trained_with
     from bilm.shipped import keep_shipped, shipped_files
@@ -97,8 +95,6 @@ def main() -> None:
     runtime.on_main(lambda: out.hold("training"))
     runtime.on_main(lambda: shipped_files(out.models))  # a list that cannot be read is said now, not at the end
     pretrained = load_bilm(standing.file(run, out.models / "bilstm.pt"))
-    if config.word_vectors and len(pretrained.vocabulary) == len(SPECIALS):
-        raise UserError("--word-vectors: this language model has no table of words to give vectors to.")
     modes = {"kept": KEPT, "all": MODES}.get(options.mode, (options.mode,))
     weights = {mode: out.models / f"classifier_{mode}.pt" for mode in modes}
     checkpoints = {mode: out.runs / f"classifier_{mode}.pt" for mode in modes}

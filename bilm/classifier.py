@@ -6,9 +6,7 @@ An encoder is any module with
     num_layers = J, output_dim = E
     tune(learns)           let the weights that encode uses learn, or keep them
     learning_rates(rate)   of its parts, for build_optimizer
-    vocabulary_size      ids from there on are words that it has no table entry for
-such as BiLM. The classifier owns what comes after: combination, the word's own vector beside it, one hidden layer per
-token, pooling, output.
+such as BiLM. The classifier owns what comes after: combination, one hidden layer per token, pooling, output.
 """
 
 from collections.abc import Sequence
@@ -22,7 +20,6 @@ from bilm.batching import Batch, mask_of
 from bilm.combine import build_combiner
 from bilm.config import ClassifierConfig
 from bilm.dropout import Dropout
-from bilm.lexicon import PAD, UNK
 from bilm.pooling import masked_mean_max
 
 
@@ -34,8 +31,6 @@ class Encoder(Protocol):
 
     @property
     def output_dim(self) -> int: ...
-
-    vocabulary_size: int
 
     def encode(self, batch: Batch) -> list[Tensor]: ...
 
@@ -60,18 +55,12 @@ class Classifier(nn.Module):
         self.mode = mode
         self.num_classes = num_classes
         self.combine = build_combiner(mode, num_layers, dim, seed)
-        # Peters et al. 2018, section 3.2: [x; ELMo], where x is learned with the task. All zeros at first: a word that
-        # is never trained on adds nothing.
-        self.words = OwnVectors(encoder.vocabulary_size, config.word_vectors) if config.word_vectors else None
         self.dropout = Dropout(config.dropout)
-        self.hidden = nn.Linear(dim + config.word_vectors, config.hidden)
+        self.hidden = nn.Linear(dim, config.hidden)
         self.out = nn.Linear(2 * config.hidden, num_classes)
 
     def forward(self, layers: Sequence[Tensor], batch: Batch) -> Tensor:
-        x = self.combine(layers)
-        if self.words is not None:
-            x = torch.cat([x, self.words(batch.ids).to(x.dtype)], dim=-1)
-        x = self.hidden(self.dropout(x)).relu()
+        x = self.hidden(self.dropout(self.combine(layers))).relu()
         pooled = masked_mean_max(x, mask_of(batch.lengths, x.shape[1]).to(x.device))
         # In fp32: four outputs are too few for a product in bf16 to be fast.
         with torch.autocast(pooled.device.type, enabled=False):
@@ -81,19 +70,6 @@ class Classifier(nn.Module):
         """Sum over the batch of the smoothed cross-entropy, nats."""
         smoothing = self.config.label_smoothing
         return F.cross_entropy(self(layers, batch), labels, reduction="sum", label_smoothing=smoothing)
-
-
-class OwnVectors(nn.Embedding):
-    """Ids (...) -> vectors (..., width), zero at first; words outside the vocabulary share that of <unk>."""
-
-    def __init__(self, vocabulary_size: int, width: int):
-        super().__init__(vocabulary_size, width, padding_idx=PAD)
-
-    def reset_parameters(self) -> None:
-        nn.init.zeros_(self.weight)
-
-    def forward(self, ids: Tensor) -> Tensor:
-        return super().forward(torch.where(ids < self.num_embeddings, ids, UNK))
 
 
 class ClassifiedEncoder(nn.Module):

@@ -124,9 +124,6 @@ def bilm_config(saved: dict[str, Any]) -> BiLMConfig:
 class ClassifierConfig:
     """The shape of the classifier that reads the combined layers."""
 
-    word_vectors: int = setting(
-        0, "width of the classifier's own vector of each word, which stands beside ELMo's; 0 for none"
-    )
     hidden: int = setting(512, "width of the layer that each token passes before pooling", at_least=1)
     dropout: float = setting(0.3, "dropout before the hidden layer and before the output layer", below=1)
     label_smoothing: float = setting(

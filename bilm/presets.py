@@ -14,5 +14,5 @@ PRETRAINING: dict[str, dict[str, Any]] = {
 CLASSIFICATION: dict[str, dict[str, Any]] = {
     "fast": {"mode": "function"},
     "base": {},
-    "best": {"mode": "all"},
+    "best": {"mode": "all", "epochs": 3, "dropout": 0.15},
 }

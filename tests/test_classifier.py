@@ -126,32 +126,3 @@ def test_a_tiny_corpus_is_learned_by_heart(bilm, vocabulary, texts, tmp_path, mo
     with torch.no_grad():
         predicted = predict(model.eval(), iterate_batches(encoded, np.arange(5), 20), 5, torch.device("cpu"))
     assert predicted.tolist() == LABELS.tolist()
-
-
-def test_a_word_has_a_vector_of_its_own_beside_elmos(bilm, vocabulary, texts):
-    """By hand: with weights that read nothing else, the logits are the mean and the maximum of the own vectors."""
-    config = ClassifierConfig(hidden=3, dropout=0.0, word_vectors=3)
-    model = build(bilm, "frozen", config).eval()
-    classifier = model.classifier
-    torch.nn.init.normal_(classifier.words.weight)
-    with torch.no_grad():
-        classifier.hidden.weight.zero_()
-        classifier.hidden.weight[:, -3:] = torch.eye(3)
-        classifier.hidden.bias.fill_(100.0)  # far from the ReLU's edge
-    batch = collate(vocabulary.encode(texts), np.arange(5))
-    unknown = batch.ids[1, 2].clone()
-    batch.ids[1, 2] = len(vocabulary) + 5  # a word of the lexicon that the table does not have
-    own = classifier.words.weight[torch.where(batch.ids < len(vocabulary), batch.ids, 1)] + 100.0
-    pooled = masked_mean_max(own, mask_of(batch.lengths, batch.ids.shape[1]))
-    layers = bilm.encode(collate(vocabulary.encode(texts), np.arange(5)))
-    torch.testing.assert_close(classifier(layers, batch), classifier.out(pooled))
-    assert unknown != 1
-
-
-def test_own_vectors_add_nothing_at_first_and_learn(bilm, vocabulary, texts, tmp_path):
-    model = build(bilm, "trainable", ClassifierConfig(hidden=11, word_vectors=4))
-    assert not model.classifier.words.weight.any()
-    train(model, vocabulary, texts, tmp_path, epochs=2)
-    learned = model.classifier.words.weight.abs().sum(1) > 0
-    used = torch.from_numpy(np.unique(vocabulary.encode(texts).ids))
-    assert learned[used].all() and learned.sum() == len(used)

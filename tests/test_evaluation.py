@@ -33,7 +33,7 @@ def test_probabilities_and_their_mean(bilm, encoded, batches):
     torch.nn.init.normal_(tuned.forward_lstm.lstms[0].weight_ih_l0)
     models = {}
     for name, encoder in (("trainable", bilm), ("finetune", tuned), ("function", bilm)):
-        classifier = Classifier(ClassifierConfig(hidden=5, word_vectors=2), name, encoder, 4, seed=0)
+        classifier = Classifier(ClassifierConfig(hidden=5), name, encoder, 4, seed=0)
         models[name] = ClassifiedEncoder(encoder, classifier, tuned=name == "finetune").eval()
     found = class_probabilities(models, batches, 5, CPU, nullcontext)
     assert list(found) == ["trainable", "finetune", "function", "ensemble"]

@@ -34,7 +34,7 @@ def files(tmp_path) -> dict[str, tuple[Path, Callable[[Path], str]]]:
     bilm = BiLM(BiLMConfig(width=2, layers=1, softmax="full"), len(vocabulary))
     save_bilm(tmp_path / "bilstm.pt", bilm, vocabulary, INFO)
     pretrained = load_bilm(tmp_path / "bilstm.pt")
-    classifier = Classifier(ClassifierConfig(hidden=2, word_vectors=1), "trainable", pretrained.model, 4, seed=0)
+    classifier = Classifier(ClassifierConfig(hidden=2), "trainable", pretrained.model, 4, seed=0)
     model = ClassifiedEncoder(pretrained.model, classifier, tuned=True)
     save_classifier(tmp_path / "classifier.pt", model, pretrained.hash, ["w", "s", "b", "t"], INFO)
 

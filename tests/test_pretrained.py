@@ -41,7 +41,7 @@ def test_a_language_model_comes_back_but_for_its_last_digits(bilm, vocabulary, t
 def test_a_classifier_comes_back_without_the_softmax_it_does_not_use(bilm, vocabulary, texts, tmp_path, tuned):
     save_bilm(tmp_path / "bilstm.pt", bilm, vocabulary, INFO)
     pretrained = load_bilm(tmp_path / "bilstm.pt")
-    classifier = Classifier(ClassifierConfig(hidden=3, word_vectors=2), "frozen", pretrained.model, 4, seed=1)
+    classifier = Classifier(ClassifierConfig(hidden=3), "frozen", pretrained.model, 4, seed=1)
     encoder = copy.deepcopy(pretrained.model)
     if tuned:  # to something else than what the language model's own file holds
         with torch.no_grad():
