@@ -1,0 +1,59 @@
+"""Few labels: what is drawn, and what texts without a label add."""
+
+import json
+
+import numpy as np
+import pytest
+from conftest import SAMPLE, run_script
+from sklearn.linear_model import LogisticRegression
+
+from bilm.few_labels import draw, project, self_train
+
+
+def test_a_draw_has_as_many_of_each_class_and_none_twice():
+    labels = np.array([0, 1, 2] * 20)
+    rows = np.arange(45)
+    chosen = draw(labels, rows, 5, seed=1)
+    assert len(set(chosen.tolist())) == 15 and chosen.max() < 45
+    assert np.bincount(labels[chosen]).tolist() == [5, 5, 5]
+    assert np.array_equal(chosen, draw(labels, rows, 5, seed=1))
+    assert not np.array_equal(chosen, draw(labels, rows, 5, seed=2))
+
+
+def test_a_projection_keeps_distances_where_it_keeps_all_components():
+    random = np.random.default_rng(0)
+    vectors = random.normal(size=(30, 2, 3))
+    found = project(vectors, np.arange(20), seed=0)
+    flat = vectors.reshape(30, 6)
+    between, wanted = (np.linalg.norm(x[:, None] - x[None], axis=-1) for x in (found, flat))
+    np.testing.assert_allclose(between / between[0, 1], wanted / wanted[0, 1], rtol=1e-6)
+    assert found[:20].std() == pytest.approx(1)
+
+
+def test_texts_without_a_label_help_where_classes_are_clouds():
+    """Two clouds that a few misleading labels cut askew; the labels of the others are wrong, so nobody may look."""
+    random = np.random.default_rng(0)
+    truth = random.integers(0, 2, 2000)
+    vectors = random.normal(size=(2000, 2)) * [1.0, 2.0] + np.where(truth, 2.5, -2.5)[:, None] * [1.0, 0.0]
+    labelled = np.concatenate(
+        [np.flatnonzero((truth == c) & (sign * vectors[:, 1] > 1))[:3] for c, sign in ((0, 1), (1, -1))]
+    )
+    labels = 1 - truth
+    labels[labelled] = truth[labelled]
+    unlabelled = np.setdiff1d(np.arange(2000), labelled)
+    plain = LogisticRegression().fit(vectors[labelled], labels[labelled]).predict(vectors)
+    taught = self_train(vectors, labels, labelled, unlabelled, strength=1.0).predict(vectors)
+    assert (taught == truth).mean() > (plain == truth).mean() + 0.03
+
+
+def test_the_script(trained, tmp_path):
+    folder, _ = trained
+    run = run_script("label_efficiency.py", "--data", SAMPLE, "--output", folder, "--draws", 2, "--device", "cpu")
+    assert run.code == 0 and "elmo_self_training" in run.out, run.err
+    found = json.loads((folder / "results/sample/label_efficiency.json").read_text())
+    assert set(found["labels_per_class"]) == {"25"}, "of 90 rows a class, 250 cannot be drawn"
+    for figures in found["labels_per_class"]["25"].values():
+        assert len(figures["test_accuracies"]) == 2
+        assert figures["test_accuracy"] == pytest.approx(np.mean(figures["test_accuracies"]))
+    run = run_script("label_efficiency.py", "--data", SAMPLE, "--output", tmp_path, "--limit", 40)
+    assert run.code == 2 and run.err.count("\n") == 1
