@@ -71,7 +71,7 @@ def main() -> None:
     encoder = pretrained.model.to(runtime.device)
     vectors = mean_layers(encoder, batches, len(texts), runtime.device, runtime.autocast)
     vectors = project(vectors[:, 1:], training, run.seed)  # without e0: a text's words alone add nothing to e1 and e2
-    words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=2, strip_accents="unicode")
+    words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
     counts = words.fit([texts[i] for i in training]).transform(texts)
 
     def supervised(x: Any) -> Callable:

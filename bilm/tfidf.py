@@ -20,7 +20,7 @@ def fit_tfidf_svm(
 
     Also returns the accuracy on validation by strength. Raises UserError where there is nothing to tell apart.
     """
-    words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=2, strip_accents="unicode")
+    words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
     try:
         known = words.fit_transform(texts[i] for i in training)
         asked = words.transform(texts[i] for i in validation)
