@@ -79,7 +79,7 @@ def main() -> None:
     from bilm.optimizer import build_optimizer
     from bilm.pretrained import save_bilm, was_trained_with
     from bilm.pretraining import PretrainingTask
-    from bilm.shipped import keep_shipped, shipped_files
+    from bilm.shipped import drop_shipped_classifiers, keep_shipped, shipped_files
     from bilm.static_vectors import skip_gram
     from bilm.training import fit
     from bilm.vocabulary import Tokenizer, Vocabulary
@@ -144,9 +144,10 @@ def main() -> None:
     results = out.results / "bilstm_training.json"
 
     def write() -> None:
-        if kept := keep_shipped(out.models, remove_classifiers=True):
+        if kept := keep_shipped(out.models):
             say(kept)
         save_bilm(weights, model.cpu(), vocabulary, info)
+        drop_shipped_classifiers(out.models)
         write_json(results, {**info, "vocabulary": len(vocabulary), "epochs": state.epochs, "curve": state.curve})
         checkpoint.unlink()
 
@@ -161,12 +162,15 @@ def convert(options: Path, weights: Path, output: str | None) -> None:
     """The original ELMo -> a bilstm.pt."""
     from bilm import signals
     from bilm.pretrained import import_original, save_bilm
+    from bilm.shipped import keep_shipped, shipped_files
 
     signals.let_through()
     path = Path(output) if output else ROOT / "models"
     if path.suffix != ".pt":
         path = path / "original.pt"
     found = import_original(options, weights)
+    if path in shipped_files(path.parent) and (kept := keep_shipped(path.parent)):
+        print(kept)
     save_bilm(path, found.model, found.vocabulary, found.info)
     print(
         f"Read {found.model.num_layers} layers of width {found.model.output_dim} from {shown(weights)}.\n"

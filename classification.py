@@ -83,7 +83,7 @@ def main() -> None:
     from bilm.layer_store import store_layers
     from bilm.optimizer import build_optimizer
     from bilm.pretrained import keep_best_classifier, load_bilm, save_classifier, was_trained_with
-    from bilm.shipped import keep_shipped, shipped_files
+    from bilm.shipped import keep_shipped
     from bilm.training import fit
 
     runtime = start(run)
@@ -93,7 +93,6 @@ def main() -> None:
     out = folders(run.output, corpus.name, run.limit)
     # Held before anything is read: another run could replace what this one stands on.
     runtime.on_main(lambda: out.hold("training"))
-    runtime.on_main(lambda: shipped_files(out.models))  # a list that cannot be read is said now, not at the end
     pretrained = load_bilm(standing.file(run, out.models / "bilstm.pt"))
     modes = {"kept": KEPT, "all": MODES}.get(options.mode, (options.mode,))
     weights = {mode: out.models / f"classifier_{mode}.pt" for mode in modes}
@@ -183,8 +182,6 @@ def main() -> None:
         results = out.results / f"classifier_{mode}_training.json"
 
         def write() -> None:
-            if kept := keep_shipped(out.models, remove_classifiers=False):
-                say(kept)
             save_classifier(weights[mode], model.cpu(), pretrained.hash, list(CLASS_NAMES), info)
             write_json(results, {**info, "epochs": state.epochs, "curve": state.curve})
             checkpoints[mode].unlink()
@@ -195,6 +192,8 @@ def main() -> None:
             f"\n  Wrote {shown(weights[mode])} and {shown(results)}."
         )
 
+    if any(todo[mode] != "skip" for mode in modes) and (kept := runtime.on_main(lambda: keep_shipped(out.models))):
+        say(kept)
     for mode in modes:
         if todo[mode] == "skip":
             say(f"{shown(weights[mode])} is finished, with these settings.")

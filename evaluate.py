@@ -10,7 +10,7 @@ where baselines.py has been run, each is compared with its classifiers, row by r
 
 Writes results/summary.json (kept up to date: what is not evaluated now stays as it was), results/predictions.json and
 results/figures/*.png.
-Only this script and baselines.py score models on test.csv; benchmark.py reads it for its speed.
+Besides this script baselines.py and label_efficiency.py score models on test.csv; benchmark.py reads it for its speed.
 """
 
 import os
@@ -71,6 +71,7 @@ def main() -> None:
     corpus = find_corpus(run.data)
     out = folders(run.output, corpus.name, run.limit)
     out.hold("evaluation")
+    hashes = {name: file_hash(corpus.path(name)) for name in SPLITS}
     pretrained = load_bilm(standing.file(run, out.models / "bilstm.pt"))
     classifiers: dict[str, TrainedClassifier] = {}
     strangers = []
@@ -81,6 +82,8 @@ def main() -> None:
                 classifiers[mode] = load_classifier(path, pretrained)
         except OtherLanguageModel as error:
             strangers.append(str(error))
+    if options.duplicates and pretrained.info["settings"]["corpus"] not in (hashes["train"], None):
+        raise UserError(f"--duplicates: {corpus.path('train')} is not the train.csv that bilstm.pt was pretrained on.")
     if strangers and not classifiers:
         raise UserError(strangers[0])
     for stranger in strangers:
@@ -89,9 +92,8 @@ def main() -> None:
     pretrained.model.to(runtime.device)
     path = out.results / "summary.json"
     stamp = {"corpus": corpus.name, **run_stamp(run, runtime)}
-    hashes = {name: file_hash(corpus.path(name)) for name in SPLITS}
     predictions = read_predictions(out.results / "predictions.json", hashes)
-    summary = summaries.begin(summaries.read_summary(path), pretrained, stamp)
+    summary = summaries.begin(summaries.read_summary(path), pretrained, hashes, stamp)
 
     for split in ("test", "train") if options.split == "all" else (options.split,):
         source = Source(corpus.path(split), run.limit, hashes[split])
@@ -122,7 +124,7 @@ def main() -> None:
             print(language_model_table(language), flush=True)
             summaries.add_language_model(summary, pretrained, split, language)
         if not models:
-            continue
+            continue  # the last line says so
         classes = classify("classifiers")
         members = {mode: trained.hash for mode, trained in classifiers.items()}
         names = members | {ENSEMBLE: summaries.name_of_ensemble(members)}
@@ -138,7 +140,7 @@ def main() -> None:
         if split == "test":
             predictions.labels = labels
         if options.duplicates and split == "test":
-            predictions.near_duplicates = find_duplicates(corpus, run.limit, pretrained.vocabulary.tokenizer)
+            predictions.near_duplicates = find_duplicates(corpus, run.limit)
         if options.robustness and split == "test":
             labelled = read_rows(source.path, source.limit)
             harder = robustness(classes, labels, labelled, pretrained.vocabulary, texts, classify, run.seed)

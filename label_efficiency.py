@@ -61,16 +61,17 @@ def main() -> None:
     keys = np.array([text_key(text) for text in texts[:known]], dtype=np.uint64)
     training, validation = split_validation(labels[:known], keys)
     test = np.arange(known, len(texts))
-    sizes = [n for n in SIZES if n <= np.bincount(labels[training]).min()]
-    if not sizes:
-        raise UserError(f"a class has fewer than {SIZES[0]} training rows; there is nothing to draw from.")
+    present, counted = np.unique(labels[training], return_counts=True)
+    sizes = [n for n in SIZES if n < counted.min()]
+    if len(present) < 2 or not sizes:
+        raise UserError(f"it takes two classes or more, and more than {SIZES[0]} training rows of each.")
 
     encoded = pretrained.vocabulary.encode(texts)
     total, everything = len(plan_batches(encoded.lengths, 8192)), np.arange(len(texts))
     batches = progress(iterate_batches(encoded, everything, 8192), total=total, unit="batch", label="vectors")
     encoder = pretrained.model.to(runtime.device)
     vectors = mean_layers(encoder, batches, len(texts), runtime.device, runtime.autocast)
-    vectors = project(vectors[:, 1:], training, run.seed)  # without e0: a text's words alone add nothing to e1 and e2
+    vectors = project(vectors[:, 1:], training)  # without e0: a text's words alone add nothing to e1 and e2
     words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
     counts = words.fit([texts[i] for i in training]).transform(texts)
 

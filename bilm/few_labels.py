@@ -1,7 +1,8 @@
 """Classes from a handful of labels: logistic regression on the vectors of texts, taught by texts without a label too.
 
-Self-training: the texts that the classifier is surest of join its training rows with the class it gave them, as many
-of each class, a few at first and more in each round. The vectors are those of a language model that read all texts.
+Self-training: the texts that the classifier is surest of join its training rows with the class it gave them, at most
+as many of each class, a few at first and more in each round. The vectors are those of a language model that read all
+texts.
 """
 
 import numpy as np
@@ -11,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 # Chosen on validation rows; LOG.md has the comparison.
 COMPONENTS = 128
 ROUNDS = 5
-JOINING = 0.95  # share of the texts without a label that have joined after the last round
+JOINING = 0.95  # share of the texts without a label that join in the last round at most
 WEIGHT_OF_LABELS = 0.05  # of all labelled rows together, as a share of all rows that joined
 
 
@@ -25,11 +26,11 @@ def draw(labels: np.ndarray, rows: np.ndarray, per_class: int, seed: int) -> np.
     return np.concatenate([random.choice(found, per_class, replace=False) for found in members])
 
 
-def project(vectors: np.ndarray, rows: np.ndarray, seed: int) -> np.ndarray:
+def project(vectors: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Vectors (N, ...) on the principal components of those of `rows`, scaled to a variance of 1 on average."""
     flat = vectors.reshape(len(vectors), -1)
     components = min(COMPONENTS, flat.shape[1], len(rows))
-    found = PCA(components, random_state=seed).fit(flat[rows]).transform(flat)
+    found = PCA(components, random_state=0).fit(flat[rows]).transform(flat)
     return found / found[rows].std()
 
 

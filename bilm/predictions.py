@@ -41,10 +41,12 @@ def read_predictions(path: Path, corpus: dict[str, str]) -> Predictions:
         found = None if near is None else (_numbers(near["rows"]), near["labels_differ"])
         if any(len(classes) != len(labels) for _, classes in models.values()):
             raise ValueError
+        if found and not ((found[0] < len(labels)).all() and isinstance(found[1], float | None)):
+            raise ValueError
         if saved["corpus"] != corpus:
             return Predictions(corpus)
         return Predictions(corpus, labels, models, found)
-    except (TypeError, KeyError, ValueError, AttributeError) as error:
+    except (TypeError, KeyError, ValueError, AttributeError, OverflowError) as error:
         raise UserError(f"{path} does not hold predictions. Remove it; evaluate.py writes it anew.") from error
 
 

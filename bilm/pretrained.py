@@ -1,7 +1,6 @@
 """The files that travel: bilstm.pt, which stands alone, and classifier*.pt, which names the bilstm.pt it stands on.
 
-Weights that were trained here are kept in half precision: half the size, and no figure of theirs changes by more than
-its noise (LOG.md). What is imported stays as it was.
+Weights that were trained here are kept in half precision, which halves the files. What is imported stays as it was.
 """
 
 import contextlib

@@ -27,25 +27,26 @@ def shipped_files(models: Path) -> list[Path]:
     return [path for path, wanted in there if file_hash(path) == wanted]
 
 
-def keep_shipped(models: Path, remove_classifiers: bool) -> str | None:
-    """Copy the shipped files to a folder in KEPT_IN; a line that says so, or None when there is nothing to copy.
+def keep_shipped(models: Path) -> str | None:
+    """Copy the shipped files to a folder in KEPT_IN, before any of them is replaced; a line that says where they are.
 
-    remove_classifiers: those that shipped go from `models`, as the language model they stand on is to be replaced.
-    Raises UserError as `shipped_files`, and when the disk refuses; then everything is where it was.
+    None where there are none. Raises UserError as `shipped_files`, and when the disk refuses; then nothing is lost.
     """
     files = shipped_files(models)
     if not files:
         return None
-    place, kept = models / KEPT_IN / file_hash(models / MANIFEST)[:8], []
+    place = models / KEPT_IN / file_hash(models / MANIFEST)[:8]
     for path in files:
-        if not (copy := place / path.name).exists():
+        copy = place / path.name
+        if not copy.exists() or file_hash(copy) != file_hash(path):
             with written_whole(copy) as temporary:
                 shutil.copyfile(path, temporary)
-            kept.append(copy)
-    for path in files:
-        if remove_classifiers and path.name.startswith("classifier"):
-            path.unlink()
-    if not kept:
-        return None
     back = f"cp {shown(place)}/*.pt {shown(models)}"
     return f"The weights that came with this repository are now in {shown(place)} (back with: {back})."
+
+
+def drop_shipped_classifiers(models: Path) -> None:
+    """Once another language model is in `models`: those that shipped do not stand on it. Call `keep_shipped` before."""
+    for path in shipped_files(models):
+        if path.name.startswith("classifier"):
+            path.unlink()

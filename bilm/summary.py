@@ -1,6 +1,6 @@
 """results/summary.json: one file with every figure, brought up to date by each evaluation.
 
-    {"corpus", "rows_trained", "hardware", "bilm": hash of the language model, ...,
+    {"corpus", "data": hashes of its files, "rows_trained", "hardware", "bilm": hash of the language model, ...,
      "language_model": {SPLIT: {"forward": {...}, "backward": {...}}, "training": {...}, "evaluated": {SPLIT: {...}}},
      "classifiers": {MODE: {SPLIT: {...}, "lambdas": [3], "gamma": float, "seeds": {SEED: test accuracy},
                             "robustness": {...}, ...}},
@@ -9,7 +9,7 @@
      "near_duplicates": {"rows", "labels_differ", "accuracy": {NAME: {"near_duplicates", "rest"}}},
      "paired": {MODE or "ensemble": {NAME of a baseline: mcnemar on the test rows}}}
 
-The last two and the ensemble are made anew of results/predictions.json at each writing: see `settle`.
+The last two are made anew of results/predictions.json at each writing: see `settle`.
 
 Figures of different models never stand side by side unmarked: a new language model empties the file but for the
 baselines, which need none, and a newly trained classifier empties its own entry but for the seeds that were trained
@@ -30,6 +30,7 @@ from bilm.predictions import Predictions
 from bilm.pretrained import Pretrained, TrainedClassifier
 
 # What a training run says of itself that a reader of its figures needs.
+_PARTS = ("language_model", "classifiers", "ensemble", "baselines")
 _PROVENANCE = (
     "seed",
     "command",
@@ -50,35 +51,37 @@ def read_summary(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     found = read_json(path)
-    names = ("language_model", "classifiers", "baselines")
-    parts = [found.get(part) for part in names] if isinstance(found, dict) else []
-    parts += [{}] if parts and isinstance(found.get("ensemble", {}), dict) else [None]
-    if not parts or not all(isinstance(part, dict) and all(map(_is_entry, part.items())) for part in parts):
+    parts = [found.get(name) for name in _PARTS] if isinstance(found, dict) else [None]
+    if not all(isinstance(part, dict) for part in parts) or not all(
+        isinstance(entry, dict) and "hash" in entry
+        for part in ("classifiers", "baselines")
+        for entry in found[part].values()
+    ):
         raise UserError(f"{path} is not a summary of this program's. Remove it; evaluate.py writes it anew.")
     return found
 
 
-def _is_entry(item: tuple[str, Any]) -> bool:
-    """All are objects but one number."""
-    return isinstance(item[1], dict) or item[0] == "validation_perplexity"
-
-
 def empty(stamp: dict[str, Any]) -> dict[str, Any]:
     """The summary of no language model yet."""
-    parts = ("language_model", "classifiers", "ensemble", "baselines")
-    return {**stamp, "rows_trained": None, "bilm": None, **{part: {} for part in parts}}
+    return {**stamp, "rows_trained": None, "bilm": None, "data": None, **{part: {} for part in _PARTS}}
 
 
-def begin(previous: dict[str, Any], pretrained: Pretrained, stamp: dict[str, Any]) -> dict[str, Any]:
-    """The summary to fill: what `previous` holds that still stands, under a new stamp."""
-    same = previous.get("bilm") == pretrained.hash
+def begin(
+    previous: dict[str, Any], pretrained: Pretrained, data: dict[str, str], stamp: dict[str, Any]
+) -> dict[str, Any]:
+    """The summary to fill: what `previous` holds that still stands, under a new stamp.
+
+    data: hashes of train.csv and test.csv. Figures of other texts, or of another language model, do not stand.
+    """
+    same = previous.get("bilm") == pretrained.hash and previous.get("data") == data
     return {
         **stamp,
         "rows_trained": pretrained.info["rows_trained"],
         "bilm": pretrained.hash,
+        "data": data,
         "language_model": previous["language_model"] if same else {},
         "classifiers": previous["classifiers"] if same else {},
-        "ensemble": previous.get("ensemble", {}) if same else {},
+        "ensemble": previous["ensemble"] if same else {},
         "baselines": previous.get("baselines", {}),
     }
 

@@ -24,7 +24,7 @@ def fit_tfidf_svm(
     try:
         known = words.fit_transform(texts[i] for i in training)
         asked = words.transform(texts[i] for i in validation)
-        models = {C: LinearSVC(C=C, random_state=seed).fit(known, labels[training]) for C in STRENGTHS}
+        models = {C: LinearSVC(C=C, random_state=seed % 2**32).fit(known, labels[training]) for C in STRENGTHS}
     except ValueError as error:
         raise UserError(f"TF-IDF and a linear SVM cannot be trained on these {len(training)} rows: {error}") from error
     accuracies = {C: float((model.predict(asked) == labels[validation]).mean()) for C, model in models.items()}

@@ -10,7 +10,7 @@ from bilm.tfidf import STRENGTHS, fit_tfidf_svm
 
 
 def test_what_words_tell_apart_is_learned_and_chosen_on_validation():
-    """Two words decide, one of them three times as often as it says the contrary: few strengths get all of it."""
+    """A word tells the class in four of five texts, the others are noise: the strengths come to different figures."""
     random = np.random.default_rng(0)
     labels = random.integers(0, 2, 400)
     told = np.where(random.random(400) < 0.8, labels, 1 - labels)

@@ -56,6 +56,21 @@ def test_predictions_come_back(tmp_path):
     assert other.models == {} and other.labels is None, "those of another corpus do not count"
 
 
+WHOLE = '{"corpus": {}, "labels": "0 1", "near_duplicates": NEAR, "models": {"a": {"of": "x", "classes": "CLASSES"}}}'
+
+
+@pytest.mark.parametrize(
+    ("near", "classes"), [("null", "0"), ("null", "9" * 30), ('{"rows": "7", "labels_differ": 0.5}', "0 1")]
+)
+def test_damaged_predictions_are_refused(tmp_path, near, classes):
+    path = tmp_path / "predictions.json"
+    path.write_text(WHOLE.replace("NEAR", "null").replace("CLASSES", "0 1"))
+    assert read_predictions(path, {}).models["a"][1].tolist() == [0, 1]
+    path.write_text(WHOLE.replace("NEAR", near).replace("CLASSES", classes))
+    with pytest.raises(UserError, match=r"predictions\.json"):
+        read_predictions(path, {})
+
+
 @pytest.mark.parametrize("content", ["[]", '{"labels": "1 2"}', '{"labels": "0 1", "models": {"a": "0"}}', "{"])
 def test_what_holds_no_predictions_is_refused(tmp_path, content):
     path = tmp_path / "predictions.json"

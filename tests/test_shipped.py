@@ -8,7 +8,7 @@ from conftest import SAMPLE, TINY, run_script
 
 from bilm.csv_rows import file_hash
 from bilm.errors import UserError
-from bilm.shipped import keep_shipped, shipped_files
+from bilm.shipped import drop_shipped_classifiers, keep_shipped, shipped_files
 
 CAME = ("bilstm.pt", "classifier_frozen.pt", "classifier_finetune.pt")
 
@@ -34,7 +34,8 @@ def contents(folder):
 
 
 def test_only_what_is_as_it_came_is_kept(models):
-    assert "/*.pt " in keep_shipped(models, remove_classifiers=True)
+    assert "/*.pt " in keep_shipped(models)
+    drop_shipped_classifiers(models)
     came = {name: f"came as {name}" for name in ("bilstm.pt", "classifier_finetune.pt")}
     assert contents(folder_of(models)) == came
     assert contents(models) == {
@@ -43,17 +44,21 @@ def test_only_what_is_as_it_came_is_kept(models):
         "mine.pt": "came as mine.pt",
     }
     (models / "bilstm.pt").write_text("a second run")
-    assert keep_shipped(models, remove_classifiers=True) is None and contents(folder_of(models)) == came
+    assert keep_shipped(models) is None and contents(folder_of(models)) == came
 
 
 def test_classifiers_on_the_shipped_language_model_stay(models):
-    keep_shipped(models, remove_classifiers=False)
+    keep_shipped(models)
     assert (models / "classifier_finetune.pt").exists()
+    (copy,) = (models / "shipped").glob("*/classifier_finetune.pt")
+    copy.write_text("damaged since")
+    keep_shipped(models)
+    assert copy.read_text() == "came as classifier_finetune.pt"
 
 
 def test_a_folder_of_ones_own_has_nothing_to_keep(tmp_path):
     (tmp_path / "bilstm.pt").write_text("mine")
-    assert keep_shipped(tmp_path, remove_classifiers=True) is None and not (tmp_path / "shipped").exists()
+    assert keep_shipped(tmp_path) is None and not (tmp_path / "shipped").exists()
 
 
 def test_a_users_own_runs_move_them_aside(trained, tmp_path):
@@ -65,17 +70,17 @@ def test_a_users_own_runs_move_them_aside(trained, tmp_path):
     run = run_script("classification.py", *common, "--mode", "frozen", "--hidden", 16, "--seed", 5)
     assert run.code == 0 and "are now in" in run.out, run.err
     run = run_script("ELMO.py", *common, *TINY, "--seed", 5)
-    assert run.code == 0 and "are now in" not in run.out, run.err
+    assert run.code == 0 and "are now in" in run.out, run.err
     assert {path.name: file_hash(path) for path in folder_of(folder).glob("*.pt")} == came
     own = {path.name for path in folder.glob("*.pt")}
     assert {"bilstm.pt", "classifier_frozen.pt"} <= own <= {"bilstm.pt", "classifier_frozen.pt", "classifier.pt"}
 
 
 def test_a_later_release_is_kept_beside_the_earlier_one(models):
-    keep_shipped(models, remove_classifiers=True)
+    keep_shipped(models)
     (models / "bilstm.pt").write_text("release 2")
     (models / "shipped.json").write_text(json.dumps({"files": {"bilstm.pt": file_hash(models / "bilstm.pt")}}))
-    keep_shipped(models, remove_classifiers=True)
+    keep_shipped(models)
     kept = {path.read_text() for path in (models / "shipped").glob("*/bilstm.pt")}
     assert kept == {"came as bilstm.pt", "release 2"}
 
