@@ -93,7 +93,7 @@ def main() -> None:
     path = out.results / "summary.json"
     stamp = {"corpus": corpus.name, **run_stamp(run, runtime)}
     predictions = read_predictions(out.results / "predictions.json", hashes)
-    summary = summaries.begin(summaries.read_summary(path), pretrained, hashes, stamp)
+    summary = summaries.begin(summaries.read_summary(path), pretrained, hashes["test"], stamp)
 
     for split in ("test", "train") if options.split == "all" else (options.split,):
         source = Source(corpus.path(split), run.limit, hashes[split])

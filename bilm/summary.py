@@ -1,6 +1,6 @@
 """results/summary.json: one file with every figure, brought up to date by each evaluation.
 
-    {"corpus", "data": hashes of its files, "rows_trained", "hardware", "bilm": hash of the language model, ...,
+    {"corpus", "rows_trained", "hardware", "bilm": hash of the language model, "test_csv": hash of the file, ...,
      "language_model": {SPLIT: {"forward": {...}, "backward": {...}}, "training": {...}, "evaluated": {SPLIT: {...}}},
      "classifiers": {MODE: {SPLIT: {...}, "lambdas": [3], "gamma": float, "seeds": {SEED: test accuracy},
                             "robustness": {...}, ...}},
@@ -63,22 +63,21 @@ def read_summary(path: Path) -> dict[str, Any]:
 
 def empty(stamp: dict[str, Any]) -> dict[str, Any]:
     """The summary of no language model yet."""
-    return {**stamp, "rows_trained": None, "bilm": None, "data": None, **{part: {} for part in _PARTS}}
+    return {**stamp, "rows_trained": None, "bilm": None, "test_csv": None, **{part: {} for part in _PARTS}}
 
 
-def begin(
-    previous: dict[str, Any], pretrained: Pretrained, data: dict[str, str], stamp: dict[str, Any]
-) -> dict[str, Any]:
+def begin(previous: dict[str, Any], pretrained: Pretrained, test_csv: str, stamp: dict[str, Any]) -> dict[str, Any]:
     """The summary to fill: what `previous` holds that still stands, under a new stamp.
 
-    data: hashes of train.csv and test.csv. Figures of other texts, or of another language model, do not stand.
+    test_csv: hash of the file. Figures of another one, or of another language model, do not stand; those on training
+    rows are always of the train.csv that the language model was pretrained on.
     """
-    same = previous.get("bilm") == pretrained.hash and previous.get("data") == data
+    same = previous.get("bilm") == pretrained.hash and previous.get("test_csv") == test_csv
     return {
         **stamp,
         "rows_trained": pretrained.info["rows_trained"],
         "bilm": pretrained.hash,
-        "data": data,
+        "test_csv": test_csv,
         "language_model": previous["language_model"] if same else {},
         "classifiers": previous["classifiers"] if same else {},
         "ensemble": previous["ensemble"] if same else {},

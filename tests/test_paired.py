@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -116,3 +118,15 @@ def test_figures_of_weights_that_are_gone_go_too(summary, predictions):
 def test_a_baseline_of_another_corpus_goes(summary):
     summaries.settle(summary, Predictions(CORPUS))
     assert summary["baselines"] == summary["paired"] == summary["near_duplicates"] == {}
+
+
+def test_figures_of_another_test_csv_or_language_model_do_not_stand(summary):
+    model = SimpleNamespace(hash="M", info={"rows_trained": 3})
+    summary |= {"bilm": "M", "test_csv": "2"}
+    kept = summaries.begin(summary, model, "2", {})
+    assert kept["classifiers"] == summary["classifiers"] and kept["ensemble"] == summary["ensemble"]
+    for other in (
+        summaries.begin(summary, model, "3", {}),
+        summaries.begin(summary, SimpleNamespace(hash="N", info=model.info), "2", {}),
+    ):
+        assert other["classifiers"] == other["ensemble"] == {} and other["baselines"] == summary["baselines"]
