@@ -14,6 +14,9 @@ import pytest
 from conftest import ROOT
 from test_original import OPTIONS, datasets, write
 
+from bilm.config import FitConfig
+from bilm.presets import PRETRAINING
+
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
@@ -44,7 +47,7 @@ def as_run_here(line: str) -> list[str]:
     words = shlex.split(line, comments=True)
     if words[0] == "make":
         # The environment counts as made; the tests cannot run themselves, nor what is longer or asks the network.
-        dry = ["--dry-run"] if words[1] in ("test", "check", "bench", "reliability", "audit") else []
+        dry = ["--dry-run"] if words[1] in ("best", "test", "check", "bench", "reliability", "audit") else []
         return ["make", *dry, "-o", ".venv/ready", "-o", ".venv/ready-dev", f"PY={sys.executable}", *words[1:]]
     if words[0] == "torchrun":
         return [sys.executable, "-m", "torch.distributed.run", "--master_port=29613", *words[1:]]
@@ -155,12 +158,28 @@ def test_token_layers_are_what_was_measured():
         assert [float(x) for x in shown.split(" | ")] == [round(x, 4) for x in wanted], (name, mode)
 
 
-def test_results_are_those_of_the_summary():
-    summary = json.loads((ROOT / "results/summary.json").read_text(encoding="utf-8"))
+@pytest.fixture(scope="module")
+def summary() -> dict:
+    return json.loads((ROOT / "results/summary.json").read_text(encoding="utf-8"))
+
+
+def points(figures: dict) -> str:
+    """A row-by-row difference as the tables show it: "+1.2 (0.6 to 1.8)"."""
+    low, high = figures["interval"]
+    return f"{100 * figures['difference']:+.1f} ({100 * low:.1f} to {100 * high:.1f})"
+
+
+@pytest.mark.parametrize("path", ["README.md", "models/README.md"])
+def test_results_are_those_of_the_summary(summary, path):
+    text = (ROOT / path).read_text(encoding="utf-8")
     assert summary["corpus"] == "ag_news"
-    rows = re.findall(r"^\| `(\w+)` \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|", README, re.MULTILINE)
-    assert {row[0] for row in rows} == set(summary["classifiers"])
-    for mode, *shown in rows:
+    rows = re.findall(
+        r"^\| `(\w+)` \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \| ([^|]+) \| ([\d.]+ ± [\d.]+) \| ([^|]+) \|$",
+        text,
+        re.MULTILINE,
+    )
+    assert {row[0] for row in rows} == set(summary["classifiers"]) and len(rows) == 4
+    for mode, *shown, mix, spread, above in rows:
         entry = summary["classifiers"][mode]
         wanted = (
             entry["test"]["accuracy"],
@@ -169,6 +188,24 @@ def test_results_are_those_of_the_summary():
             entry["validation_accuracy"],
         )
         assert [float(x) for x in shown] == [round(x, 4) for x in wanted]
+        lambdas = entry["lambdas"]
+        assert mix == ("none" if not lambdas else " ".join(f"{x:.2f}" for x in lambdas) + f"; {entry['gamma']:.2f}")
+        assert len(entry["seeds"]) == 3
+        assert spread == f"{entry['accuracy_mean']:.4f} ± {entry['accuracy_std']:.4f}"
+        assert above == points(summary["paired"][mode]["tfidf_svm"])
+    (ensemble,) = re.findall(r"^\| the mean of all four \| ([\d.]+) \| ([\d.]+) \|.*\| ([^|]+) \|$", text, re.MULTILINE)
+    figures = summary["ensemble"]["test"]
+    assert ensemble == (
+        f"{figures['accuracy']:.4f}",
+        f"{figures['f1']:.4f}",
+        points(summary["paired"]["ensemble"]["tfidf_svm"]),
+    )
+    (svm,) = re.findall(r"^\| TF-IDF and a linear SVM \| ([\d.]+) \| ([\d.]+) \|", text, re.MULTILINE)
+    figures = summary["baselines"]["tfidf_svm"]["test"]
+    assert svm == (f"{figures['accuracy']:.4f}", f"{figures['f1']:.4f}")
+
+
+def test_language_model_figures_are_those_of_the_summary(summary):
     rows = re.findall(
         r"^\| (forward|backward) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|", README, re.MULTILINE
     )
@@ -178,3 +215,36 @@ def test_results_are_those_of_the_summary():
         wanted = [round(figures["perplexity"], 1)]
         wanted += [round(figures[name], 4) for name in ("accuracy", "top5_accuracy", "f1_macro")]
         assert [float(x) for x in shown] == wanted
+
+
+def test_near_duplicates_are_those_of_the_summary(summary):
+    near = summary["near_duplicates"]
+    both = near["accuracy"]["ensemble"]
+    said = " ".join(README.split())
+    assert f"{near['rows']:,} of the test rows nearly repeat a row trained on" in said
+    assert f"in {near['labels_differ']:.0%} of them" in said
+    assert f"{both['near_duplicates']:.4f} on those rows and {both['rest']:.4f} on the rest" in said
+
+
+def test_presets_are_what_was_measured():
+    rows = re.findall(r"^\| `(\w+)` \| `make (\w+)` \| (\d+) \| ([\d.]+) \| (\d+) \| (\d+) \| ([^|]+) \|", README, re.M)
+    assert [row[0] for row in rows] == list(PRETRAINING)
+    for preset, make, epochs, perplexity, pretraining, classifiers, accuracies in rows:
+        measured = json.loads((ROOT / f"results/make_{make}.json").read_text(encoding="utf-8"))
+        parts = measured["parts_seconds"]
+        assert int(epochs) == PRETRAINING[preset].get("epochs", FitConfig().epochs)
+        assert float(perplexity) == round(measured["validation_perplexity"], 1)
+        assert int(pretraining) == round(parts["pretraining"] / 60)
+        assert int(classifiers) == round((sum(parts.values()) - parts["pretraining"]) / 60)
+        shown = re.findall(r"`(\w+)` ([\d.]+)", accuracies)
+        assert {m: float(a) for m, a in shown} == {m: round(f["test"], 4) for m, f in measured["accuracy"].items()}
+
+
+def test_few_labels_are_what_was_measured():
+    measured = json.loads((ROOT / "results/label_efficiency.json").read_text(encoding="utf-8"))
+    assert measured["corpus"] == "ag_news" and measured["draws"] == 10
+    rows = re.findall(r"^\| `(\w+)` \| ([\d.]+ ± [\d.]+) \| ([\d.]+ ± [\d.]+) \|$", README, re.M)
+    assert [row[0] for row in rows] == ["tfidf", "elmo", "elmo_self_training"]
+    for name, *shown in rows:
+        found = [measured["labels_per_class"][size][name] for size in ("25", "250")]
+        assert shown == [f"{f['test_accuracy']:.4f} ± {f['test_accuracy_std']:.4f}" for f in found]

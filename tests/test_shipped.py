@@ -1,13 +1,22 @@
 """Weights that came with the repository are not lost to a user's own run."""
 
 import json
+import os
 import shutil
+from contextlib import nullcontext
+from pathlib import Path
 
+import numpy as np
 import pytest
-from conftest import SAMPLE, TINY, run_script
+import torch
+from conftest import ROOT, SAMPLE, TINY, run_script
 
-from bilm.csv_rows import file_hash
+from bilm.batching import iterate_batches
+from bilm.config import MODES
+from bilm.csv_rows import file_hash, read_rows
 from bilm.errors import UserError
+from bilm.evaluation import class_probabilities
+from bilm.pretrained import load_bilm, load_classifier
 from bilm.shipped import drop_shipped_classifiers, keep_shipped, shipped_files
 
 CAME = ("bilstm.pt", "classifier_frozen.pt", "classifier_finetune.pt")
@@ -91,3 +100,33 @@ def test_a_list_that_cannot_be_read_is_refused_by_name(tmp_path, content):
     (tmp_path / "models/sample/shipped.json").write_text(content)
     with pytest.raises(UserError, match=r"shipped\.json"):
         shipped_files(tmp_path / "models/sample")
+
+
+def test_what_ships_is_what_the_list_says():
+    files = shipped_files(ROOT / "models")
+    listed = json.loads((ROOT / "models/shipped.json").read_text(encoding="utf-8"))["files"]
+    assert {path.name for path in files} == set(listed) == {"bilstm.pt", *(f"classifier_{mode}.pt" for mode in MODES)}
+    assert sum(path.stat().st_size for path in files) < 60e6
+
+
+@pytest.mark.real_data
+@pytest.mark.skipif("AG_NEWS_DIR" not in os.environ, reason="AG_NEWS_DIR is not set")
+def test_what_ships_scores_what_the_summary_says():
+    """On any machine, within two of 7,600 rows."""
+    models = ROOT / "models"
+    pretrained = load_bilm(models / "bilstm.pt")
+    summary = json.loads((ROOT / "results/summary.json").read_text(encoding="utf-8"))
+    assert summary["bilm"] == pretrained.hash
+    rows = list(read_rows(Path(os.environ["AG_NEWS_DIR"]) / "test.csv"))
+    labels = np.array([label for label, _ in rows])
+    texts = pretrained.vocabulary.encode([text for _, text in rows])
+    classifiers = {mode: load_classifier(models / f"classifier_{mode}.pt", pretrained).model for mode in MODES}
+    batches = iterate_batches(texts, np.arange(len(texts)), 8192)
+    found = class_probabilities(classifiers, batches, len(texts), torch.device("cpu"), nullcontext)
+    wanted = {mode: entry["test"] for mode, entry in summary["classifiers"].items()} | {
+        "ensemble": summary["ensemble"]["test"]
+    }
+    assert set(found) == set(wanted)
+    for name, probabilities in found.items():
+        right = int((probabilities.argmax(1) == labels).sum())
+        assert abs(right - round(wanted[name]["accuracy"] * len(labels))) <= 2, name
