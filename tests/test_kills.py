@@ -202,7 +202,7 @@ def test_a_closed_terminal(jobs, tmp_path):
     os.close(ours)
     assert process.wait(timeout=60) == 128 + HANG_UP
     state = checkpoint.load(output / "runs/sample/bilm.pt", "training")["state"]
-    assert state["batch"] > 0, "saved in the middle of an epoch"
+    assert state["step"] > 0, "saved where it was: mostly in the middle of an epoch, at its end now and then"
     assert not list(output.rglob("*.lock"))
 
 
