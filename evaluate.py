@@ -32,9 +32,7 @@ class EvaluationOptions:
     robustness: bool = setting(
         False, "also classify the test rows with typing errors, and those with the most unknown words by themselves"
     )
-    duplicates: bool = setting(
-        False, "also tell the test rows that a training row nearly repeats from the rest (15 seconds on all of AG News)"
-    )
+    duplicates: bool = setting(False, "also tell the test rows that a training row nearly repeats from the rest")
     batch_tokens: int = setting(8192, "tokens in a batch, padding counted in")
 
 
