@@ -25,6 +25,11 @@ class ScalarMix(nn.Module):
         self.w = nn.Parameter(w, requires_grad=trainable)
         self.gamma = nn.Parameter(torch.ones(()), requires_grad=trainable)
 
+    def start_from(self, w: Sequence[float]) -> None:
+        """Put `w` in the place of the first weights; the logarithm of the lambdas that are wanted, -inf for none."""
+        with torch.no_grad():
+            self.w.copy_(torch.tensor(w))
+
     def describe(self) -> dict[str, Any]:
         """lambdas = softmax(w), positive and summing to one, and gamma."""
         return {"lambdas": self.w.detach().softmax(0).tolist(), "gamma": self.gamma.item()}

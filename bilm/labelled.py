@@ -1,0 +1,39 @@
+"""Both files of a corpus as one list of texts, for studies that compare many classifiers on the same rows."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from bilm.corpus import SPLITS, Corpus, split_validation, text_key
+from bilm.csv_rows import file_hash, read_rows
+
+
+@dataclass(frozen=True)
+class LabelledTexts:
+    """The rows of train.csv, then those of test.csv.
+
+    labels: int64 (N,), from 0; training, validation, test: which rows they are, int64; hashes: csv_rows.file_hash of
+    each file.
+    """
+
+    texts: list[str]
+    labels: np.ndarray
+    training: np.ndarray
+    validation: np.ndarray
+    test: np.ndarray
+    hashes: dict[str, str]
+
+    def of(self, rows: np.ndarray) -> list[str]:
+        return [self.texts[row] for row in rows]
+
+
+def read_labelled(corpus: Corpus, limit: int | None) -> LabelledTexts:
+    """At most `limit` rows of each file; the same split as everywhere. Raises UserError as read_rows does."""
+    rows = {split: list(read_rows(corpus.path(split), limit)) for split in SPLITS}
+    both = [row for split in SPLITS for row in rows[split]]
+    labels, texts = np.array([label for label, _ in both]), [text for _, text in both]
+    known = len(rows["train"])
+    keys = np.array([text_key(text) for text in texts[:known]], dtype=np.uint64)
+    training, validation = split_validation(labels[:known], keys)
+    hashes = {split: file_hash(corpus.path(split)) for split in SPLITS}
+    return LabelledTexts(texts, labels, training, validation, np.arange(known, len(texts)), hashes)

@@ -1,0 +1,144 @@
+"""A study: many classifiers on the same rows, one after the other; each is kept as soon as it is done.
+
+Ledger     what is done, in a file: a study that was stopped goes on behind it
+Study      trains one classifier and asks it for its classes
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from bilm.batching import iterate_batches
+from bilm.classifier import ClassifiedEncoder, Classifier
+from bilm.combine import ScalarMix
+from bilm.config import ClassifierConfig, FitConfig
+from bilm.downstream import ClassificationTask, predict
+from bilm.errors import UserError
+from bilm.folders import read_json, write_json
+from bilm.labelled import LabelledTexts
+from bilm.layer_store import LayerStore
+from bilm.optimizer import build_optimizer
+from bilm.training import fit
+from bilm.vocabulary import EncodedTexts
+
+_BATCH_TOKENS = 8192
+
+
+class Ledger:
+    """Parts of a study by name, in the file at `path` while it is under way.
+
+    settings: what shapes them all, as JSON has it. Raises UserError when those of an unfinished study are others.
+    """
+
+    def __init__(self, path: Path, settings: dict[str, Any]):
+        self.path = path
+        self._content: dict[str, Any] = {"settings": settings, "parts": {}}
+        if path.exists():
+            found = read_json(path)
+            if not isinstance(found, dict) or found.get("settings") != settings:
+                raise UserError(f"the unfinished study in {path} has other settings. Drop it with --restart.")
+            self._content = found
+
+    def part(self, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """What `make` returns, a dict that JSON can hold; it is not called when the part is known."""
+        parts = self._content["parts"]
+        if name not in parts:
+            parts[name] = make()
+            write_json(self.path, self._content)
+        return parts[name]
+
+    def close(self) -> None:
+        """The study is over."""
+        self.path.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class Study:
+    """rows: the texts and what they are for; encoded: the same, as ids; num_classes: C.
+
+    shape, fitting: of every classifier; folder: for its checkpoint while it learns.
+    """
+
+    rows: LabelledTexts
+    encoded: EncodedTexts
+    num_classes: int
+    shape: ClassifierConfig
+    fitting: FitConfig
+    folder: Path
+    device: torch.device
+    autocast: Callable[[], AbstractContextManager]
+
+    def classifier(
+        self,
+        name: str,
+        encoder: Any,
+        mode: str,
+        seed: int,
+        *,
+        training: np.ndarray | None = None,
+        epochs: int | None = None,
+        weights: Sequence[float] | None = None,
+        encoder_rate: float = 0.0,
+        store: LayerStore | None = None,
+    ) -> dict[str, Any]:
+        """Train one of `mode` on `encoder`; its figures, and its classes of the test rows as text: "2 0 1 ...".
+
+        training: rows to learn from in place of all; weights: w of the scalar mix to begin with; encoder_rate: peak
+        learning rate of the encoder, 0 to keep it; store: the layers of these texts, where they are known.
+        """
+        torch.manual_seed(seed)
+        tuned = encoder_rate > 0
+        classifier = Classifier(self.shape, mode, encoder, self.num_classes, seed)
+        if weights is not None:
+            assert isinstance(classifier.combine, ScalarMix)
+            classifier.combine.start_from(weights)
+        model = ClassifiedEncoder(encoder, classifier, tuned).to(self.device)
+        before = classifier.combine.describe()
+        fitting = replace(self.fitting, epochs=epochs or self.fitting.epochs)
+        rows = self.rows.training if training is None else training
+        where = (rows, self.rows.validation, fitting.batch_tokens, seed, self.device, store)
+        rates: list[tuple[nn.Module, float]] = [(classifier, fitting.learning_rate)]
+        if tuned:
+            rates += encoder.learning_rates(encoder_rate)
+        checkpoint = self.folder / f"{name}.pt"
+        state = fit(
+            model,
+            ClassificationTask(name, self.encoded, self.rows.labels, *where),
+            build_optimizer(rates, fitting.weight_decay),
+            fitting,
+            checkpoint_path=checkpoint,
+            settings={"part": name},
+            autocast=self.autocast,
+            resume=checkpoint.exists(),
+        )
+        checkpoint.unlink(missing_ok=True)
+        model.eval()
+        started = time.perf_counter()
+        batches = iterate_batches(self.encoded, self.rows.test, _BATCH_TOKENS)
+        with torch.no_grad(), self.autocast():
+            classes = predict(model, batches, len(self.encoded), self.device, store)[self.rows.test]
+        return {
+            "validation_accuracy": state.best_figure,
+            "test_accuracy": float((classes == self.rows.labels[self.rows.test]).mean()),
+            "best_epoch": state.best_epoch + 1,
+            "epochs": fitting.epochs,
+            "rows_trained": len(rows),
+            "seed": seed,
+            "before": before,
+            "after": classifier.combine.describe(),
+            "seconds_to_train": round(state.seconds, 1),
+            "seconds_to_classify": round(time.perf_counter() - started, 2),
+            "classes": " ".join(map(str, classes.tolist())),
+        }
+
+
+def classes_of(part: dict[str, Any]) -> np.ndarray:
+    """The classes of the test rows that a part of a study holds, int64 (N,)."""
+    return np.array(part["classes"].split(), dtype=np.int64)
