@@ -32,7 +32,7 @@ fast: .venv/ready
 best: .venv/ready
 	$(PY) ELMO.py $(OPTIONS) --preset best --resume
 	$(PY) classification.py $(OPTIONS) --preset best --resume
-	$(PY) baselines.py $(OPTIONS)
+	$(PY) baselines.py $(OPTIONS) --only tfidf_svm
 	$(PY) evaluate.py $(OPTIONS) --split all --duplicates
 
 bench: .venv/ready

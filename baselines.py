@@ -1,88 +1,198 @@
-"""What ELMo is measured against: TF-IDF with a linear SVM, on the same rows.
+"""What ELMo is measured against, on the same rows: TF-IDF, fastText, and word vectors under the very same classifier.
 
-    python baselines.py      -> results/summary.json, results/predictions.json
+    python baselines.py                    all      -> results/summary.json, results/predictions.json
+    python baselines.py --only tfidf_svm   one
+    python baselines.py --resume           go on after Ctrl-C or a crash
 
-evaluate.py then compares each classifier with it, row by row. What was chosen was chosen on the validation rows.
+    tfidf_svm, tfidf_logistic   words and pairs of words, and a linear model
+    fasttext                    a learned bag of words and pairs of words; where the package floret is installed
+    random                      word vectors that the classifier learns with the rest, from random ones
+    svd_2, _3, _5, _8           SVD of co-occurrences (PPMI) within so many words
+    word2vec_2, _3, _5, _8      skip-gram with negative sampling, within so many words
+
+The last three kinds are as wide as ELMo's layers and feed the classifier of classification.py, with the settings of its
+preset best. What is chosen (strengths, rates, epochs) is chosen on validation rows. evaluate.py then compares each
+classifier with them, row by row.
 """
 
 import time
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+from bilm.config import ClassifierConfig, FitConfig, setting
 from bilm.errors import UserError
 from bilm.folders import folders, shown, write_json
 from bilm.options import parse_options
-from utils import RunOptions, run_script, run_stamp, start
+from bilm.presets import CLASSIFICATION
+from utils import ResumeOptions, RunOptions, run_script, run_settings, run_stamp, start, what_to_do
 
-NAME = "tfidf_svm"
+WINDOWS = (2, 3, 5, 8)
+LINEAR = {"tfidf_svm": "svm", "tfidf_logistic": "logistic"}
+STATIC = ("random", *(f"{kind}_{window}" for kind in ("svd", "word2vec") for window in WINDOWS))
+NAMES = (*LINEAR, "fasttext", *STATIC)
+
+
+@dataclass(frozen=True)
+class BaselineOptions:
+    """Which, and how wide."""
+
+    only: str = setting("all", "which", choices=("all", *NAMES))
+    width: int = setting(512, "of word vectors", at_least=1)
+
+
+CLASSIFIER = ClassifierConfig(dropout=CLASSIFICATION["best"]["dropout"])
+FIT = FitConfig(epochs=CLASSIFICATION["best"]["epochs"], learning_rate=2e-3)
 
 
 def main() -> None:
-    (run,) = parse_options(__doc__, RunOptions)
+    run, again, options, shape, fitting = parse_options(
+        __doc__, RunOptions, ResumeOptions, BaselineOptions, CLASSIFIER, FIT
+    )
     # Imported once the command line is understood: --help needs none of it.
-    import numpy as np
-
+    from bilm import fasttext
     from bilm import summary as summaries
     from bilm.checkpoint import content_hash
-    from bilm.corpus import SPLITS, find_corpus, split_validation, text_key
-    from bilm.csv_rows import CLASS_NAMES, file_hash
+    from bilm.corpus import find_corpus
+    from bilm.csv_rows import CLASS_NAMES
     from bilm.evaluation import classification_figures
+    from bilm.labelled import read_labelled
     from bilm.predictions import read_predictions, write_predictions
-    from bilm.tables import classifier_table, comparison_table
-    from bilm.tfidf import fit_tfidf_svm
+    from bilm.study import Ledger, classes_of
+    from bilm.tables import classifier_table, comparison_table, table
 
     runtime = start(run)
     if runtime.processes > 1:
         raise UserError("the baselines take one process; call it without torchrun.")
+    if options.only == "fasttext" and not fasttext.is_installed():
+        raise UserError("fasttext needs the package floret: python -m pip install floret")
     corpus = find_corpus(run.data)
     out = folders(run.output, corpus.name, run.limit)
     out.hold("evaluation")
-    stamp = run_stamp(run, runtime)
     path, predictions_path = out.results / "summary.json", out.results / "predictions.json"
-    summary = summaries.read_summary(path) or summaries.empty({"corpus": corpus.name, **stamp})
-    hashes = {split: file_hash(corpus.path(split)) for split in SPLITS}
-    predictions = read_predictions(predictions_path, hashes)
-    labels, texts = _columns(corpus.path("train"), run.limit)
-    test_labels, test_texts = _columns(corpus.path("test"), run.limit)
-    keys = np.array([text_key(text) for text in texts], dtype=np.uint64)
-    training, validation = split_validation(labels, keys)
-    print(f"corpus {corpus.name}: TF-IDF and a linear SVM on {len(training):,} descriptions ...", flush=True)
-    started = time.perf_counter()
-    model, accuracies = fit_tfidf_svm(texts, labels, training, validation, run.seed)
-    fitted = time.perf_counter()
-    predicted = model.predict(test_texts)
-    done = time.perf_counter()
-    figures = classification_figures(test_labels, predicted, list(CLASS_NAMES))
-    name = content_hash([hashes, predicted.tolist()])
-    summary["baselines"][NAME] = {
-        "hash": name,
-        "test": figures,
-        "validation_accuracy": max(accuracies.values()),
-        "validation_accuracy_by_strength": accuracies,
-        "rows_trained": len(training),
-        "seconds_to_train": round(fitted - started, 1),  # once for each strength
-        "seconds_to_classify": round(done - fitted, 2),
-        "training": {key: stamp[key] for key in ("seed", "command", "commit", "hardware", "date")},
-    }
-    predictions.labels = test_labels
-    predictions.models[NAME] = (name, predicted)
+    summary = summaries.read_summary(path) or summaries.empty({"corpus": corpus.name, **run_stamp(run, runtime)})
+    rows = read_labelled(corpus, run.limit)
+    predictions = read_predictions(predictions_path, rows.hashes)
+    unfinished = out.runs / "baselines.json"
+    if what_to_do(unfinished, lambda: False, again) == "start":
+        unfinished.unlink(missing_ok=True)
+    out.prepare()
+    ledger = Ledger(unfinished, run_settings(run, runtime, options, shape, fitting, **rows.hashes))
+    names = list(NAMES) if options.only == "all" else [options.only]
+    if "fasttext" in names and not fasttext.is_installed():
+        names.remove("fasttext")
+        print("fasttext is left out: it needs the package floret (python -m pip install floret).")
+    print(f"corpus {corpus.name}: {len(names)} baselines on {len(rows.training):,} descriptions", flush=True)
+
+    makers: dict[str, Callable[[], dict[str, Any]]] = {}
+    for name, kind in LINEAR.items():
+        makers[name] = partial(linear, kind, rows, run.seed)
+    if set(names) & {"fasttext", *STATIC}:
+        word_makers = on_words(rows, out.runs, run.seed, options.width, shape, fitting, runtime, len(CLASS_NAMES))
+        makers |= word_makers
+    labels, stamp = rows.labels[rows.test], run_stamp(run, runtime)
+    for name in names:
+        part = ledger.part(name, makers[name])
+        classes = classes_of(part)
+        named = content_hash([rows.hashes, classes.tolist()])
+        summary["baselines"][name] = {
+            "hash": named,
+            "test": classification_figures(labels, classes, list(CLASS_NAMES)),
+            **{key: value for key, value in part.items() if key not in ("classes", "test_accuracy", "before", "after")},
+            "rows_trained": len(rows.training),
+            "training": {key: stamp[key] for key in ("seed", "command", "commit", "hardware", "date")},
+        }
+        predictions.models[name] = (named, classes)
+        figures = summary["baselines"][name]["test"]
+        print(f"{name}: accuracy {figures['accuracy']:.4f}" if len(names) > 1 else classifier_table(name, figures))
+    predictions.labels = labels
     summaries.settle(summary, predictions)
     write_predictions(predictions_path, predictions)
     write_json(path, summary)
-    print(f"\n{classifier_table(NAME, figures)}")
+    ledger.close()
+    entries = {name: summary["baselines"][name] for name in names}
+    lines = [
+        [
+            name,
+            *(e["test"][key] for key in ("accuracy", "precision", "recall", "f1")),
+            e["validation_accuracy"],
+            f"{e['seconds_to_train']:,.0f}",
+            f"{e['seconds_to_classify']:.1f}",
+        ]
+        for name, e in entries.items()
+    ]
+    header = ["test", "accuracy", "precision", "recall", "f1", "on validation", "s to train", "s to classify"]
+    print(f"\n{table(lines, header)}")
     if summary["paired"]:
         print(f"\n{comparison_table(summary['paired'])}")
     print(f"\nWrote {shown(path)} and {shown(predictions_path)}. Next: python evaluate.py")
 
 
-def _columns(path: Path, limit: int | None) -> tuple[Any, list[str]]:
-    """Labels, int64 (N,), and texts."""
-    import numpy as np
+def linear(kind: str, rows: Any, seed: int) -> dict[str, Any]:
+    """A linear model on TF-IDF; the seconds to train are of all strengths that were tried."""
+    from bilm.tfidf import fit_tfidf
 
-    from bilm.csv_rows import read_rows
+    started = time.perf_counter()
+    model, accuracies = fit_tfidf(kind, rows.texts, rows.labels, rows.training, rows.validation, seed)
+    fitted = time.perf_counter()
+    classes = model.predict(rows.of(rows.test))
+    return {
+        "validation_accuracy": max(accuracies.values()),
+        "validation_accuracy_by_strength": accuracies,
+        "seconds_to_train": round(fitted - started, 1),
+        "seconds_to_classify": round(time.perf_counter() - fitted, 2),
+        "classes": " ".join(map(str, classes.tolist())),
+    }
 
-    labels, texts = zip(*read_rows(path, limit), strict=True)
-    return np.array(labels), list(texts)
+
+def on_words(rows, folder, seed, width, shape, fitting, runtime, num_classes) -> dict[str, Callable]:
+    """What makes each baseline that reads words of the same vocabulary as the language model's."""
+    from bilm.config import TokenizerConfig, VocabularyConfig
+    from bilm.cooccurrence import svd_vectors
+    from bilm.fasttext import fit_fasttext
+    from bilm.static_encoder import StaticEncoder
+    from bilm.static_vectors import skip_gram
+    from bilm.study import Study
+    from bilm.vocabulary import Tokenizer, Vocabulary
+
+    tokenizer = Tokenizer(TokenizerConfig())
+    vocabulary = Vocabulary.learn(rows.of(rows.training), tokenizer, VocabularyConfig())
+    encoded = vocabulary.encode(rows.texts)
+    where = (folder, runtime.device, runtime.autocast)
+    study = Study(rows, encoded, num_classes, shape, fitting, *where)
+
+    def fasttext() -> dict[str, Any]:
+        started = time.perf_counter()
+        words = [tokenizer(text) for text in rows.texts]
+        classify, accuracies = fit_fasttext(words, rows.labels, rows.training, rows.validation, folder, seed)
+        fitted = time.perf_counter()
+        found = classify(rows.test)
+        return {
+            "validation_accuracy": max(accuracies.values()),
+            "validation_accuracy_by_rate": accuracies,
+            "seconds_to_train": round(fitted - started, 1),  # of all rates
+            "seconds_to_classify": round(time.perf_counter() - fitted, 2),
+            "classes": " ".join(map(str, found.tolist())),
+        }
+
+    def random() -> dict[str, Any]:
+        encoder = StaticEncoder.random(len(vocabulary), width, seed)
+        return study.classifier("random", encoder, "trainable", seed, encoder_rate=fitting.learning_rate)
+
+    def static(name: str, vectors_of: Callable, window: int) -> dict[str, Any]:
+        started = time.perf_counter()
+        encoder = StaticEncoder(vectors_of(encoded, rows.training, len(vocabulary), width, seed=seed, window=window))
+        seconds = time.perf_counter() - started
+        part = study.classifier(name, encoder, "trainable", seed)
+        return {**part, "window": window, "width": width, "seconds_for_vectors": round(seconds, 1)}
+
+    kinds = (("svd", svd_vectors), ("word2vec", skip_gram))
+    made: dict[str, Callable] = {"fasttext": fasttext, "random": random}
+    for kind, vectors_of in kinds:
+        for window in WINDOWS:
+            made[f"{kind}_{window}"] = partial(static, f"{kind}_{window}", vectors_of, window)
+    return made
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ from bilm.lexicon import PAD, UNK
 from bilm.token_layer import EMBEDDING_STD
 from bilm.vocabulary import EncodedTexts
 
-WINDOW = 5
 EPOCHS = 5
 NEGATIVES = 5
 
@@ -27,7 +26,9 @@ class _Sentences:
             yield [str(i) for i in np.where(ids < self.vocabulary_size, ids, UNK)]
 
 
-def skip_gram(texts: EncodedTexts, rows: np.ndarray, vocabulary_size: int, width: int, seed: int) -> np.ndarray:
+def skip_gram(
+    texts: EncodedTexts, rows: np.ndarray, vocabulary_size: int, width: int, seed: int, window: int = 5
+) -> np.ndarray:
     """Word2Vec vectors (Mikolov et al. 2013: skip-gram, negative sampling) of every id: fp32 (vocabulary_size, width).
 
     Scaled to the standard deviation that the language model gives its own; ids that never occur, and padding, are 0.
@@ -38,7 +39,7 @@ def skip_gram(texts: EncodedTexts, rows: np.ndarray, vocabulary_size: int, width
     model = Word2Vec(
         _Sentences(texts, rows, vocabulary_size),
         vector_size=width,
-        window=WINDOW,
+        window=window,
         sg=1,
         negative=NEGATIVES,
         min_count=1,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from conftest import SAMPLE, run_script
 
-from bilm.tfidf import STRENGTHS, fit_tfidf_svm
+from bilm.tfidf import CLASSIFIERS, fit_tfidf
 
 
 def test_what_words_tell_apart_is_learned_and_chosen_on_validation():
@@ -16,13 +16,13 @@ def test_what_words_tell_apart_is_learned_and_chosen_on_validation():
     told = np.where(random.random(400) < 0.8, labels, 1 - labels)
     noise = random.integers(150, size=(400, 2))
     texts = [f"{'ab'[c]}{n % 9} word{x} word{y}" for n, (c, (x, y)) in enumerate(zip(told, noise, strict=True))]
-    model, accuracies = fit_tfidf_svm(texts, labels, np.arange(300), np.arange(300, 400), seed=0)
-    assert set(accuracies) == {str(s) for s in STRENGTHS} and len(set(accuracies.values())) > 1
+    model, accuracies = fit_tfidf("svm", texts, labels, np.arange(300), np.arange(300, 400), seed=0)
+    assert set(accuracies) == {str(s) for s in CLASSIFIERS["svm"][1]} and len(set(accuracies.values())) > 1
     assert accuracies[str(model[-1].C)] == max(accuracies.values())
     asked = [texts[n] for n in range(300, 400)]
     assert np.mean(model.predict(asked) == labels[300:]) == max(accuracies.values())
     swapped = np.where(np.arange(400) < 300, labels, 1 - labels)
-    _, other = fit_tfidf_svm(texts, swapped, np.arange(300), np.arange(300, 400), seed=0)
+    _, other = fit_tfidf("svm", texts, swapped, np.arange(300), np.arange(300, 400), seed=0)
     assert other == {s: pytest.approx(1 - a) for s, a in accuracies.items()}, "validation rows are not trained on"
 
 
@@ -30,15 +30,15 @@ def test_rows_with_nothing_to_tell_apart_are_one_line(tmp_path):
     for split in ("train", "test"):
         rows = [f'1,"t{n}","word{n} one{n} two{n}"' for n in range(8)]
         (tmp_path / f"{split}.csv").write_text("\n".join(rows) + "\n")
-    run = run_script("baselines.py", "--data", tmp_path, "--output", tmp_path / "out")
+    run = run_script("baselines.py", "--data", tmp_path, "--output", tmp_path / "out", "--only", "tfidf_svm")
     assert run.code == 2 and run.err.count("\n") == 1 and "cannot be trained on these" in run.err, run.err
 
 
 def test_before_and_after_an_evaluation(trained, tmp_path):
     common = ["--data", SAMPLE, "--output", tmp_path]
-    run = run_script("baselines.py", *common)
+    run = run_script("baselines.py", *common, "--only", "tfidf_svm")
     assert run.code == 0 and "tfidf_svm: accuracy" in run.out and "Next: python evaluate.py" in run.out, run.err
-    (tmp_path / "models/sample").mkdir(parents=True)
+    (tmp_path / "models/sample").mkdir(parents=True, exist_ok=True)
     for path in (trained[0] / "models/sample").glob("*.pt"):
         (tmp_path / "models/sample" / path.name).write_bytes(path.read_bytes())
     run = run_script("evaluate.py", *common, "--duplicates", "--device", "cpu")
