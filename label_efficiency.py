@@ -1,51 +1,82 @@
-"""How few labels suffice: accuracy on test from 25 and 250 labelled descriptions a class, ELMo beside TF-IDF.
+"""How few labels suffice: accuracy on test by the number of labelled descriptions a class.
 
-    python label_efficiency.py      -> results/label_efficiency.json
+    python label_efficiency.py            -> results/label_efficiency.json
+    python label_efficiency.py --resume   go on after Ctrl-C or a crash
 
-The language model has read all training descriptions, without labels; TF-IDF counts its words in all of them, too. The
-strength of each regression is chosen on the validation rows, once for all draws of a size.
+    tfidf                linear SVM on words and pairs of words
+    svd, word2vec, elmo  logistic regression on the mean vector of a text: of SVD, of skip-gram, of ELMo's e1 and e2
+    elmo_self_training   the same as elmo; the texts it is surest of join the labelled ones
+    word2vec_classifier, elmo_classifier    the classifier of classification.py, lambdas trainable
+    elmo_finetune        the same, and the language model learns along
+
+Vectors and counts are of all training descriptions, without labels. The strength of each regression is chosen on the
+validation rows, once for all draws of a size; so is the best epoch of each classifier.
 """
 
+import copy
+import math
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from bilm.config import setting
+from bilm.config import ClassifierConfig, FitConfig, setting
 from bilm.errors import UserError
 from bilm.folders import folders, shown, write_json
 from bilm.options import parse_options
-from utils import EncoderOptions, RunOptions, run_script, run_stamp, start
+from bilm.presets import CLASSIFICATION
+from utils import EncoderOptions, ResumeOptions, RunOptions, run_script, run_settings, run_stamp, start, what_to_do
 
-SIZES = (25, 250)
-# C of the regressions to choose from: of vectors of variance 1, and of TF-IDF, whose texts are of length 1.
-STRENGTHS, STRENGTHS_TFIDF = (0.001, 0.003, 0.01, 0.03, 0.1), (1.0, 10.0, 100.0, 1000.0)
+SIZES = (25, 50, 100, 250, 1000, 5000)
+ALL = "all"
+# From so many labels a class on, draws hardly differ; and classifiers that learn more than a regression are tried.
+MANY, DRAWS_OF_MANY = 1000, 3
+# C of the linear models to choose from: of vectors of variance 1, and of TF-IDF, whose texts are of length 1.
+STRENGTHS, STRENGTHS_TFIDF = (0.001, 0.003, 0.01, 0.03, 0.1, 1.0), (0.1, 1.0, 10.0)
+STRENGTHS_SELF_TRAINING = (0.001, 0.003, 0.01)
 # Texts without a label that self-training learns from: more of them take longer and add nothing that was seen.
 UNLABELLED = 15_000
+WINDOW = 5
+CLASSIFIER = ClassifierConfig(dropout=CLASSIFICATION["best"]["dropout"])
+FIT = FitConfig(epochs=CLASSIFICATION["best"]["epochs"], learning_rate=2e-3)
+ENCODER_RATE = 1e-3
 
 
 @dataclass(frozen=True)
 class DrawOptions:
     """How often."""
 
-    draws: int = setting(10, "random choices of the labelled rows, of each size", at_least=2)
+    draws: int = setting(10, "random choices of the labelled rows, of each size below 1,000; of those 3", at_least=2)
+
+
+def epochs_for(rows: int) -> int:
+    """Fewer rows are read more often: as in preset best for all of AG News, at most 12 times."""
+    return min(12, max(FIT.epochs, round(100_000 / rows)))
 
 
 def main() -> None:
-    run, standing, options = parse_options(__doc__, RunOptions(precision="fp32"), EncoderOptions, DrawOptions)
+    run, again, standing, options = parse_options(__doc__, RunOptions, ResumeOptions, EncoderOptions, DrawOptions)
     # Imported once the command line is understood: torch takes seconds, and --help needs none of it.
     import numpy as np
-    from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
+    from sklearn.svm import LinearSVC
 
     from bilm.batching import iterate_batches, plan_batches
-    from bilm.corpus import find_corpus, split_validation, text_key
-    from bilm.csv_rows import read_rows
+    from bilm.cooccurrence import svd_vectors
+    from bilm.corpus import find_corpus
+    from bilm.csv_rows import CLASS_NAMES
     from bilm.few_labels import draw, project, self_train
+    from bilm.labelled import read_labelled
+    from bilm.layer_store import store_layers
     from bilm.pretrained import load_bilm
     from bilm.progress import progress
+    from bilm.static_encoder import StaticEncoder
+    from bilm.static_vectors import skip_gram
+    from bilm.study import Ledger, Study
     from bilm.tables import table
     from bilm.text_vectors import mean_layers
+    from bilm.tfidf import word_weights
 
     runtime = start(run)
     if runtime.processes > 1:
@@ -54,60 +85,110 @@ def main() -> None:
     out = folders(run.output, corpus.name, run.limit)
     out.hold("evaluation")
     pretrained = load_bilm(standing.file(run, out.models / "bilstm.pt"))
-    rows = {split: list(read_rows(corpus.path(split), run.limit)) for split in ("train", "test")}
-    texts = [text for _, text in rows["train"] + rows["test"]]
-    labels = np.array([label for label, _ in rows["train"] + rows["test"]])
-    known = len(rows["train"])
-    keys = np.array([text_key(text) for text in texts[:known]], dtype=np.uint64)
-    training, validation = split_validation(labels[:known], keys)
-    test = np.arange(known, len(texts))
-    present, counted = np.unique(labels[training], return_counts=True)
+    rows = read_labelled(corpus, run.limit)
+    labels = rows.labels
+    present, counted = np.unique(labels[rows.training], return_counts=True)
     sizes = [n for n in SIZES if n < counted.min()]
     if len(present) < 2 or not sizes:
         raise UserError(f"it takes two classes or more, and more than {SIZES[0]} training rows of each.")
+    unfinished = out.runs / "label_efficiency.json"
+    if what_to_do(unfinished, lambda: False, again) == "start":
+        unfinished.unlink(missing_ok=True)
+    out.prepare()
+    inputs = {"bilm": pretrained.hash, **rows.hashes}
+    ledger = Ledger(unfinished, run_settings(run, runtime, options, CLASSIFIER, FIT, **inputs))
 
-    encoded = pretrained.vocabulary.encode(texts)
-    total, everything = len(plan_batches(encoded.lengths, 8192)), np.arange(len(texts))
-    batches = progress(iterate_batches(encoded, everything, 8192), total=total, unit="batch", label="vectors")
+    # --- what the methods read -----------------------------------------------------------------------------------
+    encoded = pretrained.vocabulary.encode(rows.texts)
     encoder = pretrained.model.to(runtime.device)
-    vectors = mean_layers(encoder, batches, len(texts), runtime.device, runtime.autocast)
-    vectors = project(vectors[:, 1:], training)  # without e0: a text's words alone add nothing to e1 and e2
-    words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
-    counts = words.fit([texts[i] for i in training]).transform(texts)
+    total, everything = len(plan_batches(encoded.lengths, 8192)), np.arange(len(encoded))
 
-    def supervised(x: Any) -> Callable:
-        return lambda chosen, strength: LogisticRegression(C=strength, max_iter=1000).fit(x[chosen], labels[chosen])
+    def vectors_of(source: Any, label: str) -> np.ndarray:
+        """The mean vector of each text, without e0 of a language model: its words alone add nothing to e1 and e2."""
+        batches = progress(iterate_batches(encoded, everything, 8192), total=total, unit="batch", label=label)
+        found = mean_layers(source, batches, len(encoded), runtime.device, runtime.autocast)
+        return project(found[:, 1:] if source.num_layers > 1 else found, rows.training)
 
-    def self_training(chosen: np.ndarray, strength: float) -> Any:
-        return self_train(vectors, labels, chosen, np.setdiff1d(unlabelled, chosen), strength)
-
-    unlabelled = np.random.default_rng(run.seed).permutation(training)[:UNLABELLED]
-    methods: dict[str, tuple[Any, tuple[float, ...], Callable]] = {
-        "tfidf": (counts, STRENGTHS_TFIDF, supervised(counts)),
-        "elmo": (vectors, STRENGTHS, supervised(vectors)),
-        "elmo_self_training": (vectors, STRENGTHS, self_training),
+    learned = (encoded, rows.training, len(pretrained.vocabulary), encoder.output_dim)
+    static = {
+        "svd": StaticEncoder(svd_vectors(*learned, seed=run.seed, window=WINDOW)).to(runtime.device),
+        "word2vec": StaticEncoder(skip_gram(*learned, seed=run.seed, window=WINDOW)).to(runtime.device),
     }
+    words = word_weights()
+    read: dict[str, Any] = {"tfidf": words.fit(rows.of(rows.training)).transform(rows.texts)}
+    read |= {name: vectors_of(source, f"vectors of {name}") for name, source in static.items()}
+    read["elmo"] = read["elmo_self_training"] = vectors_of(encoder, "vectors of elmo")
+    unlabelled = np.random.default_rng(run.seed).permutation(rows.training)[:UNLABELLED]
+
+    # --- methods -------------------------------------------------------------------------------------------------
+    def regression(name: str, chosen: np.ndarray, strength: float) -> Any:
+        x = read[name]
+        if name == "tfidf":
+            return LinearSVC(C=strength, random_state=run.seed % 2**32).fit(x[chosen], labels[chosen])
+        if name == "elmo_self_training":
+            return self_train(x, labels, chosen, np.setdiff1d(unlabelled, chosen), strength)
+        return LogisticRegression(C=strength, max_iter=1000).fit(x[chosen], labels[chosen])
+
+    def by_strength(name: str, label: str, draws: list[np.ndarray]) -> dict[str, Any]:
+        """With the strength that is best on validation, on average over the draws."""
+        own = {"tfidf": STRENGTHS_TFIDF, "elmo_self_training": STRENGTHS_SELF_TRAINING}
+        scores: dict[float, list[tuple[float, float]]] = {strength: [] for strength in own.get(name, STRENGTHS)}
+        pairs = [(strength, chosen) for strength in scores for chosen in draws]
+        for strength, chosen in progress(pairs, total=len(pairs), unit="fit", label=label):
+            model = regression(name, chosen, strength)
+            on = [float((model.predict(read[name][r]) == labels[r]).mean()) for r in (rows.validation, rows.test)]
+            scores[strength].append((on[0], on[1]))
+        means = {strength: statistics.mean(v for v, _ in found) for strength, found in scores.items()}
+        best = max(means, key=means.__getitem__)
+        on_test = [accuracy for _, accuracy in scores[best]]
+        return {"strength": best, "validation_accuracy": means[best], **spread(on_test)}
+
+    where = (out.runs, runtime.device, runtime.autocast)
+    study = Study(rows, encoded, len(CLASS_NAMES), CLASSIFIER, FIT, *where)
+    store = None
+    if runtime.device.type == "cpu":
+        store = store_layers(encoder, encoded, out.runs, math.inf, 8192, runtime.device, runtime.autocast)
+
+    def by_training(name: str, label: str, draws: list[np.ndarray]) -> dict[str, Any]:
+        tuned = name == "elmo_finetune"
+        parts = []
+        for n, chosen in enumerate(draws):
+            source = static["word2vec"] if name == "word2vec_classifier" else encoder
+            parts.append(
+                study.classifier(
+                    f"{label}, draw {n + 1}",
+                    copy.deepcopy(source) if tuned else source,
+                    "finetune" if tuned else "trainable",
+                    run.seed + n,
+                    training=chosen,
+                    epochs=epochs_for(len(chosen)),
+                    encoder_rate=ENCODER_RATE if tuned else 0.0,
+                    store=store if name == "elmo_classifier" else None,
+                )
+            )
+        validation = statistics.mean(part["validation_accuracy"] for part in parts)
+        return {"epochs": parts[0]["epochs"], "validation_accuracy": validation} | spread(
+            [part["test_accuracy"] for part in parts]
+        )
+
+    # --- all of them ---------------------------------------------------------------------------------------------
+    methods: dict[str, Callable] = dict.fromkeys(read, by_strength)
+    trained = ("word2vec_classifier", "elmo_classifier", "elmo_finetune")
+    methods |= dict.fromkeys(trained, by_training)
     found: dict[str, dict[str, Any]] = {}
-    for size in sizes:
-        draws = [draw(labels, training, size, run.seed + n) for n in range(options.draws)]
-        found[str(size)] = {}
-        for name, (x, strengths, fit) in methods.items():
-            label = f"{name}, {size} labels a class"
-            scores: dict[float, list[tuple[float, float]]] = {strength: [] for strength in strengths}
-            pairs = [(strength, chosen) for strength in strengths for chosen in draws]
-            for strength, chosen in progress(pairs, total=len(pairs), unit="fit", label=label):
-                right = fit(chosen, strength).predict(x) == labels
-                scores[strength].append((float(right[validation].mean()), float(right[test].mean())))
-            means = {strength: statistics.mean(v for v, _ in pairs) for strength, pairs in scores.items()}
-            best = max(strengths, key=means.__getitem__)
-            accuracies = [on_test for _, on_test in scores[best]]
-            found[str(size)][name] = {
-                "strength": best,
-                "validation_accuracy": means[best],
-                "test_accuracy": statistics.mean(accuracies),
-                "test_accuracy_std": statistics.stdev(accuracies),
-                "test_accuracies": accuracies,
-            }
+    for size in (*sizes, None):
+        key, few = ALL if size is None else str(size), size is not None and size < MANY
+        count = 1 if size is None else options.draws if few else min(options.draws, DRAWS_OF_MANY)
+        seeds = range(run.seed, run.seed + count)
+        draws = [rows.training if size is None else draw(labels, rows.training, size, seed) for seed in seeds]
+        left_out = set(trained) if few else {"elmo_self_training"}
+        if size is None:
+            left_out.add("elmo_finetune")  # `classification.py --mode finetune` does that
+        found[key] = {}
+        for name, method in methods.items():
+            if name not in left_out:
+                label = f"{name}, {key} labels a class"
+                found[key][name] = ledger.part(label, partial(method, name, label, draws))
     result = {
         "corpus": corpus.name,
         **run_stamp(run, runtime),
@@ -116,16 +197,25 @@ def main() -> None:
         "draws": options.draws,
         "bilm": pretrained.hash,
         "labels_per_class": found,
+        "rows_of_all": len(rows.training),
     }
     path = out.results / "label_efficiency.json"
     write_json(path, result)
-    shares = {name: [found[str(n)][name] for n in sizes] for name in methods}
+    ledger.close()
     lines = [
-        [name, *(f"{f['test_accuracy']:.4f} ± {f['test_accuracy_std']:.4f}" for f in figures)]
-        for name, figures in shares.items()
+        [name, *(f"{found[size][name]['test_accuracy']:.4f}" if name in found[size] else "" for size in found)]
+        for name in methods
     ]
-    print(f"\n{table(lines, [f'test accuracy, {options.draws} draws', *(f'{n} labels a class' for n in sizes)])}")
-    print(f"\nWrote {shown(path)}.")
+    print(f"\n{table(lines, ['test accuracy by labels a class', *found])}")
+    print(f"\nWrote {shown(path)}. Next: python report.py")
+
+
+def spread(accuracies: list[float]) -> dict[str, Any]:
+    return {
+        "test_accuracy": statistics.mean(accuracies),
+        "test_accuracy_std": statistics.stdev(accuracies) if len(accuracies) > 1 else None,
+        "test_accuracies": accuracies,
+    }
 
 
 if __name__ == "__main__":

@@ -55,10 +55,15 @@ def test_the_script(trained, tmp_path):
     run = run_script(*common, "--draws", 2)
     assert run.code == 0 and "elmo_self_training" in run.out, run.err
     found = json.loads((tmp_path / "results/sample/label_efficiency.json").read_text())
-    assert set(found["labels_per_class"]) == {"25"}, "of 90 rows a class, 250 cannot be drawn"
-    for figures in found["labels_per_class"]["25"].values():
-        assert len(figures["test_accuracies"]) == 2
-        assert figures["test_accuracy"] == pytest.approx(np.mean(figures["test_accuracies"]))
+    sizes = found["labels_per_class"]
+    assert set(sizes) == {"25", "50", "all"}, "of 90 rows a class, 100 cannot be drawn"
+    linear = {"tfidf", "svd", "word2vec", "elmo"}
+    assert set(sizes["25"]) == {*linear, "elmo_self_training"}
+    assert set(sizes["all"]) == {*linear, "word2vec_classifier", "elmo_classifier"}
+    for size, methods in sizes.items():
+        for figures in methods.values():
+            assert len(figures["test_accuracies"]) == (1 if size == "all" else 2)
+            assert figures["test_accuracy"] == pytest.approx(np.mean(figures["test_accuracies"]))
     shutil.copytree(tmp_path / "models/sample", tmp_path / "models/sample-limit-40")
     run = run_script(*common, "--limit", 40)
     assert run.code == 2 and run.err.count("\n") == 1 and "more than 25 training rows of each" in run.err, run.err
