@@ -125,7 +125,7 @@ def main() -> None:
     header = ["test", "accuracy", "precision", "recall", "f1", "on validation", "s to train", "s to classify"]
     print(f"\n{table(lines, header)}")
     if summary["paired"]:
-        print(f"\n{comparison_table(summary['paired'])}")
+        print(f"\n{comparison_table(summaries.with_strongest(summary))}")
     print(f"\nWrote {shown(path)} and {shown(predictions_path)}. Next: python evaluate.py")
 
 

@@ -8,8 +8,8 @@
 Where several classifiers stand on the language model, the mean of their probabilities is evaluated as the ensemble;
 where baselines.py has been run, each is compared with its classifiers, row by row.
 
-Writes results/summary.json (kept up to date: what is not evaluated now stays as it was), results/predictions.json and
-results/figures/*.png.
+Writes results/summary.json (kept up to date: what is not evaluated now stays as it was), results/predictions.json,
+results/mistakes.json (of the classifier that is best on validation) and results/figures/*.png.
 Besides this script baselines.py and label_efficiency.py score models on test.csv; benchmark.py reads it for its speed.
 """
 
@@ -57,6 +57,7 @@ def main() -> None:
     from bilm.encoded_corpus import Source, encode, open_encoded
     from bilm.evaluation import class_probabilities, classification_figures, evaluate_language_model
     from bilm.figures import draw_results
+    from bilm.mistakes import typical_mistakes
     from bilm.predictions import read_predictions, write_predictions
     from bilm.pretrained import OtherLanguageModel, TrainedClassifier, load_bilm, load_classifier
     from bilm.progress import progress
@@ -107,10 +108,13 @@ def main() -> None:
             total = len(plan_batches(texts.lengths[rows], options.batch_tokens))
             return progress(iterate_batches(texts, rows, options.batch_tokens), total=total, unit="batch", label=label)
 
-        def classify(label: str, texts=texts, rows=rows):
+        def probabilities_of(label: str, texts=texts, rows=rows):
             where = (len(texts), runtime.device, runtime.autocast)
             found = class_probabilities(models, batches(label, texts, rows), *where)
-            return {name: probabilities[rows].argmax(1) for name, probabilities in found.items()}
+            return {name: probabilities[rows] for name, probabilities in found.items()}
+
+        def classify(label: str, texts=texts, rows=rows, probabilities_of=probabilities_of):
+            return {name: found.argmax(1) for name, found in probabilities_of(label, texts, rows).items()}
 
         print(f"\n=== {corpus.name}, {split}: {len(rows):,} descriptions ===\n", flush=True)
         if pretrained.model.softmax is None:
@@ -123,7 +127,8 @@ def main() -> None:
             summaries.add_language_model(summary, pretrained, split, language)
         if not models:
             continue  # the last line says so
-        classes = classify("classifiers")
+        probabilities = probabilities_of("classifiers")
+        classes = {name: values.argmax(1) for name, values in probabilities.items()}
         members = {mode: trained.hash for mode, trained in classifiers.items()}
         names = members | {ENSEMBLE: summaries.name_of_ensemble(members)}
         for name, predicted in classes.items():
@@ -137,6 +142,12 @@ def main() -> None:
                 predictions.models[name] = (names[name], predicted)
         if split == "test":
             predictions.labels = labels
+            best = max(classifiers, key=lambda mode: classifiers[mode].info["validation_accuracy"])
+            given = [text for _, text in read_rows(source.path, source.limit)]
+            stood = {"corpus": corpus.name, **run_stamp(run, runtime), "classifier": best, "hash": members[best]}
+            stood["rows_trained"] = pretrained.info["rows_trained"]
+            mistakes = stood | typical_mistakes(labels, probabilities[best], given, list(CLASS_NAMES))
+            write_json(out.results / "mistakes.json", mistakes)
         if options.duplicates and split == "test":
             predictions.near_duplicates = find_duplicates(corpus, run.limit)
         if options.robustness and split == "test":
@@ -147,9 +158,12 @@ def main() -> None:
             print(f"\n{robustness_table(harder)}", flush=True)
 
     summaries.settle(summary, predictions)
-    for part, shown_as in (("paired", comparison_table), ("near_duplicates", duplicate_table)):
-        if summary[part]:
-            print(f"\n{shown_as(summary[part])}", flush=True)
+    if summary["paired"]:
+        print(f"\n{comparison_table(summaries.with_strongest(summary))}", flush=True)
+    if summary["paired_classifiers"]:
+        print(f"\n{comparison_table(summary['paired_classifiers'])}", flush=True)
+    if summary["near_duplicates"]:
+        print(f"\n{duplicate_table(summary['near_duplicates'])}", flush=True)
     summary["peak_memory_mb"] = run_stamp(run, runtime)["peak_memory_mb"]  # of all that has been done by now
     if predictions.labels is not None:
         write_predictions(out.results / "predictions.json", predictions)

@@ -65,6 +65,8 @@ class Folders:
             "evaluation": (
                 self.results.glob(".summary.json.tmp"),
                 self.results.glob(".predictions.json.tmp"),
+                self.results.glob(".mistakes.json.tmp"),
+                self.runs.glob(".*.json.tmp"),
                 self.results.glob("figures/.*.tmp"),
             ),
         }

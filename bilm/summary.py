@@ -7,9 +7,10 @@
      "ensemble": {SPLIT: {...}, "members": {MODE: hash}},
      "baselines": {NAME: {...}},
      "near_duplicates": {"rows", "labels_differ", "accuracy": {NAME: {"near_duplicates", "rest"}}},
-     "paired": {MODE or "ensemble": {NAME of a baseline: mcnemar on the test rows}}}
+     "paired": {MODE or "ensemble": {NAME of a baseline: mcnemar on the test rows}},
+     "paired_classifiers": {MODE or "ensemble": {another: mcnemar on the test rows}}}
 
-The last two are made anew of results/predictions.json at each writing: see `settle`.
+The last three are made anew of results/predictions.json at each writing: see `settle`.
 
 Figures of different models never stand side by side unmarked: a new language model empties the file but for the
 baselines, which need none, and a newly trained classifier empties its own entry but for the seeds that were trained
@@ -132,7 +133,7 @@ def settle(summary: dict[str, Any], predictions: Predictions) -> None:
     known = {name: classes for name, (_, classes) in predictions.models.items()}
     summary["baselines"] = {name: entry for name, entry in summary["baselines"].items() if name in known}
     labels, others = predictions.labels, summary["baselines"]
-    summary["paired"], summary["near_duplicates"] = {}, {}
+    summary["paired"], summary["paired_classifiers"], summary["near_duplicates"] = {}, {}, {}
     if labels is None:
         return
     if others:
@@ -141,9 +142,19 @@ def settle(summary: dict[str, Any], predictions: Predictions) -> None:
             for name in ours
             if name in known
         }
+    there = [name for name in ours if name in known]
+    for i, name in enumerate(there):
+        if others_of_ours := {o: mcnemar(labels, known[name], known[o]) for o in there[:i]}:
+            summary["paired_classifiers"][name] = others_of_ours
     if predictions.near_duplicates:
         rows, differ = predictions.near_duplicates
         summary["near_duplicates"] = near_duplicate_figures(labels, known, rows) | {"labels_differ": differ}
+
+
+def with_strongest(summary: dict[str, Any]) -> dict[str, Any]:
+    """Of `paired`, the comparison with the baseline that is best on validation."""
+    strongest = max(summary["baselines"], key=lambda name: summary["baselines"][name]["validation_accuracy"])
+    return {name: {strongest: against[strongest]} for name, against in summary["paired"].items()}
 
 
 def near_duplicate_figures(labels: np.ndarray, classes: dict[str, np.ndarray], rows: np.ndarray) -> dict[str, Any]:

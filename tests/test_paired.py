@@ -102,10 +102,23 @@ def test_all_is_compared_with_the_baselines_and_on_near_duplicates(summary, pred
     summaries.settle(summary, predictions)
     differences = {name: against["svm"]["difference"] for name, against in summary["paired"].items()}
     assert differences == {"frozen": 0.25, "function": 0.0, "ensemble": 0.25}
+    between = {n: {o: f["difference"] for o, f in m.items()} for n, m in summary["paired_classifiers"].items()}
+    assert between == {"function": {"frozen": -0.25}, "ensemble": {"frozen": 0.0, "function": 0.25}}
     near = summary["near_duplicates"]
     assert near["rows"] == 2 and near["labels_differ"] == 0.5
     assert near["accuracy"]["svm"] == {"near_duplicates": 0.5, "rest": 5 / 6} == near["accuracy"]["function"]
     assert near["accuracy"]["frozen"] == {"near_duplicates": 1.0, "rest": 1.0}
+
+
+def test_the_baseline_to_be_shown_is_the_best_on_validation(summary, predictions):
+    summary["baselines"] = {
+        "weak": {"hash": "W", "validation_accuracy": 0.5},
+        "svm": {"hash": "S", "validation_accuracy": 0.75},
+    }
+    predictions.models["weak"] = ("W", LABELS)
+    summaries.settle(summary, predictions)
+    assert set(summary["paired"]["frozen"]) == {"weak", "svm"}
+    assert all(set(against) == {"svm"} for against in summaries.with_strongest(summary).values())
 
 
 def test_figures_of_weights_that_are_gone_go_too(summary, predictions):

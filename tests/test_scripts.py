@@ -23,7 +23,7 @@ def test_the_three_scripts_run_in_order(trained):
     assert [run.code for run in runs] == [0, 0, 0], [run.err for run in runs]
     written = {str(p.relative_to(output)) for p in output.rglob("*") if p.is_file()}
     wanted = {"models/sample/bilstm.pt", "models/sample/classifier.pt", "results/sample/summary.json"}
-    wanted |= {"results/sample/predictions.json"}
+    wanted |= {"results/sample/predictions.json", "results/sample/mistakes.json"}
     wanted |= {f"models/sample/classifier_{mode}.pt" for mode in MODES}
     wanted |= {f"results/sample/classifier_{mode}_training.json" for mode in MODES} | {
         "results/sample/bilstm_training.json"
