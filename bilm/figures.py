@@ -16,10 +16,12 @@ from bilm.checkpoint import understood, written_whole
 from bilm.folders import read_json
 
 
-def _save(figure: Figure, path: Path) -> None:
-    with written_whole(path) as temporary:
-        # Without the program's version the same numbers give the same file.
-        figure.savefig(temporary, format="png", dpi=120, metadata={"Software": None})
+def save(figure: Figure, path: Path) -> None:
+    """As PNG or SVG, by the name of the file. The same numbers give the same bytes: no date, no version in it."""
+    kind = path.suffix.removeprefix(".")
+    unstamped = {"svg": {"Date": None, "Creator": None}, "png": {"Software": None}}[kind]
+    with written_whole(path) as temporary, matplotlib.rc_context({"svg.hashsalt": path.name}):
+        figure.savefig(temporary, format=kind, dpi=120, metadata=unstamped)
     plt.close(figure)
 
 
@@ -40,7 +42,7 @@ def draw_confusion_matrix(
         if count:
             ink = "white" if shares[row, column] > 0.5 else "black"
             axes.text(column, row, f"{count:,}", ha="center", va="center", fontsize=size, color=ink)
-    _save(figure, path)
+    save(figure, path)
 
 
 def draw_learning_curves(path: Path, runs: Mapping[str, Mapping[str, Any]], figure_name: str, title: str) -> None:
@@ -56,7 +58,7 @@ def draw_learning_curves(path: Path, runs: Mapping[str, Mapping[str, Any]], figu
         axes.grid(alpha=0.3)
     if len(runs) > 1:
         right.legend()
-    _save(figure, path)
+    save(figure, path)
 
 
 def draw_results(folder: Path, summary: Mapping[str, Any]) -> list[Path]:
@@ -91,6 +93,7 @@ def draw_results(folder: Path, summary: Mapping[str, Any]) -> list[Path]:
             with understood(paths[next(iter(runs))]):
                 draw_learning_curves(path, runs, figure_name, name.replace("_", " "))
             drawn.append(path)
-    for path in set(figures.glob("*.png")) - set(drawn):
+    ours = (*figures.glob("confusion_*.png"), *figures.glob("learning_curves_*.png"))
+    for path in set(ours) - set(drawn):
         path.unlink()
     return drawn
