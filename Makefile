@@ -3,6 +3,8 @@
 # make best   what the weights in models/ were made by: more epochs, four classifiers, TF-IDF beside them
 # make test   the tests
 # make check  what CI runs: linter, formatter, types, fast tests
+# make studies   baselines, label efficiency, lambdas: what the report compares; some hours
+# make report    report.pdf from results/
 # make bench  how fast everything is here, and how much memory it takes   -> results/benchmark.json
 # make reliability   the long tests: kills, damaged files, determinism   -> results/reliability.json
 # make audit  known vulnerabilities of what requirements.txt installs (asks the network)
@@ -17,7 +19,7 @@ TESTS := OMP_NUM_THREADS=1 $(PY) -m pytest -n auto --maxprocesses 4 --dist loadf
 RELIABILITY := $(addprefix tests/test_,kills.py foreign_files.py bad_data.py determinism.py long_use.py)
 OPTIONS := $(if $(DATA),--data '$(DATA)')
 
-.PHONY: run fast best bench test check reliability audit clean
+.PHONY: run fast best studies report bench test check reliability audit clean
 
 run: .venv/ready
 	$(PY) ELMO.py $(OPTIONS) --resume
@@ -34,6 +36,15 @@ best: .venv/ready
 	$(PY) classification.py $(OPTIONS) --preset best --resume
 	$(PY) baselines.py $(OPTIONS) --only tfidf_svm
 	$(PY) evaluate.py $(OPTIONS) --split all --duplicates
+
+studies: .venv/ready
+	$(PY) baselines.py $(OPTIONS) --resume
+	$(PY) lambda_study.py $(OPTIONS) --resume
+	$(PY) label_efficiency.py $(OPTIONS) --resume
+	$(PY) evaluate.py $(OPTIONS) --split all --duplicates
+
+report: .venv/ready
+	$(PY) report.py
 
 bench: .venv/ready
 	$(PY) benchmark.py $(OPTIONS)

@@ -66,7 +66,7 @@ def main() -> None:
     from bilm.cooccurrence import svd_vectors
     from bilm.corpus import find_corpus
     from bilm.csv_rows import CLASS_NAMES
-    from bilm.few_labels import draw, project, self_train
+    from bilm.few_labels import choose_strength, draw, project, scores, self_train
     from bilm.labelled import read_labelled
     from bilm.layer_store import store_layers
     from bilm.pretrained import load_bilm
@@ -118,6 +118,7 @@ def main() -> None:
     read: dict[str, Any] = {"tfidf": words.fit(rows.of(rows.training)).transform(rows.texts)}
     read |= {name: vectors_of(source, f"vectors of {name}") for name, source in static.items()}
     read["elmo"] = read["elmo_self_training"] = vectors_of(encoder, "vectors of elmo")
+    asked = (rows.validation, rows.test)
     unlabelled = np.random.default_rng(run.seed).permutation(rows.training)[:UNLABELLED]
 
     # --- methods -------------------------------------------------------------------------------------------------
@@ -130,18 +131,12 @@ def main() -> None:
         return LogisticRegression(C=strength, max_iter=1000).fit(x[chosen], labels[chosen])
 
     def by_strength(name: str, label: str, draws: list[np.ndarray]) -> dict[str, Any]:
-        """With the strength that is best on validation, on average over the draws."""
         own = {"tfidf": STRENGTHS_TFIDF, "elmo_self_training": STRENGTHS_SELF_TRAINING}
-        scores: dict[float, list[tuple[float, float]]] = {strength: [] for strength in own.get(name, STRENGTHS)}
-        pairs = [(strength, chosen) for strength in scores for chosen in draws]
-        for strength, chosen in progress(pairs, total=len(pairs), unit="fit", label=label):
-            model = regression(name, chosen, strength)
-            on = [float((model.predict(read[name][r]) == labels[r]).mean()) for r in (rows.validation, rows.test)]
-            scores[strength].append((on[0], on[1]))
-        means = {strength: statistics.mean(v for v, _ in found) for strength, found in scores.items()}
-        best = max(means, key=means.__getitem__)
-        on_test = [accuracy for _, accuracy in scores[best]]
-        return {"strength": best, "validation_accuracy": means[best], **spread(on_test)}
+        pairs = [(strength, chosen) for strength in own.get(name, STRENGTHS) for chosen in draws]
+        bar = progress(pairs, total=len(pairs), unit="fit", label=label)
+        scored = [(C, *scores(regression(name, chosen, C), read[name], labels, asked)) for C, chosen in bar]
+        best, on_validation, on_test = choose_strength(scored)
+        return {"strength": best, "validation_accuracy": on_validation, **spread(on_test)}
 
     where = (out.runs, runtime.device, runtime.autocast)
     study = Study(rows, encoded, len(CLASS_NAMES), CLASSIFIER, FIT, *where)

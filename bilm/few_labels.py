@@ -5,6 +5,10 @@ as many of each class, a few at first and more in each round. The vectors are th
 texts.
 """
 
+import statistics
+from collections.abc import Iterable, Sequence
+from typing import Any
+
 import numpy as np
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
@@ -59,3 +63,19 @@ def self_train(
         weights[: len(labelled)] = max(1.0, WEIGHT_OF_LABELS * (len(everything) - len(labelled)) / len(labelled))
         model.fit(vectors[everything], np.concatenate(classes), sample_weight=weights)
     return model
+
+
+def scores(model: Any, x: Any, labels: np.ndarray, parts: Sequence[np.ndarray]) -> list[float]:
+    """Accuracy of a scikit-learn classifier on each of the `parts`, which are rows of `x` and `labels`."""
+    return [float((model.predict(x[rows]) == labels[rows]).mean()) for rows in parts]
+
+
+def choose_strength(scored: Iterable[tuple[float, float, float]]) -> tuple[float, float, list[float]]:
+    """Of (strength, accuracy on validation, accuracy on test) of several draws: the strength that is best on validation
+    on average over the draws (the first of equals), that average, and its accuracies on test."""
+    by_strength: dict[float, list[tuple[float, float]]] = {}
+    for strength, *accuracies in scored:
+        by_strength.setdefault(strength, []).append((accuracies[0], accuracies[1]))
+    means = {strength: statistics.mean(v for v, _ in found) for strength, found in by_strength.items()}
+    best = max(means, key=means.__getitem__)
+    return best, means[best], [on_test for _, on_test in by_strength[best]]
