@@ -10,14 +10,14 @@
     svd_2, _3, _5, _8           SVD of co-occurrences (PPMI) within so many words
     word2vec_2, _3, _5, _8      skip-gram with negative sampling, within so many words
 
-The last three kinds are as wide as ELMo's layers and feed the classifier of classification.py, with the settings of its
-preset best. What is chosen (strengths, rates, epochs) is chosen on validation rows. evaluate.py then compares each
-classifier with them, row by row.
+The last three kinds are by default as wide as ELMo's layers, and feed the classifier of classification.py, with the
+settings of its preset best. What is chosen (strengths, rates, the best epoch) is chosen on validation rows. evaluate.py
+then compares each classifier with them, row by row.
 """
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -74,37 +74,45 @@ def main() -> None:
     summary = summaries.read_summary(path) or summaries.empty({"corpus": corpus.name, **run_stamp(run, runtime)})
     rows = read_labelled(corpus, run.limit)
     predictions = read_predictions(predictions_path, rows.hashes)
-    unfinished = out.runs / "baselines.json"
-    if what_to_do(unfinished, lambda: False, again) == "start":
-        unfinished.unlink(missing_ok=True)
-    out.prepare()
-    ledger = Ledger(unfinished, run_settings(run, runtime, options, shape, fitting, **rows.hashes))
+    # Which of them are asked for shapes none.
+    settings = run_settings(run, runtime, replace(options, only="all"), shape, fitting, **rows.hashes)
     names = list(NAMES) if options.only == "all" else [options.only]
     if "fasttext" in names and not fasttext.is_installed():
         names.remove("fasttext")
         print("fasttext is left out: it needs the package floret (python -m pip install floret).")
+    there = [name for name in names if summary["baselines"].get(name, {}).get("settings") == settings]
+    unfinished = out.runs / "baselines"
+    todo = what_to_do(unfinished, lambda: there == names, again)
+    if todo == "skip":
+        print(f"{shown(path)} has them, with these settings. Next: python evaluate.py")
+        return
+    if again.resume:
+        names = [name for name in names if name not in there]
+    out.prepare()
+    ledger = Ledger(unfinished, settings, anew=todo == "start")
     print(f"corpus {corpus.name}: {len(names)} baselines on {len(rows.training):,} descriptions", flush=True)
 
     makers: dict[str, Callable[[], dict[str, Any]]] = {}
     for name, kind in LINEAR.items():
         makers[name] = partial(linear, kind, rows, run.seed)
     if set(names) & {"fasttext", *STATIC}:
-        word_makers = on_words(rows, out.runs, run.seed, options.width, shape, fitting, runtime, len(CLASS_NAMES))
-        makers |= word_makers
-    labels, stamp = rows.labels[rows.test], run_stamp(run, runtime)
+        makers |= on_words(rows, ledger, run.seed, options.width, shape, fitting, runtime, len(CLASS_NAMES))
+
+    def stamped(name: str) -> dict[str, Any]:
+        return makers[name]() | {"training": run_stamp(run, runtime)}
+
+    labels = rows.labels[rows.test]
+    # Those of an unfinished run too, so that nothing of it is lost.
+    names = [name for name in NAMES if name in names or name in ledger]
     for name in names:
-        part = ledger.part(name, makers[name])
+        part = ledger.part(name, partial(stamped, name))
         classes = classes_of(part)
         named = content_hash([rows.hashes, classes.tolist()])
-        summary["baselines"][name] = {
-            "hash": named,
-            "test": classification_figures(labels, classes, list(CLASS_NAMES)),
-            **{key: value for key, value in part.items() if key not in ("classes", "test_accuracy", "before", "after")},
-            "rows_trained": len(rows.training),
-            "training": {key: stamp[key] for key in ("seed", "command", "commit", "hardware", "date")},
-        }
+        figures = classification_figures(labels, classes, list(CLASS_NAMES))
+        said = {key: value for key, value in part.items() if key not in ("classes", "test_accuracy", "before", "after")}
+        own = {"hash": named, "settings": settings, "rows_trained": len(rows.training), "test": figures}
+        summary["baselines"][name] = own | said
         predictions.models[name] = (named, classes)
-        figures = summary["baselines"][name]["test"]
         print(f"{name}: accuracy {figures['accuracy']:.4f}" if len(names) > 1 else classifier_table(name, figures))
     predictions.labels = labels
     summaries.settle(summary, predictions)
@@ -146,26 +154,24 @@ def linear(kind: str, rows: Any, seed: int) -> dict[str, Any]:
     }
 
 
-def on_words(rows, folder, seed, width, shape, fitting, runtime, num_classes) -> dict[str, Callable]:
+def on_words(rows, ledger, seed, width, shape, fitting, runtime, num_classes) -> dict[str, Callable]:
     """What makes each baseline that reads words of the same vocabulary as the language model's."""
-    from bilm.config import TokenizerConfig, VocabularyConfig
+    from bilm.config import TokenizerConfig
     from bilm.cooccurrence import svd_vectors
     from bilm.fasttext import fit_fasttext
+    from bilm.labelled import words_of
     from bilm.static_encoder import StaticEncoder
     from bilm.static_vectors import skip_gram
     from bilm.study import Study
-    from bilm.vocabulary import Tokenizer, Vocabulary
+    from bilm.vocabulary import Tokenizer
 
-    tokenizer = Tokenizer(TokenizerConfig())
-    vocabulary = Vocabulary.learn(rows.of(rows.training), tokenizer, VocabularyConfig())
-    encoded = vocabulary.encode(rows.texts)
-    where = (folder, runtime.device, runtime.autocast)
-    study = Study(rows, encoded, num_classes, shape, fitting, *where)
+    vocabulary, encoded = words_of(rows)
+    study = Study(rows, encoded, num_classes, shape, fitting, ledger, runtime.device, runtime.autocast)
 
     def fasttext() -> dict[str, Any]:
         started = time.perf_counter()
-        words = [tokenizer(text) for text in rows.texts]
-        classify, accuracies = fit_fasttext(words, rows.labels, rows.training, rows.validation, folder, seed)
+        words = list(map(Tokenizer(TokenizerConfig()), rows.texts))
+        classify, accuracies = fit_fasttext(words, rows.labels, rows.training, rows.validation, ledger.folder, seed)
         fitted = time.perf_counter()
         found = classify(rows.test)
         return {

@@ -17,7 +17,7 @@ import copy
 import math
 import statistics
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -67,16 +67,17 @@ def main() -> None:
     from bilm.corpus import find_corpus
     from bilm.csv_rows import CLASS_NAMES
     from bilm.few_labels import choose_strength, draw, project, scores, self_train
-    from bilm.labelled import read_labelled
+    from bilm.labelled import read_labelled, words_of
     from bilm.layer_store import store_layers
     from bilm.pretrained import load_bilm
     from bilm.progress import progress
     from bilm.static_encoder import StaticEncoder
     from bilm.static_vectors import skip_gram
-    from bilm.study import Ledger, Study
+    from bilm.study import Ledger, Study, is_finished
     from bilm.tables import table
     from bilm.text_vectors import mean_layers
     from bilm.tfidf import word_weights
+    from bilm.vocabulary import EncodedTexts
 
     runtime = start(run)
     if runtime.processes > 1:
@@ -91,34 +92,35 @@ def main() -> None:
     sizes = [n for n in SIZES if n < counted.min()]
     if len(present) < 2 or not sizes:
         raise UserError(f"it takes two classes or more, and more than {SIZES[0]} training rows of each.")
-    unfinished = out.runs / "label_efficiency.json"
-    if what_to_do(unfinished, lambda: False, again) == "start":
-        unfinished.unlink(missing_ok=True)
+    path = out.results / "label_efficiency.json"
+    settings = run_settings(run, runtime, options, CLASSIFIER, FIT, bilm=pretrained.hash, **rows.hashes)
+    unfinished = out.runs / "label_efficiency"
+    todo = what_to_do(unfinished, lambda: is_finished(path, settings), again)
+    if todo == "skip":
+        print(f"{shown(path)} is finished, with these settings. Next: python report.py")
+        return
     out.prepare()
-    inputs = {"bilm": pretrained.hash, **rows.hashes}
-    ledger = Ledger(unfinished, run_settings(run, runtime, options, CLASSIFIER, FIT, **inputs))
+    ledger = Ledger(unfinished, settings, anew=todo == "start")
 
     # --- what the methods read -----------------------------------------------------------------------------------
-    encoded = pretrained.vocabulary.encode(rows.texts)
-    encoder = pretrained.model.to(runtime.device)
-    total, everything = len(plan_batches(encoded.lengths, 8192)), np.arange(len(encoded))
-
-    def vectors_of(source: Any, label: str) -> np.ndarray:
-        """The mean vector of each text, without e0 of a language model: its words alone add nothing to e1 and e2."""
-        batches = progress(iterate_batches(encoded, everything, 8192), total=total, unit="batch", label=label)
-        found = mean_layers(source, batches, len(encoded), runtime.device, runtime.autocast)
-        return project(found[:, 1:] if source.num_layers > 1 else found, rows.training)
-
-    learned = (encoded, rows.training, len(pretrained.vocabulary), encoder.output_dim)
+    encoder, encoded = pretrained.model.to(runtime.device), pretrained.vocabulary.encode(rows.texts)
+    vocabulary, in_words = words_of(rows)
+    learned = (in_words, rows.training, len(vocabulary), encoder.output_dim)
     static = {
         "svd": StaticEncoder(svd_vectors(*learned, seed=run.seed, window=WINDOW)).to(runtime.device),
         "word2vec": StaticEncoder(skip_gram(*learned, seed=run.seed, window=WINDOW)).to(runtime.device),
     }
-    words = word_weights()
-    read: dict[str, Any] = {"tfidf": words.fit(rows.of(rows.training)).transform(rows.texts)}
-    read |= {name: vectors_of(source, f"vectors of {name}") for name, source in static.items()}
-    read["elmo"] = read["elmo_self_training"] = vectors_of(encoder, "vectors of elmo")
-    asked = (rows.validation, rows.test)
+
+    def vectors_of(source: Any, texts: EncodedTexts, label: str) -> np.ndarray:
+        """The mean vector of each text, without e0 of a language model: its words alone add nothing to e1 and e2."""
+        total, everything = len(plan_batches(texts.lengths, 8192)), np.arange(len(texts))
+        batches = progress(iterate_batches(texts, everything, 8192), total=total, unit="batch", label=label)
+        found = mean_layers(source, batches, len(texts), runtime.device, runtime.autocast)
+        return project(found[:, 1:] if source.num_layers > 1 else found, rows.training)
+
+    read: dict[str, Any] = {"tfidf": word_weights().fit(rows.of(rows.training)).transform(rows.texts)}
+    read |= {name: vectors_of(source, in_words, f"vectors of {name}") for name, source in static.items()}
+    read["elmo"] = read["elmo_self_training"] = vectors_of(encoder, encoded, "vectors of elmo")
     unlabelled = np.random.default_rng(run.seed).permutation(rows.training)[:UNLABELLED]
 
     # --- methods -------------------------------------------------------------------------------------------------
@@ -134,37 +136,32 @@ def main() -> None:
         own = {"tfidf": STRENGTHS_TFIDF, "elmo_self_training": STRENGTHS_SELF_TRAINING}
         pairs = [(strength, chosen) for strength in own.get(name, STRENGTHS) for chosen in draws]
         bar = progress(pairs, total=len(pairs), unit="fit", label=label)
+        asked = (rows.validation, rows.test)
         scored = [(C, *scores(regression(name, chosen, C), read[name], labels, asked)) for C, chosen in bar]
         best, on_validation, on_test = choose_strength(scored)
         return {"strength": best, "validation_accuracy": on_validation, **spread(on_test)}
 
-    where = (out.runs, runtime.device, runtime.autocast)
-    study = Study(rows, encoded, len(CLASS_NAMES), CLASSIFIER, FIT, *where)
+    study = Study(rows, encoded, len(CLASS_NAMES), CLASSIFIER, FIT, ledger, runtime.device, runtime.autocast)
     store = None
     if runtime.device.type == "cpu":
         store = store_layers(encoder, encoded, out.runs, math.inf, 8192, runtime.device, runtime.autocast)
 
+    def train(name: str, label: str, chosen: np.ndarray, seed: int) -> dict[str, Any]:
+        fitted = replace(study, fitting=replace(FIT, epochs=epochs_for(len(chosen))))
+        if name == "elmo_finetune":
+            source = copy.deepcopy(encoder)
+            return fitted.classifier(label, source, "finetune", seed, training=chosen, encoder_rate=ENCODER_RATE)
+        if name == "elmo_classifier":
+            return fitted.classifier(label, encoder, "trainable", seed, training=chosen, store=store)
+        fitted = replace(fitted, encoded=in_words)
+        return fitted.classifier(label, static["word2vec"], "trainable", seed, training=chosen)
+
     def by_training(name: str, label: str, draws: list[np.ndarray]) -> dict[str, Any]:
-        tuned = name == "elmo_finetune"
-        parts = []
-        for n, chosen in enumerate(draws):
-            source = static["word2vec"] if name == "word2vec_classifier" else encoder
-            parts.append(
-                study.classifier(
-                    f"{label}, draw {n + 1}",
-                    copy.deepcopy(source) if tuned else source,
-                    "finetune" if tuned else "trainable",
-                    run.seed + n,
-                    training=chosen,
-                    epochs=epochs_for(len(chosen)),
-                    encoder_rate=ENCODER_RATE if tuned else 0.0,
-                    store=store if name == "elmo_classifier" else None,
-                )
-            )
+        labelled = [(f"{label}, draw {n + 1}", chosen, run.seed + n) for n, chosen in enumerate(draws)]
+        parts = [ledger.part(which, partial(train, name, which, *rest)) for which, *rest in labelled]
         validation = statistics.mean(part["validation_accuracy"] for part in parts)
-        return {"epochs": parts[0]["epochs"], "validation_accuracy": validation} | spread(
-            [part["test_accuracy"] for part in parts]
-        )
+        on_test = [part["test_accuracy"] for part in parts]
+        return {"epochs": parts[0]["epochs"], "validation_accuracy": validation, **spread(on_test)}
 
     # --- all of them ---------------------------------------------------------------------------------------------
     methods: dict[str, Callable] = dict.fromkeys(read, by_strength)
@@ -191,11 +188,11 @@ def main() -> None:
         "rows_without_label": len(unlabelled),
         "draws": options.draws,
         "bilm": pretrained.hash,
+        "settings": settings,
         "labels_per_class": found,
         "rows_of_all": len(rows.training),
         "classes": len(present),
     }
-    path = out.results / "label_efficiency.json"
     write_json(path, result)
     ledger.close()
     lines = [

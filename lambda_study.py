@@ -14,7 +14,7 @@ is of seed N. Settings of the classifiers are those of the preset best.
 
 import math
 import statistics
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 from bilm.config import ClassifierConfig, FitConfig, setting
@@ -51,7 +51,7 @@ def main() -> None:
     from bilm.layer_store import store_layers
     from bilm.paired import mcnemar
     from bilm.pretrained import load_bilm
-    from bilm.study import Ledger, Study, classes_of
+    from bilm.study import Ledger, Study, classes_of, is_finished
     from bilm.tables import table
 
     runtime = start(run)
@@ -62,13 +62,15 @@ def main() -> None:
     out.hold("evaluation")
     pretrained = load_bilm(standing.file(run, out.models / "bilstm.pt"))
     rows = read_labelled(corpus, run.limit)
-    unfinished = out.runs / "lambda_study.json"
-    if what_to_do(unfinished, lambda: False, again) == "start":
-        unfinished.unlink(missing_ok=True)
+    path = out.results / "lambda_study.json"
+    settings = run_settings(run, runtime, options, shape, fitting, bilm=pretrained.hash, **rows.hashes)
+    unfinished = out.runs / "lambda_study"
+    todo = what_to_do(unfinished, lambda: is_finished(path, settings), again)
+    if todo == "skip":
+        print(f"{shown(path)} is finished, with these settings. Next: python report.py")
+        return
     out.prepare()
-    ledger = Ledger(
-        unfinished, run_settings(run, runtime, options, shape, fitting, bilm=pretrained.hash, **rows.hashes)
-    )
+    ledger = Ledger(unfinished, settings, anew=todo == "start")
 
     num_layers = pretrained.model.num_layers
     uniform = [0.0] * num_layers
@@ -84,8 +86,7 @@ def main() -> None:
     store = None
     if runtime.device.type == "cpu":
         store = store_layers(encoder, encoded, out.runs, math.inf, 8192, runtime.device, runtime.autocast)
-    where = (out.runs, runtime.device, runtime.autocast)
-    study = Study(rows, encoded, len(CLASS_NAMES), shape, replace(fitting, checkpoint_seconds=60.0), *where)
+    study = Study(rows, encoded, len(CLASS_NAMES), shape, fitting, ledger, runtime.device, runtime.autocast)
     found = {}
     for name, (mode, seed, w) in wanted.items():
         train = partial(study.classifier, name, encoder, mode, seed, weights=w, store=store)
@@ -105,6 +106,7 @@ def main() -> None:
         **run_stamp(run, runtime),
         "rows_trained": len(rows.training),
         "bilm": pretrained.hash,
+        "settings": settings,
         "parts": {
             name: {key: value for key, value in part.items() if key != "classes"} for name, part in found.items()
         },
@@ -116,7 +118,6 @@ def main() -> None:
         },
         "paired_with": against,
     }
-    path = out.results / "lambda_study.json"
     write_json(path, result)
     ledger.close()
     lines = [

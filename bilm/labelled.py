@@ -4,8 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bilm.config import TokenizerConfig, VocabularyConfig
 from bilm.corpus import SPLITS, Corpus, split_validation, text_key
 from bilm.csv_rows import file_hash, read_rows
+from bilm.vocabulary import EncodedTexts, Tokenizer, Vocabulary
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,12 @@ class LabelledTexts:
 
     def of(self, rows: np.ndarray) -> list[str]:
         return [self.texts[row] for row in rows]
+
+
+def words_of(rows: LabelledTexts) -> tuple[Vocabulary, EncodedTexts]:
+    """The words of the training rows, as ELMO.py takes them by default, and all texts in them."""
+    vocabulary = Vocabulary.learn(rows.of(rows.training), Tokenizer(TokenizerConfig()), VocabularyConfig())
+    return vocabulary, vocabulary.encode(rows.texts)
 
 
 def read_labelled(corpus: Corpus, limit: int | None) -> LabelledTexts:

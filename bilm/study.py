@@ -1,13 +1,14 @@
 """A study: many classifiers on the same rows, one after the other; each is kept as soon as it is done.
 
-Ledger     what is done, in a file: a study that was stopped goes on behind it
+Ledger     what is done, in a folder: a study that was stopped goes on behind it
 Study      trains one classifier and asks it for its classes
 """
 
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,38 +33,54 @@ _BATCH_TOKENS = 8192
 
 
 class Ledger:
-    """Parts of a study by name, in the file at `path` while it is under way.
+    """Parts of a study by name, in `folder` while it is under way; so is the classifier that is being trained.
 
     settings: what shapes them all, as JSON has it. Raises UserError when those of an unfinished study are others.
     """
 
-    def __init__(self, path: Path, settings: dict[str, Any]):
-        self.path = path
+    def __init__(self, folder: Path, settings: dict[str, Any], anew: bool):
+        """anew: drop what an unfinished study left there."""
+        self.folder = folder
+        self.settings = settings
+        self._path = folder / "parts.json"
         self._content: dict[str, Any] = {"settings": settings, "parts": {}}
-        if path.exists():
-            found = read_json(path)
+        if anew:
+            self.close()
+        if self._path.exists():
+            found = read_json(self._path)
             if not isinstance(found, dict) or found.get("settings") != settings:
-                raise UserError(f"the unfinished study in {path} has other settings. Drop it with --restart.")
+                raise UserError(f"the unfinished study in {folder} has other settings. Drop it with --restart.")
             self._content = found
+        else:
+            write_json(self._path, self._content)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._content["parts"]
 
     def part(self, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """What `make` returns, a dict that JSON can hold; it is not called when the part is known."""
         parts = self._content["parts"]
         if name not in parts:
             parts[name] = make()
-            write_json(self.path, self._content)
+            write_json(self._path, self._content)
         return parts[name]
 
     def close(self) -> None:
-        """The study is over."""
-        self.path.unlink(missing_ok=True)
+        """The study is over, or was given up."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def is_finished(path: Path, settings: dict[str, Any]) -> bool:
+    """Whether the results at `path` are those of a study with these settings."""
+    found = read_json(path) if path.exists() else None
+    return isinstance(found, dict) and found.get("settings") == settings
 
 
 @dataclass(frozen=True)
 class Study:
     """rows: the texts and what they are for; encoded: the same, as ids; num_classes: C.
 
-    shape, fitting: of every classifier; folder: for its checkpoint while it learns.
+    shape, fitting: of every classifier. ledger: where its checkpoint lies while it learns, and what shapes it all.
     """
 
     rows: LabelledTexts
@@ -71,7 +88,7 @@ class Study:
     num_classes: int
     shape: ClassifierConfig
     fitting: FitConfig
-    folder: Path
+    ledger: Ledger
     device: torch.device
     autocast: Callable[[], AbstractContextManager]
 
@@ -83,7 +100,6 @@ class Study:
         seed: int,
         *,
         training: np.ndarray | None = None,
-        epochs: int | None = None,
         weights: Sequence[float] | None = None,
         encoder_rate: float = 0.0,
         store: LayerStore | None = None,
@@ -101,20 +117,19 @@ class Study:
             classifier.combine.start_from(weights)
         model = ClassifiedEncoder(encoder, classifier, tuned).to(self.device)
         before = classifier.combine.describe()
-        fitting = replace(self.fitting, epochs=epochs or self.fitting.epochs)
         rows = self.rows.training if training is None else training
-        where = (rows, self.rows.validation, fitting.batch_tokens, seed, self.device, store)
-        rates: list[tuple[nn.Module, float]] = [(classifier, fitting.learning_rate)]
+        where = (rows, self.rows.validation, self.fitting.batch_tokens, seed, self.device, store)
+        rates: list[tuple[nn.Module, float]] = [(classifier, self.fitting.learning_rate)]
         if tuned:
             rates += encoder.learning_rates(encoder_rate)
-        checkpoint = self.folder / f"{name}.pt"
+        checkpoint = self.ledger.folder / f"{name}.pt"
         state = fit(
             model,
             ClassificationTask(name, self.encoded, self.rows.labels, *where),
-            build_optimizer(rates, fitting.weight_decay),
-            fitting,
+            build_optimizer(rates, self.fitting.weight_decay),
+            self.fitting,
             checkpoint_path=checkpoint,
-            settings={"part": name},
+            settings={**self.ledger.settings, "part": name},
             autocast=self.autocast,
             resume=checkpoint.exists(),
         )
@@ -128,7 +143,7 @@ class Study:
             "validation_accuracy": state.best_figure,
             "test_accuracy": float((classes == self.rows.labels[self.rows.test]).mean()),
             "best_epoch": state.best_epoch + 1,
-            "epochs": fitting.epochs,
+            "epochs": self.fitting.epochs,
             "rows_trained": len(rows),
             "seed": seed,
             "before": before,
