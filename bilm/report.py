@@ -25,6 +25,7 @@ def build_report(found: Mapping[str, Any], template: Path, pdf: Path) -> int:
 
     Raises UserError when they lack what the template asks for.
     """
+    _require_one_model(found)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for source, content in found.items():
@@ -42,6 +43,22 @@ def build_report(found: Mapping[str, Any], template: Path, pdf: Path) -> int:
     with written_whole(pdf) as temporary:
         temporary.write_bytes(content)
     return len(re.findall(rb"/Type\s*/Page\b", content))
+
+
+def _require_one_model(found: Mapping[str, Any]) -> None:
+    """Raises UserError where figures are of different language models or classifiers."""
+    try:
+        summary = found["summary"]
+        stand_on = {name: found[name]["bilm"] for name in ("lambda_study", "label_efficiency")}
+        stand_on |= {name: content["settings"]["bilm"] for name, content in found.items() if name.startswith("class")}
+        others = [name for name, bilm in stand_on.items() if bilm != summary["bilm"]]
+        best = found["mistakes"]
+        if best["hash"] != summary["classifiers"][best["classifier"]]["hash"]:
+            others.append("mistakes")
+    except (KeyError, TypeError) as error:
+        raise UserError(f"the results do not hold what the report shows: {error!r}. Make them anew.") from error
+    if others:
+        raise UserError(f"{others[0]}.json is not of the models of summary.json. Make it anew.")
 
 
 def draw_figures(found: Mapping[str, Any], folder: Path) -> None:

@@ -95,7 +95,8 @@ def lambdas(study: Mapping[str, Any]) -> Figure:
         axes.text(x + dx, y + dy, f"{name} alone: {accuracies[name]:.2f}", ha=ha, fontsize=9)
     x, y = at["mean"]
     axes.text(x + 0.03, y - 0.01, f"mean: {accuracies['mean']:.2f}", fontsize=8, va="center")
-    figure.colorbar(drawn, ax=axes, label="accuracy on test, %", shrink=0.7)
+    bar = figure.colorbar(drawn, ax=axes, shrink=0.7)
+    bar.set_label("accuracy on test, %", labelpad=10)
     axes.set(xlim=(-0.16, 1.16), ylim=(-0.14, 0.98), aspect="equal")
     axes.axis("off")
     return figure
