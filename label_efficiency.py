@@ -1,6 +1,6 @@
 """How few labels suffice: accuracy on test by the number of labelled descriptions a class.
 
-    python label_efficiency.py            -> results/label_efficiency.json
+    python label_efficiency.py            -> results/label_efficiency.json, results/figures/label_efficiency.png
     python label_efficiency.py --resume   go on after Ctrl-C or a crash
 
     tfidf                linear SVM on words and pairs of words
@@ -67,6 +67,7 @@ def main() -> None:
     from bilm.corpus import find_corpus
     from bilm.csv_rows import CLASS_NAMES
     from bilm.few_labels import choose_strength, draw, project, scores, self_train
+    from bilm.figures import save
     from bilm.labelled import read_labelled, words_of
     from bilm.layer_store import store_layers
     from bilm.pretrained import load_bilm
@@ -74,6 +75,8 @@ def main() -> None:
     from bilm.static_encoder import StaticEncoder
     from bilm.static_vectors import skip_gram
     from bilm.study import Ledger, Study, is_finished
+    from bilm.study_figures import label_efficiency as draw_label_efficiency
+    from bilm.summary import read_summary
     from bilm.tables import table
     from bilm.text_vectors import mean_layers
     from bilm.tfidf import word_weights
@@ -195,12 +198,15 @@ def main() -> None:
     }
     write_json(path, result)
     ledger.close()
+    finetuned = read_summary(out.results / "summary.json").get("classifiers", {}).get("finetune", {})
+    picture = out.results / "figures" / "label_efficiency.png"
+    save(draw_label_efficiency(result, finetuned.get("accuracy_mean")), picture)
     lines = [
         [name, *(f"{found[size][name]['test_accuracy']:.4f}" if name in found[size] else "" for size in found)]
         for name in methods
     ]
     print(f"\n{table(lines, ['test accuracy by labels a class', *found])}")
-    print(f"\nWrote {shown(path)}. Next: python report.py")
+    print(f"\nWrote {shown(path)} and {shown(picture)}. Next: python report.py")
 
 
 def spread(accuracies: list[float]) -> dict[str, Any]:

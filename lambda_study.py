@@ -1,6 +1,6 @@
 """What the lambdas do: classifiers on single layers, on their mean, on random mixtures, and on those that learn.
 
-    python lambda_study.py            -> results/lambda_study.json
+    python lambda_study.py            -> results/lambda_study.json, results/figures/lambdas.png
     python lambda_study.py --resume   go on after Ctrl-C or a crash
 
     e0, e1, e2    one layer alone
@@ -47,11 +47,13 @@ def main() -> None:
     from bilm.combine import ScalarMix
     from bilm.corpus import find_corpus
     from bilm.csv_rows import CLASS_NAMES
+    from bilm.figures import save
     from bilm.labelled import read_labelled
     from bilm.layer_store import store_layers
     from bilm.paired import mcnemar
     from bilm.pretrained import load_bilm
     from bilm.study import Ledger, Study, classes_of, is_finished
+    from bilm.study_figures import lambdas as draw_lambdas
     from bilm.tables import table
 
     runtime = start(run)
@@ -120,6 +122,9 @@ def main() -> None:
     }
     write_json(path, result)
     ledger.close()
+    picture = out.results / "figures" / "lambdas.png"
+    if num_layers == 3:
+        save(draw_lambdas(result), picture)
     lines = [
         [
             name,
