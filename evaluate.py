@@ -10,7 +10,8 @@ where baselines.py has been run, each is compared with its classifiers, row by r
 
 Writes results/summary.json (kept up to date: what is not evaluated now stays as it was), results/predictions.json,
 results/mistakes.json (of the classifier that is best on validation) and results/figures/*.png.
-Besides this script baselines.py and label_efficiency.py score models on test.csv; benchmark.py reads it for its speed.
+Besides this script baselines.py, lambda_study.py and label_efficiency.py score models on test.csv; benchmark.py reads
+it for its speed.
 """
 
 import os

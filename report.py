@@ -41,6 +41,8 @@ class ReportOptions:
 def main() -> None:
     (options,) = parse_options(__doc__, ReportOptions)
     pdf = Path(options.pdf)
+    if not pdf.name or pdf.is_dir():
+        raise UserError(f"--pdf: {options.pdf!r} is no name of a file.")
     sources = {name: ROOT / "results" / f"{name}.json" for name in SOURCES}
     for name, path in sources.items():
         if not path.is_file():

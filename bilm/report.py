@@ -32,7 +32,7 @@ def build_report(found: Mapping[str, Any], template: Path, pdf: Path) -> int:
             (folder / f"{source}.json").write_text(json.dumps(content), encoding="utf-8")
         try:
             draw_figures(found, folder)
-        except (KeyError, IndexError, TypeError, ValueError) as error:
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
             raise UserError(f"the results do not hold what the report shows: {error!r}. Make them anew.") from error
         page = folder / template.name
         page.write_text(template.read_text(encoding="utf-8"), encoding="utf-8")

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import ROOT
+from pypdf import PdfReader
 from test_original import OPTIONS, datasets, write
 
 from bilm.config import FitConfig
@@ -47,7 +48,11 @@ def as_run_here(line: str) -> list[str]:
     words = shlex.split(line, comments=True)
     if words[0] == "make":
         # The environment counts as made; the tests cannot run themselves, nor what is longer or asks the network.
-        dry = ["--dry-run"] if words[1] in ("best", "test", "check", "bench", "reliability", "audit") else []
+        dry = (
+            ["--dry-run"]
+            if words[1] in ("best", "studies", "report", "test", "check", "bench", "reliability", "audit")
+            else []
+        )
         return ["make", *dry, "-o", ".venv/ready", "-o", ".venv/ready-dev", f"PY={sys.executable}", *words[1:]]
     if words[0] == "torchrun":
         return [sys.executable, "-m", "torch.distributed.run", "--master_port=29613", *words[1:]]
@@ -243,8 +248,41 @@ def test_presets_are_what_was_measured():
 def test_few_labels_are_what_was_measured():
     measured = json.loads((ROOT / "results/label_efficiency.json").read_text(encoding="utf-8"))
     assert measured["corpus"] == "ag_news" and measured["draws"] == 10
-    rows = re.findall(r"^\| `(\w+)` \| ([\d.]+ ± [\d.]+) \| ([\d.]+ ± [\d.]+) \|$", README, re.M)
-    assert [row[0] for row in rows] == ["tfidf", "elmo", "elmo_self_training"]
-    for name, *shown in rows:
-        found = [measured["labels_per_class"][size][name] for size in ("25", "250")]
-        assert shown == [f"{f['test_accuracy']:.4f} ± {f['test_accuracy_std']:.4f}" for f in found]
+    found = measured["labels_per_class"]
+    section = README.split("**Few labels**")[1].split("**What the")[0]
+    header, _, *rows = re.findall(r"^\|(.*)\|$", section, re.M)
+    assert [cell.strip().replace(",", "") for cell in header.split("|")[1:]] == list(found)
+    assert [row.split("|")[0].strip(" `") for row in rows] == list(
+        {name: 0 for size in found.values() for name in size}
+    )
+    for row in rows:
+        name, *cells = (cell.strip(" `") for cell in row.split("|"))
+        for cell, size in zip(cells, found.values(), strict=True):
+            f = size.get(name)
+            spread = "" if f is None or f["test_accuracy_std"] is None else f" ± {100 * f['test_accuracy_std']:.1f}"
+            assert cell == ("" if f is None else f"{100 * f['test_accuracy']:.1f}{spread}"), (name, size)
+
+
+def test_lambdas_and_baselines_are_what_was_measured(summary):
+    study = json.loads((ROOT / "results/lambda_study.json").read_text(encoding="utf-8"))
+    said = " ".join(README.split("**What the λs do**")[1].split("**Presets**")[0].split())
+    for name in ("e0", "e1", "e2", "mean", "trainable_0", "trainable_1", "trainable_2"):
+        assert f"{study['parts'][name]['test_accuracy']:.4f}" in said, name
+    frozen = study["frozen"]
+    assert f"{frozen['mean']:.4f} ± {frozen['std']:.4f}" in said
+    assert f"{frozen['least']:.4f}" in said and f"{frozen['most']:.4f}" in said
+    assert study["bilm"] == summary["bilm"]
+    baselines = summary["baselines"]
+    shown = {"TF-IDF and logistic": "tfidf_logistic", "fastText": "fasttext", "random": "random"}
+    for kind, label in (("svd", "SVD of PPMI, window "), ("word2vec", "Word2Vec, window ")):
+        best = max((n for n in baselines if n.startswith(kind)), key=lambda n: baselines[n]["validation_accuracy"])
+        shown[f"{label}{baselines[best]['window']},"] = best
+    for label, name in shown.items():
+        (row,) = re.findall(rf"^\| {re.escape(label)}[^|]*\| ([\d.]+) \| ([\d.]+) \| \| ([\d.]+) \|", README, re.M)
+        entry = baselines[name]
+        wanted = (entry["test"]["accuracy"], entry["test"]["f1"], entry["validation_accuracy"])
+        assert row == tuple(f"{x:.4f}" for x in wanted), name
+
+
+def test_the_report_has_as_many_pages_as_said():
+    assert f"on {len(PdfReader(ROOT / 'report.pdf').pages)} pages" in " ".join(README.split())
