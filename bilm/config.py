@@ -18,7 +18,8 @@ ENSEMBLE = "ensemble"
 def setting(default: Any, help: str, **limits: Any) -> Any:
     """A dataclass field that carries its help text and its limits to the command line.
 
-    limits: `choices`; `names` of the values, for an option that takes several; or for a number `at_least` (default 0,
+    limits: `choices`; `names` of the values, for an option that takes several; `positional`, for as many as are given
+    without a flag; or for a number `at_least` (default 0,
     or None where any will do) and `below`.
     """
     return field(default=default, metadata={"help": help, **limits})

@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bilm.batching import collate, plan_batches
+from bilm.batching import collate, iterate_batches, mask_of, plan_batches
 from bilm.errors import UserError
 from bilm.lstm import ProjectedLSTMStack
 from bilm.pretrained import Pretrained, import_original, load_bilm
+from bilm.vocabulary import EncodedTexts
 
 BATCH_TOKENS = 8192
 
@@ -27,6 +28,7 @@ class ELMo:
         self.model = model.to(device).eval()
         self.vocabulary = pretrained.vocabulary
         self.info = pretrained.info
+        self.hash = pretrained.hash
         self.device = torch.device(device)
         self.stateful = stateful
         if stateful and not all(isinstance(stack, ProjectedLSTMStack) for stack in self._stacks):
@@ -81,13 +83,7 @@ class ELMo:
         (unknown, where there is only a table of words), a word of more bytes than the model reads loses its end.
         Raises TypeError when given one text instead of a list.
         """
-        if isinstance(sentences, str):
-            raise TypeError("embed takes a list of sentences; for one text: embed([text])")
-        words = [
-            self.vocabulary.tokenizer(sentence) if isinstance(sentence, str) else self._cased(sentence)
-            for sentence in sentences
-        ]
-        texts = self.vocabulary.encode_words(words)
+        texts = self._encoded(sentences)
         # Where the state is carried, the sentences of a call stand side by side.
         plan = [np.arange(len(texts))] if self.stateful else plan_batches(texts.lengths, BATCH_TOKENS)
         vectors = [np.empty(0, dtype=np.float32)] * len(texts)
@@ -98,5 +94,44 @@ class ELMo:
                 vectors[row] = found[:, 1 : length - 1].copy()
         return vectors
 
+    @torch.no_grad()
+    def sentence_vectors(
+        self, sentences: Sequence[str | Sequence[str]], layers: Sequence[int] | None = None
+    ) -> np.ndarray:
+        """One vector per sentence: the means of these layers over its words, side by side: fp32 (N, len(layers) * E).
+
+        layers: numbers from 0, or from -1 downwards; all but e0 if none are named, which is what few labels are learned
+        from best (README.md). A sentence without a word has the mean of its two boundaries. Raises TypeError as
+        `embed`, IndexError when there is no such layer.
+        """
+        wanted = range(1, self.num_layers) if layers is None else layers
+        chosen = [range(self.num_layers)[layer] for layer in wanted]
+        texts = self._encoded(sentences)
+        vectors = np.zeros((len(texts), len(chosen), self.output_dim), dtype=np.float32)
+        for batch in iterate_batches(texts, np.arange(len(texts)), BATCH_TOKENS) if len(texts) else []:
+            found = self.model.encode(batch.to(self.device))
+            weights = _inside(batch.lengths, batch.ids.shape[1]).to(self.device)
+            for place, layer in enumerate(chosen):
+                vectors[batch.rows, place] = torch.einsum("bt,bte->be", weights, found[layer].float()).cpu().numpy()
+        return vectors.reshape(len(texts), len(chosen) * self.output_dim)
+
+    def words(self, text: str) -> list[str]:
+        """What is read of a text."""
+        return self.vocabulary.tokenizer(text)
+
+    def _encoded(self, sentences: Sequence[str | Sequence[str]]) -> EncodedTexts:
+        if isinstance(sentences, str):
+            raise TypeError("a list of sentences is expected; for one text: [text]")
+        words = [self.words(s) if isinstance(s, str) else self._cased(s) for s in sentences]
+        return self.vocabulary.encode_words(words)
+
     def _cased(self, words: Sequence[str]) -> list[str]:
         return [self.vocabulary.tokenizer.cased(word) for word in words]
+
+
+def _inside(lengths: torch.Tensor, width: int) -> torch.Tensor:
+    """Weights of the mean over the words of each text, fp32 (B, width): not of its boundaries, if it has a word."""
+    words = mask_of(lengths - 1, width)
+    words[:, 0] = False
+    words = torch.where((lengths == 2)[:, None], mask_of(lengths, width), words)
+    return words / words.sum(1, keepdim=True)

@@ -119,11 +119,15 @@ def read_json(path: Path) -> Any:
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Whole or not at all, with a newline at the end. What is no finite number becomes null: JSON knows none."""
+    write_text(path, json.dumps(_finite(content), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Whole or not at all, as UTF-8."""
     from bilm.checkpoint import written_whole
 
-    text = json.dumps(_finite(content), indent=1, ensure_ascii=False, allow_nan=False)
     with written_whole(path) as temporary:
-        temporary.write_text(text + "\n", encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8")
 
 
 def _finite(content: Any) -> Any:

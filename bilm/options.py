@@ -38,6 +38,9 @@ def parse_options(
                     flag, action=argparse.BooleanOptionalAction if default else "store_true", default=default, help=text
                 )
                 continue
+            if item.metadata.get("positional"):
+                section.add_argument(item.name, nargs="*", default=default, metavar=item.name.upper(), help=text)
+                continue
             if names := item.metadata.get("names"):
                 section.add_argument(flag, nargs=len(names), default=default, metavar=names, help=text)
                 continue
@@ -53,7 +56,7 @@ def parse_options(
             )
     values = vars(parser.parse_args(argv))
     for item in (item for instance in instances for item in _settings(instance)):
-        if item.metadata.get("names") and values[item.name] is not None:
+        if (item.metadata.get("names") or item.metadata.get("positional")) and values[item.name] is not None:
             values[item.name] = tuple(values[item.name])
         choices = item.metadata.get("choices")
         assert choices is None or values[item.name] in choices, f"a preset has {item.name} {values[item.name]!r}"

@@ -1,0 +1,105 @@
+"""A trained classifier as a library: texts in, classes and probabilities out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from bilm import checkpoint
+from bilm.batching import iterate_batches
+from bilm.config import MODES
+from bilm.errors import UserError
+from bilm.evaluation import class_probabilities
+from bilm.pretrained import Pretrained, TrainedClassifier, load_bilm, load_classifier
+
+BATCH_TOKENS = 8192
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """probabilities: of the classes; words: of the text as the model reads it; weights: of each word, fp32 (n,).
+
+    A word's weight is by how much the logarithm of the odds of the class in question falls when the word is left out.
+    """
+
+    probabilities: np.ndarray
+    words: list[str]
+    weights: np.ndarray
+
+
+class TextClassifier:
+    """The language model of a bilstm.pt and a classifier on it."""
+
+    def __init__(self, pretrained: Pretrained, trained: TrainedClassifier, device: str | torch.device = "cpu"):
+        self.device = torch.device(device)
+        self.vocabulary = pretrained.vocabulary
+        self.classes = list(trained.class_names)
+        self.info = trained.info
+        self._model = trained.model.to(self.device).eval()
+
+    @classmethod
+    def load(
+        cls,
+        bilm: str | Path = "models/bilstm.pt",
+        classifier: str | Path | None = None,
+        *,
+        device: str | torch.device = "cpu",
+    ) -> "TextClassifier":
+        """classifier: its file; without one, that on `bilm`, in the same folder, that is best on validation.
+
+        Raises UserError when a file is missing, damaged, or of another language model.
+        """
+        pretrained = load_bilm(Path(bilm))
+        path = Path(classifier) if classifier else best_classifier(Path(bilm).parent, pretrained)
+        return cls(pretrained, load_classifier(path, pretrained), device)
+
+    def predict_proba(self, texts: Sequence[str]) -> np.ndarray:
+        """Probabilities of `classes`: fp32 (N, C). Raises TypeError when given one text instead of a list."""
+        if isinstance(texts, str):
+            raise TypeError("a list of texts is expected; for one text: [text]")
+        return self._probabilities([self.words(text) for text in texts])
+
+    def predict(self, texts: Sequence[str]) -> list[str]:
+        """The likeliest class of each text."""
+        return [self.classes[i] for i in self.predict_proba(texts).argmax(1)]
+
+    def words(self, text: str) -> list[str]:
+        """What is read of a text."""
+        return self.vocabulary.tokenizer(text)
+
+    def explain(self, text: str, of: str | None = None) -> Explanation:
+        """What each word contributes to class `of`, the likeliest one if it is not named, by leaving it out.
+
+        Raises ValueError when there is no such class.
+        """
+        words = self.words(text)
+        without = [[*words[:i], *words[i + 1 :]] for i in range(len(words))]
+        probabilities = self._probabilities([words, *without])
+        chosen = int(probabilities[0].argmax()) if of is None else self.classes.index(of)
+        odds = np.log(probabilities[:, chosen]) - np.log1p(-np.minimum(probabilities[:, chosen], 1 - 1e-7))
+        return Explanation(probabilities[0], words, odds[0] - odds[1:])
+
+    def _probabilities(self, texts: Sequence[Sequence[str]]) -> np.ndarray:
+        encoded = self.vocabulary.encode_words(texts)
+        batches = iterate_batches(encoded, np.arange(len(encoded)), BATCH_TOKENS)
+        where = (len(encoded), self.device, torch.no_grad)
+        return class_probabilities({"": self._model}, batches, *where)[""]
+
+
+def best_classifier(folder: Path, pretrained: Pretrained) -> Path:
+    """Of the classifier_MODE.pt in `folder` that stand on this language model, the one that is best on validation.
+
+    Raises UserError when there is none.
+    """
+    found = {}
+    for path in (folder / f"classifier_{mode}.pt" for mode in MODES):
+        if path.exists():
+            saved = checkpoint.load(path, "classifier")
+            with checkpoint.understood(path):
+                if saved["bilm"] == pretrained.hash:
+                    found[path] = float(saved["info"]["validation_accuracy"])
+    if not found:
+        raise UserError(f"no classifier in {folder} stands on its bilstm.pt. Train one: python classification.py")
+    return max(found, key=found.__getitem__)

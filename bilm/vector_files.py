@@ -1,0 +1,63 @@
+"""Vectors on the disk: .npz for NumPy, .hdf5 as `allennlp elmo` wrote it. Whole or not at all.
+
+    .npz, per text     vectors (N, D)
+    .npz, per token    vectors (total, J, E) and words (total,); of text i from offsets[i] to offsets[i + 1], (N + 1,)
+    .hdf5, per text    "0", "1", ...: (D,) each
+    .hdf5, per token   "0", "1", ...: (J, n, E) each, without the boundaries
+
+An .hdf5 has one more dataset, sentence_to_index: JSON of {text: number}; of equal texts the last.
+"""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from bilm.checkpoint import written_whole
+from bilm.errors import UserError
+
+KINDS = (".npz", ".hdf5")
+
+
+def write_vectors(path: Path, found: Iterable[tuple[str, list[str], np.ndarray]]) -> int:
+    """found: of each text the text, its words, and its vectors: (D,), or (J, n, E). Returns how many there were.
+
+    What ends in .hdf5 is written as it comes; an .npz is gathered in memory. Raises UserError for another ending, or
+    when the disk refuses.
+    """
+    if path.suffix not in KINDS:
+        raise UserError(f"--output: {path} should end in {' or '.join(KINDS)}.")
+    with written_whole(path) as temporary:
+        return (_write_hdf5 if path.suffix == ".hdf5" else _write_npz)(temporary, found)
+
+
+def _write_hdf5(path: Path, found: Iterable[tuple[str, list[str], np.ndarray]]) -> int:
+    import h5py
+
+    index: dict[str, str] = {}
+    count = 0
+    with h5py.File(path, "w") as file:
+        for count, (text, _, vectors) in enumerate(found, start=1):
+            file.create_dataset(str(count - 1), data=vectors, dtype="float32")
+            index[text] = str(count - 1)
+        strings = file.create_dataset("sentence_to_index", (1,), dtype=h5py.string_dtype())
+        strings[0] = json.dumps(index)
+    return count
+
+
+def _write_npz(path: Path, found: Iterable[tuple[str, list[str], np.ndarray]]) -> int:
+    vectors, words = [], []
+    for _, of_text, of_vectors in found:
+        vectors.append(of_vectors)
+        words.append(of_text)
+    arrays = {}
+    if vectors and vectors[0].ndim == 3:
+        arrays["vectors"] = np.concatenate([v.transpose(1, 0, 2) for v in vectors])
+        arrays["offsets"] = np.cumsum([0, *(v.shape[1] for v in vectors)])
+        arrays["words"] = np.array([word for text in words for word in text], dtype=str)
+    else:
+        arrays["vectors"] = np.stack(vectors) if vectors else np.zeros((0, 0), np.float32)
+    with path.open("wb") as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]
+    return len(vectors)

@@ -1,0 +1,99 @@
+"""Where else does a word stand like that? The nearest tokens in other texts, layer by layer.
+
+    python neighbours.py --build --input texts.txt --index my.index          once; a text a line
+    python neighbours.py --index my.index --word jets "The Jets lost again."
+
+Layer 0 knows the word alone, the layers above it what stands around it: senses part there.
+"""
+
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bilm.config import setting
+from bilm.errors import UserError
+from bilm.folders import ROOT, shown
+from bilm.options import parse_options
+from utils import run_script
+
+PORTION = 512
+
+
+@dataclass(frozen=True)
+class NeighbourOptions:
+    """What to look for, and where."""
+
+    texts: tuple[str, ...] = setting((), "texts in which --word stands", positional=True)
+    word: str | None = setting(None, "the word whose neighbours are asked for, or its number in the text, from 1")
+    count: int = setting(5, "neighbours in each layer", at_least=1)
+    index: str = setting("neighbours.index", "folder of the index")
+    build: bool = setting(False, "make the index of the texts of --input")
+    input: str | None = setting(None, "with --build: file with texts, or - for standard input")
+    column: str | None = setting(
+        None, "with --build: column of the texts where the file has columns: its name, or its number from 1"
+    )
+    bilm: str = setting(str(ROOT / "models" / "bilstm.pt"), "the language model")
+    device: str = setting("cpu", "cpu, cuda, cuda:1 ...")
+
+
+def main() -> None:
+    (options,) = parse_options(__doc__, NeighbourOptions)
+    if options.build != (options.input is not None) or options.build == bool(options.texts):
+        raise UserError("either --build --input FILE, or texts and --word WORD.")
+    if options.texts and options.word is None:
+        raise UserError("name the word: --word WORD.")
+    # torch takes seconds to import; a mistyped option is told at once.
+    from bilm.elmo import ELMo
+    from bilm.neighbours import Index, build_index
+    from bilm.progress import progress
+    from bilm.text_input import in_portions, read_texts
+
+    elmo, folder = ELMo.load(options.bilm, device=options.device), Path(options.index)
+    if options.build:
+
+        def portions() -> Iterator[Sequence[str]]:
+            with progress(unit="text", label="vectors") as bar:
+                for portion in in_portions(read_texts(str(options.input), options.column), PORTION):
+                    yield portion
+                    bar.update(len(portion))
+
+        count = build_index(elmo, portions(), folder)
+        print(f"Wrote {shown(folder)}: {count:,} tokens. Next: python neighbours.py --index {options.index} --word ...")
+        return
+    index = Index(folder, elmo)
+    mark = ("\x1b[1m", "\x1b[0m") if sys.stdout.isatty() else ("[", "]")
+    for text in options.texts:
+        words = elmo.words(text)
+        place = place_of(str(options.word), words)
+        (vectors,) = elmo.embed([text])
+        for layer in range(elmo.num_layers):
+            print(f"e{layer}: {marked(words, place, mark)}")
+            for found in index.nearest(vectors[layer, place], layer, options.count, but=text):
+                print(f"  {found.similarity:.3f}  {marked(found.words, found.place, mark)}")
+
+
+def place_of(word: str, words: Sequence[str]) -> int:
+    """Raises UserError where the word does not stand in the text, or more than once."""
+    if word.isdecimal() and word not in words:
+        if not 1 <= int(word) <= len(words):
+            raise UserError(f"--word {word}: the text has {len(words)} words.")
+        return int(word) - 1
+    places = [i for i, other in enumerate(words) if other == word.lower() or other == word]
+    if not places:
+        raise UserError(f"--word: {word!r} is none of the words {' '.join(words)!r}.")
+    if len(places) > 1:
+        numbers = ", ".join(str(place + 1) for place in places)
+        raise UserError(f"--word: {word!r} stands in the text more than once; say which by its number: {numbers}.")
+    return places[0]
+
+
+def marked(words: Sequence[str], place: int, mark: tuple[str, str], around: int = 10) -> str:
+    """The word at `place` between the two marks, with up to so many words on either side."""
+    start, end = max(0, place - around), place + around + 1
+    parts = [*words[start:place], f"{mark[0]}{words[place]}{mark[1]}", *words[place + 1 : end]]
+    return ("… " if start else "") + " ".join(parts) + (" …" if end < len(words) else "")
+
+
+if __name__ == "__main__":
+    run_script(main)

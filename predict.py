@@ -1,0 +1,122 @@
+"""Classify texts with the weights in models/.
+
+    python predict.py "Stocks fell after the bank cut its forecast."
+    python predict.py --input texts.txt --format jsonl        a text a line; - for standard input
+    python predict.py --input news.csv --column Description   a column of a CSV, TSV or JSON lines file
+    python predict.py --explain "Stocks fell ..."             which words decided, by leaving each out
+    python predict.py --explain --html page.html "..."        the same as a page
+
+Answers come in the order of the texts, a portion at a time, however many there are.
+"""
+
+import csv
+import json
+import os
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bilm.config import setting
+from bilm.errors import UserError
+from bilm.folders import ROOT, shown
+from bilm.options import parse_options
+from utils import run_script
+
+# Texts that are read before the first of them are answered.
+PORTION = 512
+
+
+@dataclass(frozen=True)
+class PredictOptions:
+    """What to classify, and how to say it."""
+
+    texts: tuple[str, ...] = setting((), "texts to classify", positional=True)
+    input: str | None = setting(None, "file with texts, or - for standard input")
+    column: str | None = setting(None, "column of the texts where the file has columns: its name, or its number from 1")
+    format: str = setting("table", "of the answers", choices=("table", "csv", "jsonl"))
+    explain: bool = setting(False, "also show which words decided")
+    html: str | None = setting(None, "with --explain: write a page to this file instead")
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """With which weights."""
+
+    bilm: str = setting(str(ROOT / "models" / "bilstm.pt"), "the language model")
+    classifier: str | None = setting(None, "the classifier (default: the best on validation of those beside it)")
+    device: str = setting("cpu", "cpu, cuda, cuda:1 ...")
+
+
+def main() -> None:
+    options, which = parse_options(__doc__, PredictOptions, ModelOptions)
+    if bool(options.texts) == (options.input is not None):
+        raise UserError("give texts, or --input FILE (- for standard input).")
+    if options.html and not options.explain:
+        raise UserError("--html is for --explain.")
+    if options.explain and options.format != "table":
+        raise UserError("--explain is shown as text, or as a page (--html); leave out --format.")
+    # torch takes seconds to import; a mistyped option is told at once.
+    from bilm.progress import progress
+    from bilm.text_classifier import TextClassifier
+    from bilm.text_input import in_portions, read_texts
+
+    texts = read_texts(options.input, options.column) if options.input is not None else iter(options.texts)
+    model = TextClassifier.load(which.bilm, which.classifier, device=which.device)
+    if options.explain:
+        explain(model, texts, options.html)
+        return
+    write = Writer(options.format, model.classes)
+    bar = progress(unit="text", label="classifying", disable=options.input is None)
+    with bar:
+        for portion in in_portions(texts, PORTION):
+            for text, probabilities in zip(portion, model.predict_proba(portion), strict=True):
+                write(text, probabilities)
+            bar.update(len(portion))
+
+
+def explain(model: Any, texts: Iterable[str], page: str | None) -> None:
+    """Each text with its words coloured, on a terminal; weights as numbers elsewhere; or all on a page."""
+    from bilm.explanations import as_page, in_colour, in_numbers
+    from bilm.folders import write_text
+
+    colour = sys.stdout.isatty() or os.environ.get("FORCE_COLOR")
+    explanations = (model.explain(text) for text in texts)
+    if page is not None:
+        write_text(Path(page), as_page(list(explanations), model.classes))
+        print(f"Wrote {shown(Path(page))}.")
+        return
+    for found in explanations:
+        shares = ", ".join(f"{name} {p:.4f}" for name, p in zip(model.classes, found.probabilities, strict=True))
+        print(f"{model.classes[int(found.probabilities.argmax())]} ({shares})")
+        print(f"  {in_colour(found) if colour else in_numbers(found)}")
+
+
+class Writer:
+    """Answers to standard output, in one of three forms."""
+
+    def __init__(self, form: str, classes: list[str]):
+        self.form = form
+        self.classes = classes
+        self._csv = csv.writer(sys.stdout, lineterminator="\n")
+        if form == "csv":
+            self._csv.writerow(["class", *classes, "text"])
+        elif form == "table":
+            print("  ".join([f"{'class':<10}", *(f"{name:>8}" for name in classes), "text"]))
+
+    def __call__(self, text: str, probabilities: Any) -> None:
+        best = self.classes[int(probabilities.argmax())]
+        if self.form == "csv":
+            self._csv.writerow([best, *(f"{p:.4f}" for p in probabilities), text])
+        elif self.form == "jsonl":
+            shares = {name: round(float(p), 4) for name, p in zip(self.classes, probabilities, strict=True)}
+            print(json.dumps({"class": best, "probabilities": shares, "text": text}, ensure_ascii=False))
+        else:
+            short = " ".join(text.split())
+            short = short if len(short) <= 60 else short[:59] + "…"
+            print("  ".join([f"{best:<10}", *(f"{p:>8.4f}" for p in probabilities), short]))
+
+
+if __name__ == "__main__":
+    run_script(main)

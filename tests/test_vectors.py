@@ -1,0 +1,93 @@
+"""vectors.py as a user runs it."""
+
+import json
+
+import h5py
+import numpy as np
+import pytest
+from conftest import run_script
+
+from bilm import ELMo
+from bilm.errors import UserError
+from bilm.vector_files import write_vectors
+
+
+@pytest.fixture(scope="module")
+def path(trained):
+    return trained[0] / "models/sample/bilstm.pt"
+
+
+@pytest.fixture(scope="module")
+def elmo(path):
+    return ELMo.load(path)
+
+
+@pytest.fixture
+def file(texts, tmp_path):
+    (tmp_path / "texts.txt").write_text("\n".join([*texts, "", texts[0]]) + "\n")
+    return tmp_path / "texts.txt"
+
+
+def test_hdf5_as_allennlp_wrote_it(path, elmo, texts, file, tmp_path):
+    run = run_script("vectors.py", "--bilm", path, "--input", file, "--output", tmp_path / "x.hdf5")
+    assert run.code == 0 and "7 texts" in run.out, run.err
+    wanted = elmo.embed([*texts, "", texts[0]])
+    with h5py.File(tmp_path / "x.hdf5") as found:
+        assert set(found) == {*map(str, range(7)), "sentence_to_index"}
+        index = json.loads(found["sentence_to_index"][0])
+        assert index == {texts[0]: "6", **{text: str(i) for i, text in enumerate(texts) if i}, "": "5"}
+        for i, vectors in enumerate(wanted):
+            assert found[str(i)].shape == (3, len(elmo.words([*texts, "", texts[0]][i])), elmo.output_dim)
+            np.testing.assert_allclose(found[str(i)][...], vectors, atol=1e-6)
+
+
+def test_npz_of_tokens_and_of_texts(path, elmo, texts, tmp_path):
+    common = ("vectors.py", "--bilm", path, *texts)
+    run = run_script(*common, "--output", tmp_path / "x.npz", "--layers", "2,0")
+    assert run.code == 0, run.err
+    with np.load(tmp_path / "x.npz") as found:
+        vectors, offsets, words = (found[name] for name in ("vectors", "offsets", "words"))
+    for i, wanted in enumerate(elmo.embed(texts)):
+        part = slice(offsets[i], offsets[i + 1])
+        np.testing.assert_allclose(vectors[part], wanted[[2, 0]].transpose(1, 0, 2), atol=1e-6)
+        assert words[part].tolist() == elmo.words(texts[i])
+    run = run_script(*common, "--output", tmp_path / "y.npz", "--per", "text")
+    with np.load(tmp_path / "y.npz") as found:
+        np.testing.assert_allclose(found["vectors"], elmo.sentence_vectors(texts), atol=1e-6)
+
+
+def test_words_as_they_are(path, elmo, tmp_path):
+    run = run_script("vectors.py", "--bilm", path, "--tokenized", "U.S. stocks-fell", "--output", tmp_path / "x.npz")
+    assert run.code == 0, run.err
+    with np.load(tmp_path / "x.npz") as found:
+        assert found["words"].tolist() == ["U.S.", "stocks-fell"]
+        np.testing.assert_allclose(found["vectors"][:, 1], elmo.embed([["U.S.", "stocks-fell"]])[0][1], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["a", "--output", "x.txt"], "should end in .npz or .hdf5"),
+        (["a", "--layers", "0,3"], "numbers from 0 to 2"),
+        ([], "give texts, or --input"),
+        (["--input", "nowhere.txt"], "nowhere.txt cannot be read"),
+    ],
+)
+def test_mistakes_are_one_line_and_leave_no_file(path, tmp_path, arguments, said):
+    where = [] if "--output" in arguments else ["--output", tmp_path / "x.hdf5"]
+    run = run_script("vectors.py", "--bilm", path, *arguments, *where)
+    assert run.code == 2 and said in run.err and run.err.count("\n") == 1, run.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_fails_on_the_way_leaves_what_was_there(tmp_path):
+    def failing():
+        yield "one", ["one"], np.zeros((3, 1, 4), np.float32)
+        raise OSError(28, "No space left on device")
+
+    for kind in (".npz", ".hdf5"):
+        path = tmp_path / f"x{kind}"
+        path.write_bytes(b"of before")
+        with pytest.raises(UserError, match="No space left"):
+            write_vectors(path, failing())
+        assert path.read_bytes() == b"of before" and list(tmp_path.glob("*.tmp")) == []
