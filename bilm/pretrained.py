@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import UnionType
 from typing import Any
+from unittest import mock
 
 import torch
 from torch import Tensor
@@ -106,8 +107,12 @@ def _checked(info: dict[str, Any], **types: type | UnionType) -> dict[str, Any]:
 
 
 def _bilm(config: BiLMConfig, vocabulary_size: int, weights: dict[str, Any]) -> BiLM:
-    """A BiLM with these weights, and without first drawing others that they replace."""
-    with torch.device("meta"):
+    """A BiLM with these weights, and without first drawing others that they replace.
+
+    Nor taking memory before it is known that they fit. Where numbers would be drawn from a normal distribution, which
+    are none on the device "meta", torch would import its compiler, which takes a second.
+    """
+    with torch.device("meta"), mock.patch.object(torch.nn.init, "normal_", lambda tensor, *_, **__: tensor):
         model = BiLM(config, vocabulary_size)
     model.to_empty(device="cpu").load_state_dict(weights)
     return model
