@@ -14,7 +14,7 @@ from bilm.config import setting
 from bilm.errors import UserError
 from bilm.folders import ROOT
 from bilm.options import parse_options
-from utils import run_script
+from utils import run_script, start_answering
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class WordOptions:
     words: int = setting(8, "how many words to show for a blank", at_least=1)
     seed: int = setting(0, "of what is drawn", below=2**62)
     bilm: str = setting(str(ROOT / "models" / "bilstm.pt"), "the language model")
-    device: str = setting("cpu", "cpu, cuda, cuda:1 ...")
+    device: str = setting("cpu", "cpu, cuda, cuda:1, auto ...")
 
 
 def main() -> None:
@@ -44,11 +44,12 @@ def main() -> None:
 
     from bilm.pretrained import load_bilm
     from bilm.tables import table
+    from bilm.text_input import whole
     from bilm.word_prediction import BLANK, WordPredictor, joined
 
-    model = WordPredictor(load_bilm(Path(options.bilm)), options.device)
+    model = WordPredictor(load_bilm(Path(options.bilm)), start_answering(options.device))
     random = np.random.default_rng(options.seed)
-    for text in options.texts:
+    for text in map(whole, options.texts):
         if options.after or options.before:
             direction = "forward" if options.after else "backward"
             for _ in range(options.samples):

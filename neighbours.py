@@ -15,7 +15,7 @@ from bilm.config import setting
 from bilm.errors import UserError
 from bilm.folders import ROOT, shown
 from bilm.options import parse_options
-from utils import run_script
+from utils import run_script, start_answering
 
 PORTION = 512
 
@@ -34,7 +34,7 @@ class NeighbourOptions:
         None, "with --build: column of the texts where the file has columns: its name, or its number from 1"
     )
     bilm: str = setting(str(ROOT / "models" / "bilstm.pt"), "the language model")
-    device: str = setting("cpu", "cpu, cuda, cuda:1 ...")
+    device: str = setting("cpu", "cpu, cuda, cuda:1, auto ...")
 
 
 def main() -> None:
@@ -47,9 +47,9 @@ def main() -> None:
     from bilm.elmo import ELMo
     from bilm.neighbours import Index, build_index
     from bilm.progress import progress
-    from bilm.text_input import in_portions, read_texts
+    from bilm.text_input import in_portions, read_texts, whole
 
-    elmo, folder = ELMo.load(options.bilm, device=options.device), Path(options.index)
+    elmo, folder = ELMo.load(options.bilm, device=start_answering(options.device)), Path(options.index)
     if options.build:
 
         def portions() -> Iterator[Sequence[str]]:
@@ -63,7 +63,7 @@ def main() -> None:
         return
     index = Index(folder, elmo)
     mark = ("\x1b[1m", "\x1b[0m") if sys.stdout.isatty() else ("[", "]")
-    for text in options.texts:
+    for text in map(whole, options.texts):
         words = elmo.words(text)
         place = place_of(str(options.word), words)
         (vectors,) = elmo.embed([text])

@@ -22,7 +22,7 @@ from bilm.config import setting
 from bilm.errors import UserError
 from bilm.folders import ROOT, shown
 from bilm.options import parse_options
-from utils import run_script
+from utils import run_script, start_answering
 
 # Texts that are read before the first of them are answered.
 PORTION = 512
@@ -46,7 +46,7 @@ class ModelOptions:
 
     bilm: str = setting(str(ROOT / "models" / "bilstm.pt"), "the language model")
     classifier: str | None = setting(None, "the classifier (default: the best on validation of those beside it)")
-    device: str = setting("cpu", "cpu, cuda, cuda:1 ...")
+    device: str = setting("cpu", "cpu, cuda, cuda:1, auto ...")
 
 
 def main() -> None:
@@ -60,10 +60,10 @@ def main() -> None:
     # torch takes seconds to import; a mistyped option is told at once.
     from bilm.progress import progress
     from bilm.text_classifier import TextClassifier
-    from bilm.text_input import in_portions, read_texts
+    from bilm.text_input import in_portions, read_texts, whole
 
-    texts = read_texts(options.input, options.column) if options.input is not None else iter(options.texts)
-    model = TextClassifier.load(which.bilm, which.classifier, device=which.device)
+    texts = read_texts(options.input, options.column) if options.input is not None else map(whole, options.texts)
+    model = TextClassifier.load(which.bilm, which.classifier, device=start_answering(which.device))
     if options.explain:
         explain(model, texts, options.html)
         return
@@ -73,6 +73,7 @@ def main() -> None:
         for portion in in_portions(texts, PORTION):
             for text, probabilities in zip(portion, model.predict_proba(portion), strict=True):
                 write(text, probabilities)
+            sys.stdout.flush()
             bar.update(len(portion))
 
 

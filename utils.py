@@ -89,6 +89,7 @@ def run_script(main: Callable[[], None]) -> None:
     status = 0
     try:
         main()
+        sys.stdout.flush()  # what cannot be written is told below
     except UserError as error:
         say(f"{name}: error: {error}")
         status = 2
@@ -107,7 +108,7 @@ def run_script(main: Callable[[], None]) -> None:
             say(f"\n{name}: stopped.")
             status = 128 + number
         elif _memory_ran_out(error):
-            say(f"{name}: error: memory ran out. Lower --batch-tokens, or the size of the model (--width, --hidden).")
+            say(f"{name}: error: memory ran out. Lower --batch-tokens, --width or --hidden, where there are.")
             status = 2
         else:
             raise
@@ -196,11 +197,7 @@ def start(options: RunOptions) -> Runtime:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and local_rank >= torch.cuda.device_count() > 0:
         raise UserError(f"{torch.cuda.device_count()} GPUs are here; lower --nproc_per_node, or --device cpu.")
-    try:
-        device = torch.device(f"cuda:{local_rank}" if name == "cuda" and processes > 1 else name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"--device {options.device}: {str(error).splitlines()[0]}") from error
+    device = device_named(f"cuda:{local_rank}" if name == "cuda" and processes > 1 else name)
     precision = options.precision
     if precision == "auto":
         precision = "bf16" if _computes_bf16(device) else "fp32"
@@ -221,6 +218,27 @@ def start(options: RunOptions) -> Runtime:
     signals.let_through()
     runtime.seed(options.seed)
     return runtime
+
+
+def device_named(name: str) -> Any:
+    """A torch.device that is there; "auto" is CUDA when there is one. Raises UserError."""
+    import torch
+
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+        return device
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"--device {name}: {str(error).splitlines()[0]}") from error
+
+
+def start_answering(device: str) -> Any:
+    """For scripts that use a model and train none: the device, once all that they need is imported."""
+    found = device_named(device)
+    signals.let_through()
+    return found
 
 
 def _computes_bf16(device: Any) -> bool:

@@ -17,7 +17,7 @@ from bilm.config import setting
 from bilm.errors import UserError
 from bilm.folders import ROOT, shown
 from bilm.options import parse_options
-from utils import run_script
+from utils import run_script, start_answering
 
 PORTION = 512
 
@@ -32,9 +32,11 @@ class VectorOptions:
     tokenized: bool = setting(False, "the texts are words with blanks between them; take those as they are")
     output: str = setting("vectors.hdf5", "file to write, .hdf5 or .npz")
     per: str = setting("token", "vectors of each token, or of each text", choices=("token", "text"))
-    layers: str = setting("all", "numbers of layers with commas between them; per text the default is all but 0")
+    layers: str | None = setting(
+        None, "numbers of layers with commas between them, or all (default: all, but per text all but 0)"
+    )
     bilm: str = setting(str(ROOT / "models" / "bilstm.pt"), "the language model")
-    device: str = setting("cpu", "cpu, cuda, cuda:1 ...")
+    device: str = setting("cpu", "cpu, cuda, cuda:1, auto ...")
 
 
 def main() -> None:
@@ -44,12 +46,12 @@ def main() -> None:
     # torch takes seconds to import; a mistyped option is told at once.
     from bilm.elmo import ELMo
     from bilm.progress import progress
-    from bilm.text_input import in_portions, read_texts
+    from bilm.text_input import in_portions, read_texts, whole
     from bilm.vector_files import write_vectors
 
-    elmo = ELMo.load(options.bilm, device=options.device)
+    elmo = ELMo.load(options.bilm, device=start_answering(options.device))
     layers = chosen_layers(options.layers, elmo.num_layers)
-    texts = read_texts(options.input, options.column) if options.input is not None else iter(options.texts)
+    texts = read_texts(options.input, options.column) if options.input is not None else map(whole, options.texts)
 
     def found() -> Iterator[tuple[str, list[str], np.ndarray]]:
         with progress(unit="text", label="vectors", disable=options.input is None) as bar:
@@ -66,10 +68,12 @@ def main() -> None:
     print(f"Wrote {shown(Path(options.output))}: {count:,} texts.")
 
 
-def chosen_layers(asked: str, count: int) -> list[int] | None:
+def chosen_layers(asked: str | None, count: int) -> list[int] | None:
     """Raises UserError where these are no layers of a model that has so many."""
-    if asked == "all":
+    if asked is None:
         return None
+    if asked == "all":
+        return list(range(count))
     if not all(part.strip().isdecimal() and int(part) < count for part in asked.split(",")):
         raise UserError(
             f"--layers: {asked!r} should be numbers from 0 to {count - 1} with commas between them, or all."

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bilm.batching import collate, iterate_batches, mask_of, plan_batches
+from bilm.batching import collate, mask_of, plan_batches
 from bilm.errors import UserError
 from bilm.lstm import ProjectedLSTMStack
 from bilm.pretrained import Pretrained, import_original, load_bilm
@@ -84,10 +84,8 @@ class ELMo:
         Raises TypeError when given one text instead of a list.
         """
         texts = self._encoded(sentences)
-        # Where the state is carried, the sentences of a call stand side by side.
-        plan = [np.arange(len(texts))] if self.stateful else plan_batches(texts.lengths, BATCH_TOKENS)
         vectors = [np.empty(0, dtype=np.float32)] * len(texts)
-        for rows in plan if len(texts) else []:
+        for rows in self._plan(texts):
             batch = collate(texts, rows).to(self.device)
             layers = torch.stack(self.model.encode(batch), dim=1).float().cpu().numpy()
             for row, found, length in zip(rows, layers, batch.lengths.tolist(), strict=True):
@@ -108,12 +106,19 @@ class ELMo:
         chosen = [range(self.num_layers)[layer] for layer in wanted]
         texts = self._encoded(sentences)
         vectors = np.zeros((len(texts), len(chosen), self.output_dim), dtype=np.float32)
-        for batch in iterate_batches(texts, np.arange(len(texts)), BATCH_TOKENS) if len(texts) else []:
+        for rows in self._plan(texts):
+            batch = collate(texts, rows)
             found = self.model.encode(batch.to(self.device))
             weights = _inside(batch.lengths, batch.ids.shape[1]).to(self.device)
             for place, layer in enumerate(chosen):
-                vectors[batch.rows, place] = torch.einsum("bt,bte->be", weights, found[layer].float()).cpu().numpy()
+                vectors[rows, place] = torch.einsum("bt,bte->be", weights, found[layer].float()).cpu().numpy()
         return vectors.reshape(len(texts), len(chosen) * self.output_dim)
+
+    def _plan(self, texts: EncodedTexts) -> list[np.ndarray]:
+        """Rows of each batch. Where the state is carried, the sentences of a call stand side by side."""
+        if not len(texts):
+            return []
+        return [np.arange(len(texts))] if self.stateful else plan_batches(texts.lengths, BATCH_TOKENS)
 
     def words(self, text: str) -> list[str]:
         """What is read of a text."""

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bilm.checkpoint import understood
 from bilm.elmo import ELMo
 from bilm.errors import UserError
 from bilm.folders import read_json
@@ -38,26 +39,37 @@ class Neighbour:
 def build_index(elmo: ELMo, portions: Iterable[Sequence[str]], folder: Path) -> int:
     """Write the vectors of all tokens of the texts in `portions` to `folder`; returns their number.
 
-    What was there before is replaced once the new one is whole. Raises UserError when the disk refuses, or when a
-    folder that is no index stands there.
+    What was there before is replaced once the new one is whole. Raises UserError when there is no word in them, when
+    the disk refuses, or when something stands there that is no index.
     """
-    if folder.exists() and not (folder / "index.json").exists():
+    if folder.exists() and not _is_index(folder):
         raise UserError(f"{folder} is there, and is no index. Name another folder.")
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", suffix=".tmp", dir=folder.parent))
     try:
-        count = _write(elmo, portions, temporary)
+        count = _write(elmo, portions, temporary / "new")
+        if not count:
+            raise UserError("there is no word in these texts, so that there is nothing to be near to.")
         if folder.exists():
-            shutil.rmtree(folder)
-        temporary.rename(folder)
+            folder.rename(temporary / "old")
+        (temporary / "new").rename(folder)
         return count
     except OSError as error:
         raise UserError(f"{folder} could not be written: {error.strerror}.") from error
     finally:
+        if (temporary / "old").exists() and not folder.exists():
+            (temporary / "old").rename(folder)
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def _is_index(folder: Path) -> bool:
+    """Whether there is nothing in it but what _write writes."""
+    names = {"index.json", "tokens.npz", "texts.jsonl"}
+    return folder.is_dir() and all(p.name in names or p.match("layer_*.bin") for p in folder.iterdir())
+
+
 def _write(elmo: ELMo, portions: Iterable[Sequence[str]], folder: Path) -> int:
+    folder.mkdir()
     texts, places, number = [], [], 0
     with ExitStack() as files:
         said = files.enter_context((folder / "texts.jsonl").open("w", encoding="utf-8"))
@@ -91,15 +103,18 @@ class Index:
         """Raises UserError when there is no index, or one of another language model."""
         if not (folder / "index.json").exists():
             raise UserError(f"{folder} is no index. Build it first: --build --input FILE")
-        made = read_json(folder / "index.json")
-        if made.get("bilm") != elmo.hash or made.get("format") != _FORMAT:
-            raise UserError(f"{folder} was built with another language model. Build it again: --build --input FILE")
-        shape = (-1, elmo.output_dim)
-        self._layers = [np.memmap(_layer(folder, j), np.float16, "r").reshape(shape) for j in range(elmo.num_layers)]
-        with np.load(folder / "tokens.npz") as tokens:
-            self._texts, self._places = tokens["texts"], tokens["places"]
-        with (folder / "texts.jsonl").open(encoding="utf-8") as file:
-            self._said = [json.loads(line) for line in file]
+        with understood(folder):
+            made = read_json(folder / "index.json")
+            if made["bilm"] != elmo.hash or made["format"] != _FORMAT:
+                raise UserError(f"{folder} was built with another language model. Build it again: --build --input FILE")
+            files = [_layer(folder, j) for j in range(elmo.num_layers)]
+            self._layers = [np.memmap(file, np.float16, "r").reshape(-1, elmo.output_dim) for file in files]
+            with np.load(folder / "tokens.npz") as tokens:
+                self._texts, self._places = tokens["texts"], tokens["places"]
+            with (folder / "texts.jsonl").open(encoding="utf-8") as file:
+                self._said = [json.loads(line) for line in file]
+            if any(len(layer) != len(self._texts) for layer in self._layers):
+                raise ValueError("not as many vectors as tokens")
 
     def nearest(self, vector: np.ndarray, layer: int, count: int, but: str = "") -> list[Neighbour]:
         """The `count` nearest tokens to `vector` (E,) in `layer`, one of each text, none of a text that is `but`."""
@@ -108,23 +123,23 @@ class Index:
         similarity = np.empty(len(table), dtype=np.float32)
         for i in range(0, len(table), _CHUNK):
             similarity[i : i + _CHUNK] = table[i : i + _CHUNK].astype(np.float32) @ unit
-        found: dict[int, Neighbour] = {}
+        found: dict[str, Neighbour] = {}
         for token in self._best_first(similarity):
-            text = int(self._texts[token])
-            said = self._said[text]
-            if text not in found and said["text"] != but:
-                found[text] = Neighbour(float(similarity[token]), **said, place=int(self._places[token]))
+            said = self._said[self._texts[token]]
+            if said["text"] not in found and said["text"] != but:
+                found[said["text"]] = Neighbour(float(similarity[token]), **said, place=int(self._places[token]))
                 if len(found) == count:
                     break
         return list(found.values())
 
     @staticmethod
     def _best_first(similarity: np.ndarray) -> Iterator[int]:
-        """Places by falling similarity; no more of them are sorted than are asked for."""
-        done, wanted = 0, 256
-        while done < len(similarity):
-            wanted = min(wanted, len(similarity))
-            best = np.argpartition(-similarity, wanted - 1)[:wanted]
-            best = best[np.argsort(-similarity[best], kind="stable")]
-            yield from map(int, best[done:])
-            done, wanted = wanted, wanted * 8
+        """Places by falling similarity, the first of equals first; no more of them are sorted than are asked for."""
+        wanted, bound = 256, np.inf
+        while bound > -np.inf:
+            wanted = min(wanted * 8, len(similarity))
+            # All that are as near as the last of them: equals are never torn apart.
+            lower = -np.partition(-similarity, wanted - 1)[wanted - 1] if wanted < len(similarity) else -np.inf
+            between = np.flatnonzero((similarity < bound) & (similarity >= lower))
+            yield from map(int, between[np.argsort(-similarity[between], kind="stable")])
+            bound = lower

@@ -82,7 +82,12 @@ def _column_of_json(file: TextIO, source: str, column: str) -> Iterator[str]:
             raise UserError(f"{source}, line {number}: it is not JSON ({error}).") from error
         if not isinstance(found, dict) or not isinstance(found.get(column), str):
             raise UserError(f"{source}, line {number}: there is no text {column!r}.")
-        yield found[column]
+        yield whole(found[column])
+
+
+def whole(text: str) -> str:
+    """`text` with "?" in place of halves of characters, which no file can hold."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def in_portions(items: Iterable[T], size: int) -> Iterator[Sequence[T]]:

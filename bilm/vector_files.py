@@ -1,7 +1,8 @@
 """Vectors on the disk: .npz for NumPy, .hdf5 as `allennlp elmo` wrote it. Whole or not at all.
 
     .npz, per text     vectors (N, D)
-    .npz, per token    vectors (total, J, E) and words (total,); of text i from offsets[i] to offsets[i + 1], (N + 1,)
+    .npz, per token    vectors (total, J, E); those of text i from offsets[i] to offsets[i + 1], (N + 1,); words: all of
+                       them as UTF-8 with a newline between, uint8: bytes(words).decode().split("\\n")
     .hdf5, per text    "0", "1", ...: (D,) each
     .hdf5, per token   "0", "1", ...: (J, n, E) each, without the boundaries
 
@@ -55,7 +56,8 @@ def _write_npz(path: Path, found: Iterable[tuple[str, list[str], np.ndarray]]) -
     if vectors and vectors[0].ndim == 3:
         arrays["vectors"] = np.concatenate([v.transpose(1, 0, 2) for v in vectors])
         arrays["offsets"] = np.cumsum([0, *(v.shape[1] for v in vectors)])
-        arrays["words"] = np.array([word for text in words for word in text], dtype=str)
+        # Not an array of strings: each would be as wide as the longest.
+        arrays["words"] = np.frombuffer("\n".join(word for text in words for word in text).encode(), np.uint8)
     else:
         arrays["vectors"] = np.stack(vectors) if vectors else np.zeros((0, 0), np.float32)
     with path.open("wb") as file:

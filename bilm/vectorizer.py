@@ -21,14 +21,15 @@ class ELMoVectorizer(TransformerMixin, BaseEstimator):
         self.layers = layers
         self.device = device
 
-    def fit(self, texts: Iterable[str], labels: Any = None) -> "ELMoVectorizer":
-        """Raises UserError when the file is missing, damaged or not of its kind."""
+    def fit(self, X: Iterable[str], y: Any = None) -> "ELMoVectorizer":
+        """Reads the file anew. Raises UserError when it is missing, damaged or not of its kind."""
+        self._made_of: Any = None
         self._loaded()
         return self
 
-    def transform(self, texts: Iterable[str]) -> np.ndarray:
+    def transform(self, X: Iterable[str]) -> np.ndarray:
         """Raises TypeError when given one text instead of a list."""
-        return self._loaded().sentence_vectors(texts if isinstance(texts, str) else list(texts), self.layers)
+        return self._loaded().sentence_vectors(X if isinstance(X, str) else list(X), self.layers)
 
     def get_feature_names_out(self, _: Any = None) -> np.ndarray:
         """ "e1_0", "e1_1", ... of the layers in order."""

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -13,9 +13,11 @@ from bilm.language_model import DIRECTIONS
 from bilm.lexicon import BOS, EOS, PAD, SPECIALS, UNK
 from bilm.metrics import perplexity
 from bilm.pretrained import Pretrained
+from bilm.vocabulary import Tokenizer, Vocabulary
 
 BLANK = "___"
 BATCH_TOKENS = 8192
+MOST_WORDS = 100_000
 # Marks that stand against the word before them, and the end of "China's"; those against the word behind.
 _CLOSING, _OPENING = re.compile(r" ([.,;:!?)\]%]|'(?:s|t|re|ve|ll|d|m)\b)"), re.compile(r"([(\[$#]) ")
 
@@ -44,7 +46,11 @@ class WordPredictor:
         self.device = torch.device(device)
         self.model = pretrained.model.to(self.device).eval()
         self.softmax = pretrained.model.softmax
-        self.vocabulary = pretrained.vocabulary
+        # Texts are not cut: what a blank or an end is about is what stands next to it.
+        whole = replace(pretrained.vocabulary.tokenizer.config, max_tokens=MOST_WORDS)
+        self.vocabulary = Vocabulary(
+            pretrained.vocabulary.words, Tokenizer(whole), open_ended=pretrained.vocabulary.open_ended
+        )
 
     @torch.no_grad()
     def score(self, texts: Sequence[str]) -> list[dict[str, Score]]:
@@ -71,7 +77,7 @@ class WordPredictor:
         The two directions' distributions, multiplied word by word and scaled to sum to one. Other blanks are read as
         unknown words. Raises ValueError when there is no blank.
         """
-        parts = text.split(BLANK)
+        parts = re.split(f"{BLANK}_*", text)
         if len(parts) == 1:
             raise ValueError(f"there is no {BLANK} in the text")
         words = self.vocabulary.tokenizer(parts[0])

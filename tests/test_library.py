@@ -12,6 +12,7 @@ from sklearn.pipeline import make_pipeline
 
 from bilm import ELMo, ELMoVectorizer
 from bilm.csv_rows import read_rows
+from bilm.errors import UserError
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +52,9 @@ def test_vectorizer_by_the_conventions_of_scikit_learn(path, elmo, texts):
     assert np.array_equal(pickle.loads(copied).transform(texts), vectors)  # noqa: S301
     vectorizer.set_params(layers=(0,))
     assert np.array_equal(vectorizer.transform(texts), elmo.sentence_vectors(texts, (0,)))
+    assert np.array_equal(vectorizer.fit(X=texts, y=None).transform(X=texts), vectorizer.transform(texts))
+    with pytest.raises(UserError, match="is not there"):
+        ELMoVectorizer("nowhere.pt").fit(texts)
     names = vectorizer.get_feature_names_out()
     assert len(names) == elmo.output_dim and names[0] == "e0_0"
 

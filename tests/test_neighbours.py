@@ -62,8 +62,14 @@ def test_an_index_is_whole_and_of_its_language_model(elmo, said, folder, bilm, v
         Index(folder, other)
     with pytest.raises(UserError, match="is no index"):
         Index(tmp_path, elmo)
+    (tmp_path / "index.json").write_text("{}")
+    (tmp_path / "thesis.tex").write_text("of somebody")
     with pytest.raises(UserError, match="is no index"):
         build_index(elmo, [said], tmp_path)
+    assert (tmp_path / "thesis.tex").exists()
+    with pytest.raises(UserError, match="no word"):
+        build_index(elmo, [["", " "]], tmp_path / "none")
+    assert not (tmp_path / "none").exists()
     before = sorted(path.read_bytes() for path in folder.iterdir())
 
     def failing():
@@ -79,13 +85,39 @@ def test_an_index_is_whole_and_of_its_language_model(elmo, said, folder, bilm, v
 
 def test_as_a_user_runs_it(path, tmp_path):
     common = ("neighbours.py", "--bilm", path, "--index", tmp_path / "my.index")
-    run = run_script(*common, "--build", "--input", "-")
-    assert run.code == 0 and "0 tokens" in run.out, run.err
     (tmp_path / "texts.txt").write_text("Rain fell on the bank.\nThe bank lent money.\n")
     run = run_script(*common, "--build", "--input", tmp_path / "texts.txt")
     assert run.code == 0 and "11 tokens" in run.out, run.err
     run = run_script(*common, "--word", "Bank", "--count", 1, "The bank fell.")
-    assert run.code == 0 and run.out.count("[bank]") >= 4 and run.out.startswith("e0: the [bank] fell"), run.err
+    assert run.code == 0 and run.out.startswith("e0: the [bank] fell"), run.err
+    model = ELMo.load(path)
+    (vectors,) = model.embed(["The bank fell."])
+    index = Index(tmp_path / "my.index", model)
+    for layer in range(3):
+        (found,) = index.nearest(vectors[layer, 1], layer, 1, but="The bank fell.")
+        assert f"e{layer}: the [bank] fell .\n  {found.similarity:.3f}  " in run.out
+
+
+def test_equals_are_all_found(elmo, tmp_path):
+    """In layer 0 every "rain" has the same vector: nothing else is nearer than any of them."""
+    texts = [f"Rain {number}" for number in range(3000)] + ["Snow fell"]
+    build_index(elmo, [texts, texts], tmp_path / "index")
+    (vectors,) = elmo.embed(["rain"])
+    found = Index(tmp_path / "index", elmo).nearest(vectors[0, 0], 0, 3000)
+    assert len({n.text for n in found}) == 3000 and all(n.place == 0 and n.similarity > 0.999 for n in found)
+
+
+def test_a_damaged_index_is_one_line(elmo, said, tmp_path):
+    for name, content in (
+        ("layer_1.bin", b"\0" * 7),
+        ("tokens.npz", b"PK"),
+        ("texts.jsonl", b"{"),
+        ("index.json", b"[]"),
+    ):
+        build_index(elmo, [said[:4]], tmp_path / "index")
+        (tmp_path / "index" / name).write_bytes(content)
+        with pytest.raises(UserError):
+            Index(tmp_path / "index", elmo)
 
 
 @pytest.mark.parametrize(

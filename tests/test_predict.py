@@ -75,6 +75,9 @@ def test_forms_of_input_and_output(weights, tmp_path):
     assert [row[-1] for row in rows] == ["Stocks fell.", "", "The coach, resigned."]
     (tmp_path / "texts.tsv").write_text("a\tb\n1\tStocks fell.\n2\tThe coach, resigned.\n")
     (tmp_path / "texts.jsonl").write_text('{"b": "Stocks fell."}\n\n{"b": "The coach, resigned."}\n')
+    (tmp_path / "half.jsonl").write_text('{"b": "half \\ud83d of it"}')
+    run = predict(weights, "--input", tmp_path / "half.jsonl", "--column", "b", "--format", "csv")
+    assert run.returncode == 0 and run.stdout.endswith("half ? of it\n"), run.stderr
     (tmp_path / "texts.csv").write_text('2,Stocks fell.\n\n2,"The coach, resigned."\n')
     for name in ("texts.tsv", "texts.jsonl", "texts.csv"):
         run = predict(
@@ -97,6 +100,7 @@ def test_forms_of_input_and_output(weights, tmp_path):
         ("a.txt", b"one\n", ["a text"], "give texts, or --input"),
         ("a.txt", b"one\n", ["--html", "x.html"], "--html is for --explain"),
         ("", b"", ["--input", "nowhere.txt"], "nowhere.txt cannot be read"),
+        ("", b"", ["a text", "--device", "gpu"], "--device gpu"),
     ],
 )
 def test_mistakes_are_one_line(weights, tmp_path, name, content, arguments, said):

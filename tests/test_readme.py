@@ -288,3 +288,15 @@ def test_lambdas_and_baselines_are_what_was_measured(summary):
 
 def test_the_report_has_as_many_pages_as_said():
     assert f"on {len(PdfReader(ROOT / 'report.pdf').pages)} pages" in " ".join(README.split())
+
+
+def test_another_seed_is_what_was_measured(summary):
+    other = json.loads((ROOT / "results/best_seed_1.json").read_text(encoding="utf-8"))
+    (said,) = re.findall(r"^Preset `best` once more.*?(?=\n\n)", README, re.MULTILINE | re.DOTALL)
+    assert f"perplexity {other['validation_perplexity']:.1f}" in said
+    for mode, figures in other["accuracy"].items():
+        assert f"`{mode}` {figures['test']:.4f}" in said
+        if mode != "frozen":
+            assert abs(figures["test"] - summary["classifiers"][mode]["accuracy_mean"]) < 0.001
+    assert f"the mean of all four {other['ensemble']:.4f}" in said
+    assert abs(other["ensemble"] - summary["ensemble"]["test"]["accuracy"]) < 0.002

@@ -1,11 +1,15 @@
 """vectors.py as a user runs it."""
 
 import json
+import signal
+import subprocess
+import sys
+import time
 
 import h5py
 import numpy as np
 import pytest
-from conftest import run_script
+from conftest import ROOT, run_script
 
 from bilm import ELMo
 from bilm.errors import UserError
@@ -46,21 +50,26 @@ def test_npz_of_tokens_and_of_texts(path, elmo, texts, tmp_path):
     run = run_script(*common, "--output", tmp_path / "x.npz", "--layers", "2,0")
     assert run.code == 0, run.err
     with np.load(tmp_path / "x.npz") as found:
-        vectors, offsets, words = (found[name] for name in ("vectors", "offsets", "words"))
+        vectors, offsets = found["vectors"], found["offsets"]
+        words = bytes(found["words"]).decode().split("\n")
     for i, wanted in enumerate(elmo.embed(texts)):
         part = slice(offsets[i], offsets[i + 1])
         np.testing.assert_allclose(vectors[part], wanted[[2, 0]].transpose(1, 0, 2), atol=1e-6)
-        assert words[part].tolist() == elmo.words(texts[i])
+        assert words[part] == elmo.words(texts[i])
     run = run_script(*common, "--output", tmp_path / "y.npz", "--per", "text")
     with np.load(tmp_path / "y.npz") as found:
         np.testing.assert_allclose(found["vectors"], elmo.sentence_vectors(texts), atol=1e-6)
+    for layers, wanted in (("all", (0, 1, 2)), ("2,0", (2, 0))):
+        run = run_script(*common, "--output", tmp_path / "y.npz", "--per", "text", "--layers", layers)
+        with np.load(tmp_path / "y.npz") as found:
+            np.testing.assert_allclose(found["vectors"], elmo.sentence_vectors(texts, wanted), atol=1e-6)
 
 
 def test_words_as_they_are(path, elmo, tmp_path):
     run = run_script("vectors.py", "--bilm", path, "--tokenized", "U.S. stocks-fell", "--output", tmp_path / "x.npz")
     assert run.code == 0, run.err
     with np.load(tmp_path / "x.npz") as found:
-        assert found["words"].tolist() == ["U.S.", "stocks-fell"]
+        assert bytes(found["words"]) == b"U.S.\nstocks-fell"
         np.testing.assert_allclose(found["vectors"][:, 1], elmo.embed([["U.S.", "stocks-fell"]])[0][1], atol=1e-6)
 
 
@@ -71,6 +80,8 @@ def test_words_as_they_are(path, elmo, tmp_path):
         (["a", "--layers", "0,3"], "numbers from 0 to 2"),
         ([], "give texts, or --input"),
         (["--input", "nowhere.txt"], "nowhere.txt cannot be read"),
+        (["a", "--device", "gpu"], "--device gpu"),
+        (["a", "--device", "cuda:99"], "--device cuda:99"),
     ],
 )
 def test_mistakes_are_one_line_and_leave_no_file(path, tmp_path, arguments, said):
@@ -91,3 +102,17 @@ def test_what_fails_on_the_way_leaves_what_was_there(tmp_path):
         with pytest.raises(UserError, match="No space left"):
             write_vectors(path, failing())
         assert path.read_bytes() == b"of before" and list(tmp_path.glob("*.tmp")) == []
+
+
+def test_a_signal_ends_it_and_leaves_nothing(path, tmp_path):
+    command = [sys.executable, "vectors.py", "--bilm", str(path), "--input", "-", "--output", str(tmp_path / "x.hdf5")]
+    process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process.stdin.write("Rain fell.\n" * 600)
+    process.stdin.flush()
+    while not list(tmp_path.iterdir()):  # the first portion is being written
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM and "stopped" in said
+    assert not list(tmp_path.iterdir())

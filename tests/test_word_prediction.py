@@ -47,8 +47,17 @@ def test_a_blank_is_filled_by_both_sides(predictor, bilm, vocabulary):
         (word, pytest.approx(products[word] / total, rel=1e-3))
         for word in sorted(products, key=lambda w: -products[w])[:5]
     ]
-    one, other = predictor.fill("___ fell on ___", 1000)
+    one, other = predictor.fill("Stocks ____ in York on ___", 1000)
     assert len(one) == len(vocabulary) - 4 and sum(p for _, p in other) == pytest.approx(1, abs=1e-4)
+    encoded = vocabulary.encode_words([["stocks", "<unk>", "in", "york", "on", "rain"]])
+    asked = bilm.predictions(collate(encoded, np.arange(1)))
+    ahead, behind = (bilm.softmax.log_probs(asked[d].states)[[place]] for d, place in (("forward", 5), ("backward", 0)))
+    log_p = (ahead + behind)[0]
+    log_p[:4] = -torch.inf
+    assert dict(other)["rain"] == pytest.approx(float(log_p.softmax(0)[vocabulary.ids["rain"]]), rel=1e-3)
+    far = predictor.fill("Stocks fell . " * 60 + "The coach ___", 3)
+    near = predictor.fill("Stocks fell . " * 50 + "The coach ___", 3)
+    assert far[0] == [(word, pytest.approx(p, rel=1e-2)) for word, p in near[0]], "however far behind"
     with pytest.raises(ValueError, match="no ___"):
         predictor.fill("Stocks fell", 5)
 
@@ -66,6 +75,15 @@ def test_the_likeliest_continuation_is_the_likeliest_word_after_word(predictor, 
         assert vocabulary.words[int(log_p.argmax())] == word
         words = [*words, word] if direction == "forward" else [word, *words]
     assert 0 < len(new) <= 4
+
+
+def test_a_text_ends_where_the_model_ends_it(predictor, bilm):
+    """With a softmax that gives all to the closing boundary going on, to the opening one going back."""
+    for direction, stop in (("forward", 3), ("backward", 2)):
+        with torch.no_grad():
+            bilm.softmax.out.bias.zero_()
+            bilm.softmax.out.bias[stop] = 1e4
+        assert predictor.generate("Stocks fell", 5, direction, 1.0, 1.0, np.random.default_rng(0)) == []
 
 
 def test_a_seed_repeats_what_is_drawn(predictor):
