@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -18,6 +19,10 @@ from bilm.folders import write_json
 from bilm.language_model import BiLM
 from bilm.vocabulary import Tokenizer, Vocabulary
 from utils import RunOptions, Runtime, run_stamp
+
+# Started in the background, Python ignores Ctrl-C, and so would all that the tests start.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
