@@ -28,6 +28,7 @@ SOURCES = {
     # Put together from several runs; they say how.
     "softmax_curve": "git checkout results/softmax_curve.json",
     "make_best": "git checkout results/make_best.json",
+    "best_seed_1": "git checkout results/best_seed_1.json",
 }
 
 

@@ -58,6 +58,8 @@ def test_its_numbers_are_those_of_the_summary(built, found):
     for size, methods in found["label_efficiency"]["labels_per_class"].items():
         for name, entry in methods.items():
             assert f"{100 * entry['test_accuracy']:.1f}" in said, (size, name)
+    for mode, figures in found["best_seed_1"]["accuracy"].items():
+        assert f"{mode} {figures['test']:.4f}" in said
     for confusion in found["mistakes"]["confusions"]:
         assert f"{confusion['true']} taken for {confusion['predicted']}, {confusion['count']} times" in said
         assert all(f"row {text['row']}," in said for text in confusion["texts"])
