@@ -109,13 +109,14 @@ def _checked(info: dict[str, Any], **types: type | UnionType) -> dict[str, Any]:
 def _bilm(config: BiLMConfig, vocabulary_size: int, weights: dict[str, Any]) -> BiLM:
     """A BiLM with these weights, and without first drawing others that they replace.
 
-    Nor taking memory before it is known that they fit. Where numbers would be drawn from a normal distribution, which
-    are none on the device "meta", torch would import its compiler, which takes a second.
+    Nor taking memory before it is known that they fit. On the device "meta", numbers that are drawn from a normal
+    distribution, and empty tensors made of others, would have torch import its compiler, which takes a second.
     """
     with torch.device("meta"), mock.patch.object(torch.nn.init, "normal_", lambda tensor, *_, **__: tensor):
         model = BiLM(config, vocabulary_size)
-    model.to_empty(device="cpu").load_state_dict(weights)
-    return model
+    # Takes the tensors of the file for its own; their shapes are compared first.
+    model.load_state_dict(weights, assign=True)
+    return model.float()
 
 
 @dataclass(frozen=True)
