@@ -5,12 +5,15 @@ python ELMO.py --limit 2000           a quick look                     -> models
 python ELMO.py --resume               go on after Ctrl-C or a crash
 python ELMO.py --preset best          longer, for the best classifiers; fast, for a first look
 python ELMO.py --token-layer char     words read from their characters
+python ELMO.py --train FILE --text-column NAME --label-column NAME    your own texts
+python ELMO.py --train FILE --start models/bilstm.pt     the same, from a language model that is there
 python ELMO.py --import-original options.json weights.hdf5     the published ELMo as a file like ours
 torchrun --nproc_per_node=2 ELMO.py   the same on two GPUs, or in two processes on a CPU
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from bilm.config import BiLMConfig, FitConfig, TokenizerConfig, VocabularyConfig, setting
 from bilm.errors import UserError
@@ -40,6 +43,20 @@ class EmbeddingOptions:
 
 
 @dataclass(frozen=True)
+class MoreOptions:
+    """What there is besides."""
+
+    unlabelled: str | None = setting(
+        None, "more texts to train on, without labels: one a line, or in --text-column of a file with columns"
+    )
+    start: str | None = setting(
+        None,
+        "a bilstm.pt to go on from: its words, sizes and tokenizer stay, new words are added; 2e-3 is then a better "
+        "--learning-rate",
+    )
+
+
+@dataclass(frozen=True)
 class ImportOptions:
     """Instead of training."""
 
@@ -52,32 +69,39 @@ class ImportOptions:
 
 
 def main() -> None:
-    run, again, importing, embedding, model_config, tokenizer_config, vocabulary_config, fit_config = parse_options(
-        __doc__,
-        RunOptions,
-        ResumeOptions,
-        ImportOptions,
-        EmbeddingOptions,
-        BiLMConfig,
-        TokenizerConfig,
-        VocabularyConfig,
-        FitConfig,
-        presets=PRETRAINING,
+    run, again, besides, importing, embedding, model_config, tokenizer_config, vocabulary_config, fit_config = (
+        parse_options(
+            __doc__,
+            RunOptions,
+            ResumeOptions,
+            MoreOptions,
+            ImportOptions,
+            EmbeddingOptions,
+            BiLMConfig,
+            TokenizerConfig,
+            VocabularyConfig,
+            FitConfig,
+            presets=PRETRAINING,
+        )
     )
     if importing.import_original:
         options, weights = importing.import_original
         return convert(Path(options), Path(weights), run.output)
     if embedding.init_embeddings == "word2vec" and model_config.token_layer == "char":
         raise UserError("--init-embeddings word2vec fills a table of words; --token-layer char has none.")
+    if besides.start and embedding.init_embeddings == "word2vec":
+        raise UserError("--start and --init-embeddings word2vec exclude each other.")
+    if run.text_column and not (run.train or besides.unlabelled):
+        raise UserError("--text-column is for --train and --unlabelled.")
     # Imported once the command line is understood: torch takes seconds, and --help needs none of it.
     import torch
 
-    from bilm.corpus import find_corpus, split_validation
-    from bilm.csv_rows import file_hash
-    from bilm.encoded_corpus import Source, learn_and_encode, open_encoded
+    from bilm.corpus import split_validation, unlabelled
+    from bilm.encoded_corpus import learn_and_encode, open_encoded
+    from bilm.growth import grown
     from bilm.language_model import BiLM
     from bilm.optimizer import build_optimizer
-    from bilm.pretrained import save_bilm, was_trained_with
+    from bilm.pretrained import load_bilm, save_bilm, was_trained_with
     from bilm.pretraining import PretrainingTask
     from bilm.shipped import drop_shipped_classifiers, keep_shipped, shipped_files
     from bilm.static_vectors import skip_gram
@@ -86,26 +110,41 @@ def main() -> None:
 
     runtime = start(run)
     say = print if runtime.is_main else lambda *_: None
-    corpus = runtime.on_main(lambda: find_corpus(run.data))
-    source = Source(corpus.path("train"), run.limit, runtime.on_main(lambda: file_hash(corpus.path("train"))))
+    start_from = load_bilm(Path(besides.start)) if besides.start else None
+    if start_from:
+        model_config, tokenizer_config = shape_of(start_from, model_config, tokenizer_config)
+    corpus = runtime.on_main(run.corpus)
+    source = runtime.on_main(
+        lambda: corpus.source(
+            "train", run.limit, unlabelled(besides.unlabelled, run.text_column) if besides.unlabelled else None
+        )
+    )
     out = folders(run.output, corpus.name, run.limit)
     weights, checkpoint = out.models / "bilstm.pt", out.runs / "bilm.pt"
-    settings = run_settings(
-        run, runtime, embedding, model_config, tokenizer_config, vocabulary_config, fit_config, corpus=source.sha256
-    )
+    inputs = {"corpus": source.identity}
+    inputs |= {"unlabelled": source.more.sha256} if source.more else {}
+    inputs |= {"start": start_from.hash} if start_from else {}
+    groups = (embedding, model_config, tokenizer_config, vocabulary_config, fit_config)
+    settings = run_settings(run, runtime, *groups, **inputs)
     runtime.on_main(lambda: out.hold("training"))
     runtime.on_main(lambda: shipped_files(out.models))  # a list that cannot be read is said now, not at the end
     todo = runtime.on_main(lambda: what_to_do(checkpoint, lambda: was_trained_with(weights, "bilm", settings), again))
     if todo == "skip":
-        say(f"{shown(weights)} is finished, with these settings. Next: python classification.py")
+        say(f"{shown(weights)} is finished, with these settings. {what_next(run, corpus)}")
         return
 
     tokenizer, place = Tokenizer(tokenizer_config), out.encoded("training")
-    runtime.on_each_machine(lambda: learn_and_encode(source, tokenizer, vocabulary_config, place, model_config.spells))
+    known = start_from.vocabulary.words if start_from else ()
+    learned = (source, tokenizer, vocabulary_config, place, model_config.spells, known)
+    runtime.on_each_machine(lambda: learn_and_encode(*learned))
     encoded = open_encoded(place)
     texts, vocabulary = encoded.texts, Vocabulary(encoded.words, tokenizer, model_config.spells)
-    training_rows, validation_rows = split_validation(encoded.labels, encoded.keys)
-    model = BiLM(model_config, len(vocabulary))
+    training_rows, validation_rows = split_validation(encoded.labels, encoded.keys, source.classes)
+    if start_from:
+        model = grown(start_from, len(vocabulary), model_config.dropout)
+        say(f"{len(known):,} words are known to {besides.start}, {len(vocabulary) - len(known):,} are new.")
+    else:
+        model = BiLM(model_config, len(vocabulary))
     # Under torchrun all ranks start from rank 0's weights.
     if embedding.init_embeddings == "word2vec" and todo == "start" and runtime.is_main:
         say("Word2Vec: training skip-gram vectors for the token embedding (about a minute on all of AG News) ...")
@@ -135,6 +174,7 @@ def main() -> None:
         "corpus": corpus.name,
         "rows": len(encoded),
         "rows_trained": len(training_rows),
+        "data": source.stamp() | ({"start": origin(start_from)} if start_from else {}),
         "settings": settings,
         **run_stamp(run, runtime),
         "validation_perplexity": state.best_figure,
@@ -154,8 +194,36 @@ def main() -> None:
     runtime.on_main(write)
     say(
         f"Best epoch {state.best_epoch + 1}: validation perplexity {state.best_figure:.1f}, {state.seconds:,.0f} s.\n"
-        f"Wrote {shown(weights)} and {shown(results)}. Next: python classification.py"
+        f"Wrote {shown(weights)} and {shown(results)}. {what_next(run, corpus)}"
     )
+
+
+def what_next(run: RunOptions, corpus: Any) -> str:
+    if corpus.classes:
+        return f"Next: python classification.py{run.data_options()}"
+    return "Next, without labels: vectors.py, neighbours.py and lm.py, with --bilm and this file."
+
+
+def origin(start: Any) -> dict[str, Any]:
+    """What a language model says of the one that it goes on from."""
+    said = {key: start.info[key] for key in ("corpus", "rows_trained", "data") if key in start.info}
+    return {"hash": start.hash, **said}
+
+
+def shape_of(start: Any, model: BiLMConfig, tokenizer: TokenizerConfig) -> tuple[BiLMConfig, TokenizerConfig]:
+    """The shape and the tokenizer of the language model that this one goes on from; dropout is this one's own.
+
+    Raises UserError when the command line asks for others.
+    """
+    theirs, their_tokenizer = start.model.config, start.vocabulary.tokenizer.config
+    shape, words = (model, theirs), (tokenizer, their_tokenizer)
+    pairs: dict[str, tuple[Any, Any]] = dict.fromkeys(("token_layer", "width", "layers", "softmax"), shape)
+    pairs |= dict.fromkeys(("lowercase", "max_tokens"), words)
+    for name, (mine, other) in pairs.items():
+        asked, there = getattr(mine, name), getattr(other, name)
+        if asked not in (getattr(type(mine)(), name), there):
+            raise UserError(f"--{name.replace('_', '-')} {asked}: that of --start has {there}. Leave it out.")
+    return replace(theirs, dropout=model.dropout), their_tokenizer
 
 
 def convert(options: Path, weights: Path, output: str | None) -> None:

@@ -54,8 +54,6 @@ def main() -> None:
     from bilm import fasttext
     from bilm import summary as summaries
     from bilm.checkpoint import content_hash
-    from bilm.corpus import find_corpus
-    from bilm.csv_rows import CLASS_NAMES
     from bilm.evaluation import classification_figures
     from bilm.labelled import read_labelled
     from bilm.predictions import read_predictions, write_predictions
@@ -67,7 +65,7 @@ def main() -> None:
         raise UserError("the baselines take one process; call it without torchrun.")
     if options.only == "fasttext" and not fasttext.is_installed():
         raise UserError("fasttext needs the package floret: python -m pip install floret")
-    corpus = find_corpus(run.data)
+    corpus = run.corpus()
     out = folders(run.output, corpus.name, run.limit)
     out.hold("evaluation")
     path, predictions_path = out.results / "summary.json", out.results / "predictions.json"
@@ -96,7 +94,7 @@ def main() -> None:
     for name, kind in LINEAR.items():
         makers[name] = partial(linear, kind, rows, run.seed)
     if set(names) & {"fasttext", *STATIC}:
-        makers |= on_words(rows, ledger, run.seed, options.width, shape, fitting, runtime, len(CLASS_NAMES))
+        makers |= on_words(rows, ledger, run.seed, options.width, shape, fitting, runtime, len(corpus.classes))
 
     def stamped(name: str) -> dict[str, Any]:
         return makers[name]() | {"training": run_stamp(run, runtime)}
@@ -108,7 +106,7 @@ def main() -> None:
         part = ledger.part(name, partial(stamped, name))
         classes = classes_of(part)
         named = content_hash([rows.hashes, classes.tolist()])
-        figures = classification_figures(labels, classes, list(CLASS_NAMES))
+        figures = classification_figures(labels, classes, list(corpus.classes))
         said = {key: value for key, value in part.items() if key not in ("classes", "test_accuracy", "before", "after")}
         own = {"hash": named, "settings": settings, "rows_trained": len(rows.training), "test": figures}
         summary["baselines"][name] = own | said

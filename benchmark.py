@@ -32,7 +32,6 @@ def main() -> None:
     from benchmarks.parts import Job, Part, in_own_process
     from benchmarks.report import as_text, with_shares
     from benchmarks.sizes import QUICK, QUICK_ROWS, Sizes
-    from bilm.corpus import find_corpus
     from bilm.errors import UserError
 
     sizes = QUICK if options.quick else Sizes()
@@ -41,7 +40,7 @@ def main() -> None:
     runtime = start(run)
     if runtime.processes > 1:
         raise UserError("the benchmark takes one process; call it without torchrun.")
-    corpus = find_corpus(run.data)
+    corpus = run.corpus()
     out = folders(run.output, corpus.name, run.limit)
     out.hold("training")  # beside it, neither would run as it does alone
     out.results.mkdir(parents=True, exist_ok=True)

@@ -1,9 +1,10 @@
-"""Train 4-way classifiers on the layers of the pretrained language model (models/bilstm.pt).
+"""Train classifiers on the layers of the pretrained language model (models/bilstm.pt).
 
     python classification.py                    trainable, frozen and function   -> models/classifier_MODE.pt
     python classification.py --mode finetune    the language model learns along
     python classification.py --preset best      all four, as the weights that ship were made
     python classification.py --resume           go on after Ctrl-C or a crash
+    python classification.py --train FILE --text-column NAME --label-column NAME      classes of your own texts
     python classification.py --bilm FILE        on another language model, the imported original for instance
 
     trainable   gamma * sum_j lambda_j e_j, lambda = softmax(w); w and gamma learn, the language model is kept as it is
@@ -15,11 +16,13 @@ models/classifier.pt is a copy of the one that does best on validation.
 """
 
 import copy
+import shlex
 import time
 from dataclasses import dataclass, replace
 from functools import partial
 
 from bilm.config import MODES, ClassifierConfig, FitConfig, setting
+from bilm.errors import UserError
 from bilm.folders import folders, shown, write_json
 from bilm.options import parse_options
 from bilm.presets import CLASSIFICATION
@@ -76,10 +79,9 @@ def main() -> None:
     )
     # Imported once the command line is understood: torch takes seconds, and --help needs none of it.
     from bilm.classifier import ClassifiedEncoder, Classifier
-    from bilm.corpus import find_corpus, split_validation
-    from bilm.csv_rows import CLASS_NAMES, file_hash
+    from bilm.corpus import split_validation
     from bilm.downstream import ClassificationTask
-    from bilm.encoded_corpus import Source, encode, open_encoded
+    from bilm.encoded_corpus import encode, open_encoded
     from bilm.layer_store import store_layers
     from bilm.optimizer import build_optimizer
     from bilm.pretrained import keep_best_classifier, load_bilm, save_classifier, was_trained_with
@@ -88,8 +90,11 @@ def main() -> None:
 
     runtime = start(run)
     say = print if runtime.is_main else lambda *_: None
-    corpus = runtime.on_main(lambda: find_corpus(run.data))
-    source = Source(corpus.path("train"), run.limit, runtime.on_main(lambda: file_hash(corpus.path("train"))))
+    corpus = runtime.on_main(run.corpus)
+    if corpus.columns and not corpus.columns.label:
+        raise UserError("name the column of the classes: --label-column NAME.")
+    source = runtime.on_main(lambda: corpus.source("train", run.limit))
+    class_names = list(source.classes)
     out = folders(run.output, corpus.name, run.limit)
     # Held before anything is read: another run could replace what this one stands on.
     runtime.on_main(lambda: out.hold("training"))
@@ -99,7 +104,7 @@ def main() -> None:
     checkpoints = {mode: out.runs / f"classifier_{mode}.pt" for mode in modes}
     # The encoder's learning rate shapes nothing where the encoder is kept as it is.
     chosen = {m: replace(options, mode=m, **({} if m == "finetune" else {"encoder_learning_rate": 0.0})) for m in modes}
-    inputs = {"corpus": source.sha256, "bilm": pretrained.hash}
+    inputs = {"corpus": source.identity, "bilm": pretrained.hash}
     settings = {mode: run_settings(run, runtime, chosen[mode], config, fit_config, **inputs) for mode in modes}
     # Settled for all modes before the first is trained: a question or a refusal comes at once.
     todo = {}
@@ -111,7 +116,7 @@ def main() -> None:
     runtime.on_each_machine(lambda: encode(source, pretrained.vocabulary, place))
     encoded = open_encoded(place)
     texts, labels = encoded.texts, encoded.labels
-    training_rows, validation_rows = split_validation(labels, encoded.keys)
+    training_rows, validation_rows = split_validation(labels, encoded.keys, class_names)
     out.prepare()
     for mode in modes:
         if todo[mode] == "start":
@@ -123,10 +128,10 @@ def main() -> None:
         f" on; language model {quality}; "
         f"{runtime.device}, {runtime.precision}"
     )
-    for label in sorted(set(range(len(CLASS_NAMES))) - set(labels.tolist())):
-        say(f"Note: no row is of class {label + 1} ({CLASS_NAMES[label]}); the classifiers will not learn it.")
-    if pretrained.info["settings"]["corpus"] not in (source.sha256, None):
-        say("Note: bilstm.pt was pretrained on another train.csv; it may have seen rows that are for validation here.")
+    for label in sorted(set(range(len(class_names))) - set(labels.tolist())):
+        say(f"Note: no row is of class {class_names[label]!r}; the classifiers will not learn it.")
+    if pretrained.info["settings"]["corpus"] not in (source.identity, None):
+        say("Note: bilstm.pt was pretrained on other rows; it may have seen some that are for validation here.")
 
     store, store_seconds = None, 0.0
     reads_layers = any(mode != "finetune" and todo[mode] != "skip" for mode in modes)
@@ -145,7 +150,7 @@ def main() -> None:
         runtime.seed(run.seed)
         tuned = mode == "finetune"
         encoder = copy.deepcopy(pretrained.model) if tuned else pretrained.model
-        classifier = Classifier(config, mode, encoder, len(CLASS_NAMES), run.seed)
+        classifier = Classifier(config, mode, encoder, len(class_names), run.seed)
         model = ClassifiedEncoder(encoder, classifier, tuned).to(runtime.device)
         rates = [(classifier, fit_config.learning_rate), *encoder.learning_rates(options.encoder_learning_rate)]
         rows = (training_rows, validation_rows, fit_config.batch_tokens)
@@ -171,6 +176,7 @@ def main() -> None:
             "corpus": corpus.name,
             "rows": len(encoded),
             "rows_trained": len(training_rows),
+            "data": source.stamp(),
             "settings": settings[mode],
             **run_stamp(run, runtime),
             "validation_accuracy": state.best_figure,
@@ -182,7 +188,7 @@ def main() -> None:
         results = out.results / f"classifier_{mode}_training.json"
 
         def write() -> None:
-            save_classifier(weights[mode], model.cpu(), pretrained.hash, list(CLASS_NAMES), info)
+            save_classifier(weights[mode], model.cpu(), pretrained.hash, class_names, info)
             write_json(results, {**info, "epochs": state.epochs, "curve": state.curve})
             checkpoints[mode].unlink()
 
@@ -199,7 +205,7 @@ def main() -> None:
             say(f"{shown(weights[mode])} is finished, with these settings.")
         else:
             train(mode)
-    also = f" --bilm {standing.bilm} --output {run.output}" if standing.bilm else ""
+    also = run.data_options() + (f" --bilm {shlex.quote(standing.bilm)}" if standing.bilm else "")
     best = runtime.on_main(lambda: keep_best_classifier(out.models, pretrained))
     say(f"Wrote {shown(out.models / 'classifier.pt')}: {best}, the best on validation. Next: python evaluate.py{also}")
 

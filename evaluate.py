@@ -3,6 +3,7 @@
     python evaluate.py                  on the test rows
     python evaluate.py --split train    on the rows they were trained on
     python evaluate.py --split all      on both
+    python evaluate.py --train FILE --test FILE --text-column NAME --label-column NAME    of your own texts
     python evaluate.py --robustness     also with typing errors, and on the rows with the most unknown words
 
 Where several classifiers stand on the language model, the mean of their probabilities is evaluated as the ensemble;
@@ -52,10 +53,9 @@ def main() -> None:
 
     from bilm import summary as summaries
     from bilm.batching import iterate_batches, plan_batches
-    from bilm.corpus import SPLITS, find_corpus, split_validation
-    from bilm.csv_rows import CLASS_NAMES, file_hash, read_rows
+    from bilm.corpus import split_validation
     from bilm.duplicates import find_duplicates
-    from bilm.encoded_corpus import Source, encode, open_encoded
+    from bilm.encoded_corpus import encode, open_encoded
     from bilm.evaluation import class_probabilities, classification_figures, evaluate_language_model
     from bilm.figures import draw_results
     from bilm.mistakes import typical_mistakes
@@ -68,10 +68,15 @@ def main() -> None:
     runtime = start(run)
     if runtime.processes > 1:
         raise UserError("evaluation takes one process; call it without torchrun.")
-    corpus = find_corpus(run.data)
+    corpus = run.corpus()
+    splits = ("test", "train") if options.split == "all" else (options.split,)
+    if "test" in splits:
+        corpus.path("test")  # which may be missing
     out = folders(run.output, corpus.name, run.limit)
     out.hold("evaluation")
-    hashes = {name: file_hash(corpus.path(name)) for name in SPLITS}
+    sources = {split: corpus.source(split, run.limit) for split in corpus.splits}
+    hashes = {split: source.identity for split, source in sources.items()}
+    class_names = list(corpus.classes)
     pretrained = load_bilm(standing.file(run, out.models / "bilstm.pt"))
     classifiers: dict[str, TrainedClassifier] = {}
     strangers = []
@@ -83,9 +88,12 @@ def main() -> None:
         except OtherLanguageModel as error:
             strangers.append(str(error))
     if options.duplicates and pretrained.info["settings"]["corpus"] not in (hashes["train"], None):
-        raise UserError(f"--duplicates: {corpus.path('train')} is not the train.csv that bilstm.pt was pretrained on.")
+        raise UserError(f"--duplicates: {corpus.path('train')} is not what bilstm.pt was pretrained on.")
     if strangers and not classifiers:
         raise UserError(strangers[0])
+    for mode, trained in classifiers.items():
+        if trained.class_names != class_names:
+            raise UserError(f"classifier_{mode}.pt tells other classes apart than those of {corpus.train}.")
     for stranger in strangers:
         print(f"Left out: {stranger}", file=sys.stderr)
     models = {mode: trained.model.to(runtime.device) for mode, trained in classifiers.items()}
@@ -93,17 +101,17 @@ def main() -> None:
     path = out.results / "summary.json"
     stamp = {"corpus": corpus.name, **run_stamp(run, runtime)}
     predictions = read_predictions(out.results / "predictions.json", hashes)
-    summary = summaries.begin(summaries.read_summary(path), pretrained, hashes["test"], stamp)
+    summary = summaries.begin(summaries.read_summary(path), pretrained, hashes.get("test"), stamp)
 
-    for split in ("test", "train") if options.split == "all" else (options.split,):
-        source = Source(corpus.path(split), run.limit, hashes[split])
-        if split == "train" and pretrained.info["settings"]["corpus"] not in (source.sha256, None):
-            raise UserError(f"{corpus.path(split)} is not the train.csv that bilstm.pt was pretrained on.")
+    for split in splits:
+        source = sources[split]
+        if split == "train" and pretrained.info["settings"]["corpus"] not in (source.identity, None):
+            raise UserError(f"{source.path} is not what bilstm.pt was pretrained on.")
         place = out.encoded("evaluation") / split
         encode(source, pretrained.vocabulary, place)
         encoded = open_encoded(place)
         texts, labels = encoded.texts, encoded.labels
-        rows = split_validation(labels, encoded.keys)[0] if split == "train" else np.arange(len(texts))
+        rows = split_validation(labels, encoded.keys, class_names)[0] if split == "train" else np.arange(len(texts))
 
         def batches(label: str, texts=texts, rows=rows):
             total = len(plan_batches(texts.lengths[rows], options.batch_tokens))
@@ -133,7 +141,7 @@ def main() -> None:
         members = {mode: trained.hash for mode, trained in classifiers.items()}
         names = members | {ENSEMBLE: summaries.name_of_ensemble(members)}
         for name, predicted in classes.items():
-            figures = classification_figures(labels[rows], predicted, list(CLASS_NAMES))
+            figures = classification_figures(labels[rows], predicted, class_names)
             print(f"\n{classifier_table(name, figures)}", flush=True)
             if name == ENSEMBLE:
                 summaries.add_ensemble(summary, members, split, figures)
@@ -144,15 +152,15 @@ def main() -> None:
         if split == "test":
             predictions.labels = labels
             best = max(classifiers, key=lambda mode: classifiers[mode].info["validation_accuracy"])
-            given = [text for _, text in read_rows(source.path, source.limit)]
+            given = [text for _, text in source.rows()]
             stood = {"corpus": corpus.name, **run_stamp(run, runtime), "classifier": best, "hash": members[best]}
             stood["rows_trained"] = pretrained.info["rows_trained"]
-            mistakes = stood | typical_mistakes(labels, probabilities[best], given, list(CLASS_NAMES))
+            mistakes = stood | typical_mistakes(labels, probabilities[best], given, class_names)
             write_json(out.results / "mistakes.json", mistakes)
         if options.duplicates and split == "test":
             predictions.near_duplicates = find_duplicates(corpus, run.limit)
         if options.robustness and split == "test":
-            labelled = read_rows(source.path, source.limit)
+            labelled = source.rows()
             harder = robustness(classes, labels, labelled, pretrained.vocabulary, texts, classify, run.seed)
             for name, values in harder.items():
                 summaries.add_robustness(summary, name, values)
@@ -172,7 +180,7 @@ def main() -> None:
     drawn = draw_results(out.results, summary)
     print(f"\nWrote {shown(path)} and {len(drawn)} figures in {shown(out.results / 'figures')}.")
     if not classifiers:
-        print("No classifier stands on this language model yet. Next: python classification.py")
+        print(f"No classifier stands on this language model yet. Next: python classification.py{run.data_options()}")
 
 
 if __name__ == "__main__":

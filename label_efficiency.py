@@ -64,8 +64,6 @@ def main() -> None:
 
     from bilm.batching import iterate_batches, plan_batches
     from bilm.cooccurrence import svd_vectors
-    from bilm.corpus import find_corpus
-    from bilm.csv_rows import CLASS_NAMES
     from bilm.few_labels import choose_strength, draw, project, scores, self_train
     from bilm.figures import save
     from bilm.labelled import read_labelled, words_of
@@ -85,7 +83,7 @@ def main() -> None:
     runtime = start(run)
     if runtime.processes > 1:
         raise UserError("this takes one process; call it without torchrun.")
-    corpus = find_corpus(run.data)
+    corpus = run.corpus()
     out = folders(run.output, corpus.name, run.limit)
     out.hold("evaluation")
     pretrained = load_bilm(standing.file(run, out.models / "bilstm.pt"))
@@ -144,7 +142,7 @@ def main() -> None:
         best, on_validation, on_test = choose_strength(scored)
         return {"strength": best, "validation_accuracy": on_validation, **spread(on_test)}
 
-    study = Study(rows, encoded, len(CLASS_NAMES), CLASSIFIER, FIT, ledger, runtime.device, runtime.autocast)
+    study = Study(rows, encoded, len(corpus.classes), CLASSIFIER, FIT, ledger, runtime.device, runtime.autocast)
     store = None
     if runtime.device.type == "cpu":
         store = store_layers(encoder, encoded, out.runs, math.inf, 8192, runtime.device, runtime.autocast)

@@ -45,8 +45,6 @@ def main() -> None:
         raise UserError("--starts: trainable lambdas begin at draws of frozen ones; there are not as many (--draws).")
     # Imported once the command line is understood: torch takes seconds, and --help needs none of it.
     from bilm.combine import ScalarMix
-    from bilm.corpus import find_corpus
-    from bilm.csv_rows import CLASS_NAMES
     from bilm.figures import save
     from bilm.labelled import read_labelled
     from bilm.layer_store import store_layers
@@ -59,7 +57,7 @@ def main() -> None:
     runtime = start(run)
     if runtime.processes > 1:
         raise UserError("this takes one process; call it without torchrun.")
-    corpus = find_corpus(run.data)
+    corpus = run.corpus()
     out = folders(run.output, corpus.name, run.limit)
     out.hold("evaluation")
     pretrained = load_bilm(standing.file(run, out.models / "bilstm.pt"))
@@ -88,7 +86,7 @@ def main() -> None:
     store = None
     if runtime.device.type == "cpu":
         store = store_layers(encoder, encoded, out.runs, math.inf, 8192, runtime.device, runtime.autocast)
-    study = Study(rows, encoded, len(CLASS_NAMES), shape, fitting, ledger, runtime.device, runtime.autocast)
+    study = Study(rows, encoded, len(corpus.classes), shape, fitting, ledger, runtime.device, runtime.autocast)
     found = {}
     for name, (mode, seed, w) in wanted.items():
         train = partial(study.classifier, name, encoder, mode, seed, weights=w, store=store)

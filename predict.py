@@ -2,7 +2,7 @@
 
     python predict.py "Stocks fell after the bank cut its forecast."
     python predict.py --input texts.txt --format jsonl        a text a line; - for standard input
-    python predict.py --input news.csv --column Description   a column of a CSV, TSV or JSON lines file
+    python predict.py --input news.csv --column Description   a column of a CSV, TSV, JSON lines or Parquet file
     python predict.py --explain "Stocks fell ..."             which words decided, by leaving each out
     python predict.py --explain --html page.html "..."        the same as a page
 
@@ -103,8 +103,12 @@ class Writer:
         self._csv = csv.writer(sys.stdout, lineterminator="\n")
         if form == "csv":
             self._csv.writerow(["class", *classes, "text"])
-        elif form == "table":
-            print("  ".join([f"{'class':<10}", *(f"{name:>8}" for name in classes), "text"]))
+        # Where they are many, a table has room for the likeliest alone.
+        self._columns = classes if len(classes) <= 6 else ["probability"]
+        self._widths = [max(8, len(name)) for name in self._columns]
+        self._width = max(len(name) for name in ("class", *classes))
+        if form == "table":
+            self._row("class", self._columns, "text")
 
     def __call__(self, text: str, probabilities: Any) -> None:
         best = self.classes[int(probabilities.argmax())]
@@ -116,7 +120,12 @@ class Writer:
         else:
             short = " ".join(text.split())
             short = short if len(short) <= 60 else short[:59] + "…"
-            print("  ".join([f"{best:<10}", *(f"{p:>8.4f}" for p in probabilities), short]))
+            figures = probabilities if len(self._columns) == len(self.classes) else [probabilities.max()]
+            self._row(best, [f"{p:.4f}" for p in figures], short)
+
+    def _row(self, first: str, figures: list[str], last: str) -> None:
+        cells = [f"{figure:>{width}}" for figure, width in zip(figures, self._widths, strict=True)]
+        print("  ".join([f"{first:<{self._width}}", *cells, last]))
 
 
 if __name__ == "__main__":

@@ -35,7 +35,15 @@ ROOT = Path(__file__).resolve().parent
 class RunOptions:
     """Where the data is, where results go, and what to compute on."""
 
-    data: str | None = setting(None, "folder with train.csv and test.csv (default: AG_NEWS_DIR, else data/ag_news)")
+    data: str | None = setting(
+        None, "folder with train.csv and test.csv of AG News (default: AG_NEWS_DIR, else data/ag_news)"
+    )
+    train: str | None = setting(
+        None, "instead of --data: your own texts to train on; .csv, .tsv, .jsonl or .parquet, or a text a line"
+    )
+    test: str | None = setting(None, "with --train: your own texts to test on")
+    text_column: str | None = setting(None, "with --train: column of the texts; its name, or number from 1")
+    label_column: str | None = setting(None, "with --train: column of the classes, of any names and number")
     output: str | None = setting(None, "folder under which models/, results/ and runs/ are written (default: this one)")
     limit: int | None = setting(
         None, "read only this many rows of each file, for a quick look; written beside, not over", at_least=1
@@ -45,6 +53,27 @@ class RunOptions:
     precision: str = setting(
         "auto", "bf16 where the hardware computes in it natively, else fp32", choices=("auto", "bf16", "fp32")
     )
+
+    def __post_init__(self) -> None:
+        if self.train and self.data:
+            raise UserError("--train and --data exclude each other.")
+        for option, value in (("--test", self.test), ("--label-column", self.label_column)):
+            if value and not self.train:
+                raise UserError(f"{option} is for --train.")
+
+    def corpus(self) -> Any:
+        """The corpus.Corpus that the options name. Raises UserError when it is not there."""
+        from bilm.corpus import find_corpus, own_corpus
+
+        if self.train:
+            return own_corpus(self.train, self.test, self.text_column, self.label_column)
+        return find_corpus(self.data)
+
+    def data_options(self) -> str:
+        """Those of the options that name the data, to be put behind the next command."""
+        names = ("data", "train", "test", "text_column", "label_column", "limit", "output")
+        given = [(name, getattr(self, name)) for name in names if getattr(self, name) is not None]
+        return "".join(f" --{name.replace('_', '-')} {shlex.quote(str(value))}" for name, value in given)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ import numpy as np
 from bilm.config import TokenizerConfig, VocabularyConfig
 from bilm.corpus import split_validation
 from bilm.csv_rows import file_hash, read_rows
-from bilm.encoded_corpus import EncodedCorpus, Source, encode, learn_and_encode, open_encoded
+from bilm.encoded_corpus import EncodedCorpus, encode, learn_and_encode, open_encoded
+from bilm.source import Source
 from bilm.vocabulary import EncodedTexts, Tokenizer, Vocabulary
 
 WORDS = "words.txt"

@@ -1,15 +1,21 @@
-"""Find AG News, and split off validation rows."""
+"""Find AG News, or take a user's own files, and split off validation rows."""
 
 import hashlib
 import os
 import re
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
+from bilm.csv_rows import CLASS_NAMES, file_hash
 from bilm.errors import UserError
+from bilm.own_rows import NO_LABEL, Columns, read_classes
+from bilm.records import has_columns
+from bilm.source import Source, Unlabelled
 
 SPLITS = ("train", "test")
 ROOT = Path(__file__).resolve().parent.parent
@@ -32,13 +38,43 @@ BANNER = """
 
 @dataclass(frozen=True)
 class Corpus:
-    """A folder with train.csv and test.csv. `name` is "ag_news", "sample", or the folder's own for any other data."""
+    """Files to train on and to test with; those that are not AG News have `columns`.
+
+    `name` is "ag_news", "sample", or for any other data of its own.
+    """
 
     name: str
-    folder: Path
+    train: Path
+    test: Path | None
+    columns: Columns | None = None
+
+    @classmethod
+    def in_folder(cls, name: str, folder: Path) -> "Corpus":
+        """train.csv and test.csv, in one of the forms of AG News."""
+        return cls(name, folder / "train.csv", folder / "test.csv")
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        return SPLITS if self.test else SPLITS[:1]
 
     def path(self, split: str) -> Path:
-        return self.folder / f"{split}.csv"
+        """Raises UserError when there is no test file."""
+        path = {"train": self.train, "test": self.test}[split]
+        if path is None:
+            raise UserError("there are no test rows: name them (--test FILE).")
+        return path
+
+    @cached_property
+    def classes(self) -> tuple[str, ...]:
+        """Their names; of a user's own those of the training file, which is read for them. Raises UserError."""
+        if self.columns is None:
+            return CLASS_NAMES
+        return read_classes(self.train, self.columns.label) if self.columns.label else ()
+
+    def source(self, split: str, limit: int | None, more: Unlabelled | None = None) -> Source:
+        """Raises UserError when the file cannot be read."""
+        path = self.path(split)
+        return Source(path, limit, file_hash(path), self.columns, self.classes, more)
 
 
 def find_corpus(data: str | None = None) -> Corpus:
@@ -51,12 +87,12 @@ def find_corpus(data: str | None = None) -> Corpus:
         folder = Path(data)
         known = [Path(p).resolve() for p in (os.environ.get("AG_NEWS_DIR"), DOWNLOADED) if p]
         name = "ag_news" if folder.resolve() in known else folder.resolve().name
-        return _checked(Corpus(name, folder), "--data")
+        return _checked(Corpus.in_folder(name, folder), "--data")
     if named := os.environ.get("AG_NEWS_DIR"):
         folder = Path(named)
         name = "sample" if folder.resolve() == SAMPLE else "ag_news"
-        return _checked(Corpus(name, folder), "AG_NEWS_DIR")
-    corpus = Corpus("ag_news", DOWNLOADED)
+        return _checked(Corpus.in_folder(name, folder), "AG_NEWS_DIR")
+    corpus = Corpus.in_folder("ag_news", DOWNLOADED)
     if not all(corpus.path(split).exists() for split in SPLITS):
         from bilm.download import Unreachable, download_ag_news
 
@@ -64,15 +100,41 @@ def find_corpus(data: str | None = None) -> Corpus:
             download_ag_news(DOWNLOADED)
         except Unreachable as error:
             print(f"AG News could not be downloaded: {error}{BANNER}", file=sys.stderr, flush=True)
-            return Corpus("sample", SAMPLE)
+            return Corpus.in_folder("sample", SAMPLE)
     return corpus
 
 
 def _checked(corpus: Corpus, named_by: str) -> Corpus:
-    for split in SPLITS:
-        if not corpus.path(split).is_file():
-            raise UserError(f"{named_by}: there is no {split}.csv in {corpus.folder}. It needs train.csv and test.csv.")
+    for path in (corpus.train, corpus.test):
+        if path is not None and not path.is_file():
+            raise UserError(f"{named_by}: there is no {path.name} in {path.parent}. It needs train.csv and test.csv.")
     return corpus
+
+
+def own_corpus(train: str, test: str | None, text_column: str | None, label_column: str | None) -> Corpus:
+    """A user's own files. It is called as the training file, or as its folder where that is called "train".
+
+    Raises UserError when the options do not fit the files.
+    """
+    for option, file in (("--train", train), ("--test", test)):
+        if file and not Path(file).is_file():
+            raise UserError(f"{option}: there is no file {file}.")
+        if file and has_columns(file) and text_column is None:
+            raise UserError(f"{option}: {file} has columns; name that of the texts: --text-column NAME.")
+        if file and not has_columns(file) and label_column is not None:
+            raise UserError(f"--label-column: {file} is read line by line, it has no columns.")
+    path = Path(train).resolve()
+    name = path.stem if path.stem != "train" else path.parent.name
+    # Those names are taken; no data of a user's own may be mistaken for AG News.
+    name = f"own-{name}" if name in ("", "ag_news", "sample", "shipped") else name
+    return Corpus(name, Path(train), Path(test) if test else None, Columns(text_column, label_column))
+
+
+def unlabelled(file: str, column: str | None) -> Unlabelled:
+    """Texts without labels, a line each, or in `column`. Raises UserError as `own_corpus`."""
+    if has_columns(file) and column is None:
+        raise UserError(f"--unlabelled: {file} has columns; name that of the texts: --text-column NAME.")
+    return Unlabelled(Path(file), column if has_columns(file) else None, file_hash(Path(file)))
 
 
 def text_key(text: str) -> int:
@@ -81,21 +143,25 @@ def text_key(text: str) -> int:
     return int.from_bytes(hashlib.sha256(letters.encode()).digest()[:8], "big")
 
 
-def split_validation(labels: np.ndarray, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def split_validation(
+    labels: np.ndarray, keys: np.ndarray, names: Sequence[str] = CLASS_NAMES
+) -> tuple[np.ndarray, np.ndarray]:
     """Rows for training and rows for validation: fixed by the texts alone, whatever the seed or the order of rows.
 
-    `labels`: int64 (N,); `keys`: uint64 (N,), text_key of each text. Of each class the smallest keys. Texts of one key
-    go to the same side, so that no validation text is also trained on. Raises UserError when a class has a single text.
+    `labels`: int64 (N,); `keys`: uint64 (N,), text_key of each text; `names`: of the classes. Of each class the
+    smallest keys; of rows without a label none, unless no row has one. Texts of one key go to the same side, so that no
+    validation text is also trained on. Raises UserError when a class has a single text.
     """
     distinct, first = np.unique(keys, return_index=True)
     owners = labels[first]
     chosen = []
-    for label in np.unique(owners):
+    for label in np.unique(owners[owners != NO_LABEL] if (labels != NO_LABEL).any() else owners):
         members = distinct[owners == label]
         if len(members) < 2:
+            whose = "there is" if label == NO_LABEL else f"class {names[label]!r} has"
             raise UserError(
-                f"class {label + 1} has a single distinct text among the {len(labels)} training rows; at least 2 "
-                "are needed, one to train on and one to validate on."
+                f"{whose} a single distinct text among the {len(labels)} training rows; at least 2 are needed, one to "
+                "train on and one to validate on."
             )
         wanted = max(round(VALIDATION_SHARE * len(members)), min(VALIDATION_AT_LEAST, len(members) // 4), 1)
         chosen.append(members[:wanted])

@@ -1,6 +1,6 @@
-"""The rows of a CSV, one after the other, so that memory does not grow with the file.
+"""The rows of AG News, one after the other, so that memory does not grow with the file.
 
-Three forms of AG News are read: without a header `class,title,description` (as published), with the header
+Three forms of it are read: without a header `class,title,description` (as published), with the header
 `Class Index,Title,Description` (Kaggle), and with `Class Index,Description`. Classes are numbered from 1.
 """
 
@@ -9,13 +9,12 @@ import hashlib
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from bilm.errors import UserError
-from bilm.progress import progress
+from bilm.progress import Watched, progress
+from bilm.records import evenly
 
 CLASS_NAMES = ("World", "Sports", "Business", "Sci/Tech")
 _READ_AT_ONCE = 2**18
@@ -36,20 +35,17 @@ def read_rows(path: Path, limit: int | None = None) -> Iterator[tuple[int, str]]
     At most `limit` rows, evenly spaced, so that a file sorted by class gives all classes; the file is then read twice.
     Raises UserError naming file, row and column of what is wrong, wherever in the file that is.
     """
-    if limit is not None and limit < (total := sum(1 for _ in _all_rows(path, "counting the rows of"))):
-        chosen = set(np.linspace(0, total - 1, limit).astype(np.int64).tolist())
-        return (row for i, row in enumerate(_all_rows(path)) if i in chosen)
-    return _all_rows(path)
+    return evenly(partial(_all_rows, path), limit)
 
 
-def _all_rows(path: Path, doing: str = "reading") -> Iterator[tuple[int, str]]:
+def _all_rows(path: Path, doing: str) -> Iterator[tuple[int, str]]:
     columns: _Columns | None = None
     row, found = 0, False
     try:
         size = path.stat().st_size
         csv.field_size_limit(max(csv.field_size_limit(), size))
         bar = progress(total=size, unit="B", unit_scale=True, label=f"{doing} {path.name}")
-        with bar, io.BufferedReader(_Watched(path, bar), _READ_AT_ONCE) as file:
+        with bar, io.BufferedReader(Watched(path, bar), _READ_AT_ONCE) as file:
             reader = csv.reader(io.TextIOWrapper(file, "utf-8-sig", newline=""), strict=True)
             for row, cells in enumerate(reader, start=1):
                 if not cells:
@@ -71,19 +67,6 @@ def _all_rows(path: Path, doing: str = "reading") -> Iterator[tuple[int, str]]:
         raise UserError(f"{path} cannot be read: {error.strerror}.") from error
     if not found:
         raise UserError(f"{path} has no rows.")
-
-
-class _Watched(io.FileIO):
-    """A file that tells a progress bar how far it has been read."""
-
-    def __init__(self, path: Path, bar: Any):
-        super().__init__(path, "rb")
-        self._bar = bar
-
-    def readinto(self, buffer: Any) -> int | None:
-        count = super().readinto(buffer)
-        self._bar.update(count or 0)
-        return count
 
 
 def _not_utf8(path: Path) -> str:

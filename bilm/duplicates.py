@@ -9,7 +9,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from bilm.corpus import Corpus, split_validation, text_key
-from bilm.csv_rows import read_rows
 from bilm.vocabulary import Tokenizer
 
 SPAN = 4
@@ -19,11 +18,11 @@ SIMILAR = 0.6
 def find_duplicates(corpus: Corpus, limit: int | None) -> tuple[np.ndarray, float | None]:
     """The test rows that a row trained on nearly repeats, int64, and the share of them whose label is another.
 
-    `limit`: rows of each file that are read. Raises UserError as read_rows does.
+    `limit`: rows of each file that are read. Raises UserError as Source.rows does.
     """
-    known, asked = (list(read_rows(corpus.path(split), limit)) for split in ("train", "test"))
+    known, asked = (list(corpus.source(split, limit).rows()) for split in ("train", "test"))
     keys = np.array([text_key(text) for _, text in known], dtype=np.uint64)
-    training, _ = split_validation(np.array([label for label, _ in known]), keys)
+    training, _ = split_validation(np.array([label for label, _ in known]), keys, corpus.classes)
     known, tokenizer = [known[row] for row in training], Tokenizer()
     best, similarity = nearest(*([tokenizer(text) for _, text in rows] for rows in (known, asked)))
     their_labels = np.array([label for label, _ in known])[best]

@@ -1,4 +1,4 @@
-"""A CSV as token ids on the disk: written once in one pass, then memory-mapped by every process that trains on it.
+"""Rows as token ids on the disk: written once in one pass, then memory-mapped by every process that trains on it.
 
     folder/ids.bin       int32, text after text, boundaries included
     folder/rows.npz      offsets (N + 1,), labels (N,) and keys (N,)
@@ -25,23 +25,14 @@ import numpy as np
 
 from bilm.config import VocabularyConfig
 from bilm.corpus import split_validation, text_key
-from bilm.csv_rows import file_hash, read_rows
 from bilm.errors import UserError
 from bilm.lexicon import BOS, EOS, SPECIALS, Lexicon
+from bilm.source import Source
 from bilm.vocabulary import EncodedTexts, Tokenizer, Vocabulary
 
 # Ids that are handled at once.
 _CHUNK = 2**20
-_FORMAT = 2
-
-
-@dataclass(frozen=True)
-class Source:
-    """A CSV of which at most `limit` rows are read; sha256: csv_rows.file_hash of it."""
-
-    path: Path
-    limit: int | None
-    sha256: str
+_FORMAT = 3
 
 
 @dataclass(frozen=True)
@@ -88,16 +79,22 @@ def encode(source: Source, vocabulary: Vocabulary, folder: Path) -> None:
 
 
 def learn_and_encode(
-    source: Source, tokenizer: Tokenizer, config: VocabularyConfig, folder: Path, open_ended: bool = False
+    source: Source,
+    tokenizer: Tokenizer,
+    config: VocabularyConfig,
+    folder: Path,
+    open_ended: bool = False,
+    known: Sequence[str] = (),
 ) -> None:
     """See to it that `folder` holds the ids of `source` by the vocabulary of its own training rows.
 
-    open_ended: see Vocabulary.
+    open_ended: see Vocabulary; known: the words of a vocabulary that this one goes on from.
 
     Tokenises once: every word gets a number at first sight, and the numbers become ids when all counts are known.
     Raises UserError as `encode`.
     """
-    made_of = {"learned": asdict(config), "open_ended": open_ended, **_made_of(source, tokenizer)}
+    learned_from = asdict(config) | {"known": hashlib.sha256("\n".join(known).encode()).hexdigest()}
+    made_of = {"learned": learned_from, "open_ended": open_ended, **_made_of(source, tokenizer)}
     if _is_there(folder, made_of):
         return
     numbers = {word: i for i, word in enumerate(SPECIALS)}
@@ -105,14 +102,14 @@ def learn_and_encode(
         rows = _encode_rows(source, tokenizer, lambda word: numbers.setdefault(word, len(numbers)), temporary)
         offsets, labels, keys = rows
         in_training = np.zeros(len(labels), dtype=bool)
-        in_training[split_validation(labels, keys)[0]] = True
+        in_training[split_validation(labels, keys, source.classes)[0]] = True
         ids = np.memmap(temporary / "ids.bin", np.int32, "r+")
         counts = np.zeros(len(numbers), dtype=np.int64)
         for place, row_of_each in _chunks(offsets):
             counts += np.bincount(ids[place][in_training[row_of_each]], minlength=len(numbers))
         words = list(numbers)
         counted = {words[i]: int(counts[i]) for i in range(len(SPECIALS), len(words)) if counts[i]}
-        learned = Vocabulary.from_counts(counted, tokenizer, config)
+        learned = Vocabulary.from_counts(counted, tokenizer, config, known)
         id_of_word, words_by_id = Vocabulary(learned.words, tokenizer, open_ended).numbering()
         others = [id_of_word(word) for word in words[len(SPECIALS) :]]
         id_of = np.array([*range(len(SPECIALS)), *others], dtype=np.int32)
@@ -123,7 +120,9 @@ def learn_and_encode(
 
 
 def _made_of(source: Source, tokenizer: Tokenizer) -> dict[str, Any]:
-    return {"sha256": source.sha256, "limit": source.limit, "tokenizer": asdict(tokenizer.config), "format": _FORMAT}
+    """`source` is known by what it says of itself, and labels by the classes that they number."""
+    rows = source.stamp() | {"classes": list(source.classes)}
+    return {"rows": rows, "tokenizer": asdict(tokenizer.config), "format": _FORMAT}
 
 
 def _is_there(folder: Path, made_of: dict[str, Any]) -> bool:
@@ -159,13 +158,11 @@ def _written_whole(folder: Path, made_of: dict[str, Any]) -> Iterator[Path]:
 def _encode_rows(
     source: Source, tokenizer: Tokenizer, id_of: Callable[[str], int], folder: Path
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Write ids.bin; offsets, labels and keys. Raises UserError when the file is not the one that was hashed."""
-    if file_hash(source.path) != source.sha256:
-        raise UserError(f"{source.path} has changed, or is another file on this machine than on the first one.")
+    """Write ids.bin; offsets, labels and keys. Raises UserError as Source.rows."""
     offsets, labels, keys = array("q", [0]), array("q"), array("Q")
     ids, written = array("i"), 0
     with (folder / "ids.bin").open("wb") as file:
-        for label, text in read_rows(source.path, source.limit):
+        for label, text in source.rows():
             ids.append(BOS)
             ids.extend(map(id_of, tokenizer(text)))
             ids.append(EOS)

@@ -15,6 +15,9 @@ from matplotlib.figure import Figure
 from bilm.checkpoint import understood, written_whole
 from bilm.folders import read_json
 
+# Rows of a matrix of which the numbers can be read.
+_READABLE = 60
+
 
 def save(figure: Figure, path: Path) -> None:
     """As PNG or SVG, by the name of the file. The same numbers give the same bytes: no date, no version in it."""
@@ -28,10 +31,10 @@ def save(figure: Figure, path: Path) -> None:
 def draw_confusion_matrix(
     path: Path, matrix: Sequence[Sequence[int]], rows: Sequence[str], columns: Sequence[str], title: str
 ) -> None:
-    """Counts as numbers, shares of each row as colour."""
+    """Counts as numbers, as long as there is room for them, shares of each row as colour."""
     counts = np.array(matrix)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    side = 2.2 + 0.45 * len(rows) if len(rows) > 6 else 5.0
+    side = 2.2 + 0.45 * min(len(rows), _READABLE) if len(rows) > 6 else 5.0
     figure, axes = plt.subplots(figsize=(side + 0.6, side), layout="constrained")
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     axes.set_xticks(range(len(columns)), columns, rotation=90 if len(rows) > 6 else 0)
@@ -39,7 +42,7 @@ def draw_confusion_matrix(
     axes.set(xlabel="predicted", ylabel="true", title=title)
     size = 7 if len(rows) > 6 else 11
     for (row, column), count in np.ndenumerate(counts):
-        if count:
+        if count and len(rows) <= _READABLE:
             ink = "white" if shares[row, column] > 0.5 else "black"
             axes.text(column, row, f"{count:,}", ha="center", va="center", fontsize=size, color=ink)
     save(figure, path)

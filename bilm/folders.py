@@ -93,7 +93,7 @@ class Folders:
 def folders(output: str | None, corpus: str, limit: int | None) -> Folders:
     """A full run on AG News writes to models/ and results/; every other kind writes to a folder of its own in them."""
     root = Path(output) if output else ROOT
-    if corpus in ("full", "figures") or corpus.startswith("limit-"):
+    if corpus in ("full", "figures", "shipped") or corpus.startswith(("limit-", ".")):
         corpus = f"data-{corpus}"  # those names are taken
     parts = [] if corpus == "ag_news" else [corpus]
     if limit is not None:

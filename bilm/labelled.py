@@ -6,7 +6,7 @@ import numpy as np
 
 from bilm.config import TokenizerConfig, VocabularyConfig
 from bilm.corpus import SPLITS, Corpus, split_validation, text_key
-from bilm.csv_rows import file_hash, read_rows
+from bilm.errors import UserError
 from bilm.vocabulary import EncodedTexts, Tokenizer, Vocabulary
 
 
@@ -14,7 +14,7 @@ from bilm.vocabulary import EncodedTexts, Tokenizer, Vocabulary
 class LabelledTexts:
     """The rows of train.csv, then those of test.csv.
 
-    labels: int64 (N,), from 0; training, validation, test: which rows they are, int64; hashes: csv_rows.file_hash of
+    labels: int64 (N,), from 0; training, validation, test: which rows they are, int64; hashes: Source.identity of
     each file.
     """
 
@@ -36,12 +36,15 @@ def words_of(rows: LabelledTexts) -> tuple[Vocabulary, EncodedTexts]:
 
 
 def read_labelled(corpus: Corpus, limit: int | None) -> LabelledTexts:
-    """At most `limit` rows of each file; the same split as everywhere. Raises UserError as read_rows does."""
-    rows = {split: list(read_rows(corpus.path(split), limit)) for split in SPLITS}
+    """At most `limit` rows of each file; the same split as everywhere. Raises UserError as Source.rows does."""
+    if corpus.columns and not corpus.columns.label:
+        raise UserError("name the column of the classes: --label-column NAME.")
+    sources = {split: corpus.source(split, limit) for split in SPLITS}
+    rows = {split: list(source.rows()) for split, source in sources.items()}
     both = [row for split in SPLITS for row in rows[split]]
     labels, texts = np.array([label for label, _ in both]), [text for _, text in both]
     known = len(rows["train"])
     keys = np.array([text_key(text) for text in texts[:known]], dtype=np.uint64)
-    training, validation = split_validation(labels[:known], keys)
-    hashes = {split: file_hash(corpus.path(split)) for split in SPLITS}
+    training, validation = split_validation(labels[:known], keys, corpus.classes)
+    hashes = {split: source.identity for split, source in sources.items()}
     return LabelledTexts(texts, labels, training, validation, np.arange(known, len(texts)), hashes)

@@ -1,8 +1,10 @@
 """Progress bars with rate and ETA; off a terminal, a line now and then instead."""
 
 import contextlib
+import io
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
@@ -72,3 +74,16 @@ def tell(text: str) -> None:
     """A line on stdout, where there is somebody to read it."""
     with contextlib.suppress(OSError):
         print(text, flush=True)
+
+
+class Watched(io.FileIO):
+    """A file that tells a progress bar how far it has been read."""
+
+    def __init__(self, path: Path, bar: Any):
+        super().__init__(path, "rb")
+        self._bar = bar
+
+    def readinto(self, buffer: Any) -> int | None:
+        count = super().readinto(buffer)
+        self._bar.update(count or 0)
+        return count

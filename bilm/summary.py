@@ -67,11 +67,13 @@ def empty(stamp: dict[str, Any]) -> dict[str, Any]:
     return {**stamp, "rows_trained": None, "bilm": None, "test_csv": None, **{part: {} for part in _PARTS}}
 
 
-def begin(previous: dict[str, Any], pretrained: Pretrained, test_csv: str, stamp: dict[str, Any]) -> dict[str, Any]:
+def begin(
+    previous: dict[str, Any], pretrained: Pretrained, test_csv: str | None, stamp: dict[str, Any]
+) -> dict[str, Any]:
     """The summary to fill: what `previous` holds that still stands, under a new stamp.
 
-    test_csv: hash of the file. Figures of another one, or of another language model, do not stand; those on training
-    rows are always of the train.csv that the language model was pretrained on.
+    test_csv: Source.identity of the test rows. Figures of others, or of another language model, do not stand; those on
+    training rows are always of those that the language model was pretrained on.
     """
     same = previous.get("bilm") == pretrained.hash and previous.get("test_csv") == test_csv
     return {

@@ -3,6 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
+# Classes of which a confusion matrix fits on a screen.
+MATRIX_UP_TO = 12
+
 
 def table(rows: Sequence[Sequence[Any]], header: Sequence[str]) -> str:
     """Columns under each other: the first flush left, the others flush right; floats with four digits."""
@@ -85,7 +88,7 @@ def classifier_table(name: str, figures: dict[str, Any]) -> str:
     parts = [
         f"{'' if name == 'ensemble' else 'classifier '}{name}: accuracy {figures['accuracy']:.4f}",
         table([*per_class, *averages], ["", "precision", "recall", "f1", "rows"]),
-        table(rows, ["true \\ predicted", *classes]),
+        table(rows, ["true \\ predicted", *classes]) if len(classes) <= MATRIX_UP_TO else _confusions(classes, figures),
     ]
     predicted = [sum(column) for column in zip(*figures["confusion_matrix"], strict=True)]
     absent = [c["class"] for c in figures["per_class"] if not c["support"]]
@@ -97,3 +100,11 @@ def classifier_table(name: str, figures: dict[str, Any]) -> str:
         if labels:
             parts.append(f"Note: {', '.join(labels)}: {what}.")
     return "\n".join(parts)
+
+
+def _confusions(classes: Sequence[str], figures: dict[str, Any], count: int = 10) -> str:
+    """Of a matrix that is too large to be shown: where the most rows are mistaken."""
+    matrix = figures["confusion_matrix"]
+    found = [(n, t, p) for t, row in enumerate(matrix) for p, n in enumerate(row) if t != p and n]
+    rows = [[classes[t], classes[p], n] for n, t, p in sorted(found, key=lambda one: -one[0])[:count]]
+    return table(rows, ["most often mistaken: true", "predicted", "rows"])

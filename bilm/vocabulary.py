@@ -103,14 +103,21 @@ class Vocabulary:
         self.ids = {word: i for i, word in enumerate(self.words) if i >= len(SPECIALS)}
 
     @classmethod
-    def from_counts(cls, counts: Mapping[str, int], tokenizer: Tokenizer, config: VocabularyConfig) -> "Vocabulary":
+    def from_counts(
+        cls, counts: Mapping[str, int], tokenizer: Tokenizer, config: VocabularyConfig, known: Sequence[str] = ()
+    ) -> "Vocabulary":
         """The vocabulary of texts with these words, which must be training rows only. Ties are broken by spelling.
 
-        Where no word occurs `config.min_count` times, all get in: so few texts have no rare words.
+        Where no word occurs `config.min_count` times, all get in: so few texts have no rare words. `known`: all words
+        of another vocabulary, which keep their ids; the new ones follow.
         """
-        ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-        words = [word for word, count in ranked if count >= config.min_count] or [word for word, _ in ranked]
-        return cls([*SPECIALS, *words[: config.max_words - len(SPECIALS)]], tokenizer)
+        old = frozenset(known)
+        ranked = sorted((item for item in counts.items() if item[0] not in old), key=lambda item: (-item[1], item[0]))
+        words = [word for word, count in ranked if count >= config.min_count]
+        if not words and not known:
+            words = [word for word, _ in ranked]
+        begin = list(known) or list(SPECIALS)
+        return cls([*begin, *words[: max(0, config.max_words - len(begin))]], tokenizer)
 
     @classmethod
     def learn(cls, texts: Iterable[str], tokenizer: Tokenizer, config: VocabularyConfig) -> "Vocabulary":

@@ -182,7 +182,7 @@ def test_a_corpus_as_odd_as_can_be_goes_through(tmp_path):
     run = run_script("ELMO.py", *common, *TINY, "--epochs", 1, "--min-count", 1000)
     assert run.code == 0, run.err
     run = run_script("classification.py", *common, "--epochs", 1, "--mode", "frozen")
-    assert run.code == 0 and "no row is of class 1 (World)" in run.out, run.err
+    assert run.code == 0 and "no row is of class 'World'" in run.out, run.err
     run = run_script("evaluate.py", *common, "--split", "all")
     assert run.code == 0 and "Note: World, Business, Sci/Tech: no row; the recall counts as 0." in run.out, run.err
     summary = json.loads((tmp_path / "out/results/data/summary.json").read_text())
@@ -192,9 +192,9 @@ def test_a_corpus_as_odd_as_can_be_goes_through(tmp_path):
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([(1, "a single row")], "class 1 has a single distinct text"),
-        ([(1, "all alike"), (1, "All alike!"), (1, "all-alike")], "class 1 has a single distinct text"),
-        ([(1, "one"), (1, "two"), (2, "three")], "class 2 has a single distinct text"),
+        ([(1, "a single row")], "class 'World' has a single distinct text"),
+        ([(1, "all alike"), (1, "All alike!"), (1, "all-alike")], "class 'World' has a single distinct text"),
+        ([(1, "one"), (1, "two"), (2, "three")], "class 'Sports' has a single distinct text"),
     ],
 )
 def test_a_corpus_that_cannot_be_split_is_refused(tmp_path, rows, message):

@@ -42,5 +42,5 @@ def test_only_rows_that_are_trained_on_count(tmp_path):
     """Every row of the sample is its own duplicate, but for those that are for validation."""
     for split in ("train", "test"):
         (tmp_path / f"{split}.csv").write_bytes((SAMPLE / "train.csv").read_bytes())
-    rows, differ = find_duplicates(Corpus("copy", tmp_path), None)
+    rows, differ = find_duplicates(Corpus.in_folder("copy", tmp_path), None)
     assert len(rows) == 360 and differ == 0

@@ -8,11 +8,12 @@ from bilm import encoded_corpus
 from bilm.config import BiLMConfig, TokenizerConfig, VocabularyConfig
 from bilm.corpus import split_validation, text_key
 from bilm.csv_rows import file_hash
-from bilm.encoded_corpus import Source, encode, learn_and_encode, open_encoded
+from bilm.encoded_corpus import encode, learn_and_encode, open_encoded
 from bilm.errors import UserError
 from bilm.language_model import BiLM
 from bilm.lexicon import UNK
 from bilm.pretraining import PretrainingTask
+from bilm.source import Source
 from bilm.vocabulary import Tokenizer, Vocabulary
 
 CONFIG = VocabularyConfig(min_count=2)
@@ -109,7 +110,7 @@ def test_the_same_loss_from_the_disk_as_from_memory(rows, source, tmp_path):
 def test_what_is_there_is_used_again(source, tmp_path, monkeypatch):
     folder = tmp_path / "texts"
     learn_and_encode(source, Tokenizer(), CONFIG, folder)
-    monkeypatch.setattr(encoded_corpus, "read_rows", None)  # to call it would fail
+    monkeypatch.setattr(Source, "rows", None)  # to call it would fail
     learn_and_encode(source, Tokenizer(), CONFIG, folder)
 
 
@@ -171,12 +172,12 @@ def test_another_file_than_was_hashed_is_refused(rows, source, tmp_path):
 def test_what_another_process_wrote_meanwhile_stays(source, tmp_path, monkeypatch):
     folder = tmp_path / "texts"
 
-    def meanwhile(path, limit, read_rows=encoded_corpus.read_rows):
-        monkeypatch.setattr(encoded_corpus, "read_rows", read_rows)
+    def meanwhile(self, rows=Source.rows):
+        monkeypatch.setattr(Source, "rows", rows)
         learn_and_encode(source, Tokenizer(), CONFIG, folder)
         meanwhile.inode = folder.stat().st_ino
-        return read_rows(path, limit)
+        return rows(self)
 
-    monkeypatch.setattr(encoded_corpus, "read_rows", meanwhile)
+    monkeypatch.setattr(Source, "rows", meanwhile)
     learn_and_encode(source, Tokenizer(), CONFIG, folder)
     assert folder.stat().st_ino == meanwhile.inode and not list(tmp_path.glob(".*"))

@@ -10,8 +10,9 @@ from conftest import run_script
 from bilm.config import VocabularyConfig
 from bilm.corpus import split_validation
 from bilm.csv_rows import file_hash, read_rows
-from bilm.encoded_corpus import Source, learn_and_encode, open_encoded
+from bilm.encoded_corpus import learn_and_encode, open_encoded
 from bilm.lexicon import UNK
+from bilm.source import Source
 from bilm.vocabulary import Tokenizer
 
 pytestmark = [

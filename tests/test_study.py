@@ -16,10 +16,11 @@ from bilm.combine import ScalarMix
 from bilm.config import ClassifierConfig, FitConfig
 from bilm.corpus import Corpus, split_validation
 from bilm.csv_rows import read_rows
-from bilm.encoded_corpus import Source, encode, open_encoded
+from bilm.encoded_corpus import encode, open_encoded
 from bilm.errors import UserError
 from bilm.labelled import LabelledTexts, read_labelled, words_of
 from bilm.lexicon import SPECIALS
+from bilm.source import Source
 from bilm.static_encoder import StaticEncoder
 from bilm.study import Ledger, Study, classes_of
 from bilm.vocabulary import Tokenizer, Vocabulary
@@ -57,7 +58,7 @@ def study(folder, rows: LabelledTexts, settings: dict | None = None, **fitting) 
 
 @pytest.fixture(scope="module")
 def rows() -> LabelledTexts:
-    return read_labelled(Corpus("sample", SAMPLE), None)
+    return read_labelled(Corpus.in_folder("sample", SAMPLE), None)
 
 
 def test_a_classifier_learns_from_the_training_rows_alone(rows, tmp_path):
