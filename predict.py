@@ -5,6 +5,7 @@
     python predict.py --input news.csv --column Description   a column of a CSV, TSV, JSON lines or Parquet file
     python predict.py --explain "Stocks fell ..."             which words decided, by leaving each out
     python predict.py --explain --html page.html "..."        the same as a page
+    python predict.py --serve                                 a page to type texts into, in your browser
 
 Answers come in the order of the texts, a portion at a time, however many there are.
 """
@@ -38,6 +39,10 @@ class PredictOptions:
     format: str = setting("table", "of the answers", choices=("table", "csv", "jsonl"))
     explain: bool = setting(False, "also show which words decided")
     html: str | None = setting(None, "with --explain: write a page to this file instead")
+    serve: bool = setting(
+        False, "answer to a page in your browser; the texts of --input are those that it shows the nearest of"
+    )
+    port: int = setting(8000, "with --serve: of this machine alone; 0 for any that is free", below=2**16)
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,11 @@ class ModelOptions:
 
 def main() -> None:
     options, which = parse_options(__doc__, PredictOptions, ModelOptions)
+    if options.serve:
+        if options.texts or options.explain or options.format != "table":
+            raise UserError("--serve takes texts on its page; leave out texts, --explain and --format.")
+        serve(options, which)
+        return
     if bool(options.texts) == (options.input is not None):
         raise UserError("give texts, or --input FILE (- for standard input).")
     if options.html and not options.explain:
@@ -75,6 +85,41 @@ def main() -> None:
                 write(text, probabilities)
             sys.stdout.flush()
             bar.update(len(portion))
+
+
+def serve(options: PredictOptions, which: ModelOptions) -> None:
+    """Until it is told to stop."""
+    import numpy as np
+
+    from bilm.corpus import SAMPLE
+    from bilm.csv_rows import CLASS_NAMES
+    from bilm.elmo import ELMo
+    from bilm.folders import read_json, results_beside
+    from bilm.pretrained import load_bilm
+    from bilm.progress import progress
+    from bilm.server import HOST, Nearest, what_is_known
+    from bilm.server import serve as listen
+    from bilm.text_classifier import TextClassifier
+    from bilm.text_input import in_portions, read_texts
+
+    bilm, device = Path(which.bilm), start_answering(which.device)
+    model, elmo = TextClassifier.load(bilm, which.classifier, device=device), ELMo(load_bilm(bilm), device)
+    source, column = options.input, options.column
+    if source is None and tuple(model.classes) == CLASS_NAMES:
+        source, column = str(SAMPLE / "train.csv"), "3"
+    texts = list(read_texts(source, column)) if source is not None else []
+    vectors = [np.zeros((0, 0), np.float32)]
+    with progress(total=len(texts), unit="text", label="vectors") as bar:
+        for portion in in_portions(texts, PORTION):
+            vectors.append(elmo.sentence_vectors(portion))
+            bar.update(len(portion))
+    summary = results_beside(bilm) / "summary.json"
+    about = f"Of the {len(texts):,} texts of {Path(str(source)).name}; in brackets the cosine of the mean vectors."
+    known = what_is_known(model, read_json(summary) if summary.exists() else None, about)
+    nearest = Nearest(elmo, texts, np.concatenate(vectors[1:] or vectors))
+    with listen(model, nearest, known, options.port) as server:
+        print(f"Open http://{HOST}:{server.server_port} in a browser; Ctrl-C ends it.", flush=True)
+        server.serve_forever()
 
 
 def explain(model: Any, texts: Iterable[str], page: str | None) -> None:

@@ -102,6 +102,15 @@ def folders(output: str | None, corpus: str, limit: int | None) -> Folders:
     return Folders(root / "models" / beside, root / "results" / beside, root / "runs" / (beside or "full"))
 
 
+def results_beside(weights: Path) -> Path:
+    """Where the figures of the weights in this file are: results/X for models/X; the folder itself elsewhere."""
+    folder = weights.resolve().parent
+    for root in folder.parents:
+        if (root / "models") in (folder, *folder.parents):
+            return root / "results" / folder.relative_to(root / "models")
+    return folder
+
+
 def shown(path: Path) -> str:
     """`path` as a user would type it from here."""
     with contextlib.suppress(ValueError):

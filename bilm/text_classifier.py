@@ -37,6 +37,7 @@ class TextClassifier:
         self.vocabulary = pretrained.vocabulary
         self.classes = list(trained.class_names)
         self.info = trained.info
+        self.hash = trained.hash
         self._model = trained.model.to(self.device).eval()
 
     @classmethod
