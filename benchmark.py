@@ -2,6 +2,8 @@
 
 python benchmark.py            on all of AG News        -> results/benchmark.json
 python benchmark.py --quick    seconds, to see it work  -> results/limit-400/benchmark.json
+python benchmark.py --tools    instead: predict.py, vectors.py, neighbours.py, lm.py with the weights in models/, on the
+                               test rows                 -> results/tools.json
 
 Nothing else should run beside it. Every figure is the median of several repetitions, with the least and the greatest.
 """
@@ -9,9 +11,9 @@ Nothing else should run beside it. Every figure is the median of several repetit
 from dataclasses import dataclass, replace
 
 from bilm.config import setting
-from bilm.folders import folders, shown, write_json
+from bilm.folders import ROOT, folders, shown, write_json
 from bilm.options import parse_options
-from utils import RunOptions, run_script, start
+from utils import RunOptions, run_script, run_stamp, start
 
 
 @dataclass(frozen=True)
@@ -19,6 +21,8 @@ class BenchmarkOptions:
     """How much is measured."""
 
     quick: bool = setting(False, "few rows, few steps, each once: shows that all works, its figures mean nothing")
+    tools: bool = setting(False, "what predict.py and the other tools take, with trained weights, as a user calls them")
+    bilm: str = setting(str(ROOT / "models" / "bilstm.pt"), "with --tools: the language model")
 
 
 def main() -> None:
@@ -28,7 +32,18 @@ def main() -> None:
     from functools import partial
     from pathlib import Path
 
-    from benchmarks import classifiers, documents, growth, inference, machine, pretraining, startup, step, token_layers
+    from benchmarks import (
+        classifiers,
+        documents,
+        growth,
+        inference,
+        machine,
+        pretraining,
+        startup,
+        step,
+        token_layers,
+        tools,
+    )
     from benchmarks.parts import Job, Part, in_own_process
     from benchmarks.report import as_text, with_shares
     from benchmarks.sizes import QUICK, QUICK_ROWS, Sizes
@@ -44,6 +59,14 @@ def main() -> None:
     out = folders(run.output, corpus.name, run.limit)
     out.hold("training")  # beside it, neither would run as it does alone
     out.results.mkdir(parents=True, exist_ok=True)
+    if options.tools:
+        source = corpus.source("test", run.limit)
+        found = tools.measure(Path(options.bilm), source, sizes.slow_repeats)
+        stamp = {"corpus": corpus.name, "quick": options.quick, **run_stamp(run, runtime), "processes": "one each"}
+        path = out.results / "tools.json"
+        write_json(path, stamp | found)
+        print(f"Wrote {shown(path)}.")
+        return
     parts: dict[str, Part] = {
         "documents": documents.prepare,
         "machine": machine.measure,

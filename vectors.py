@@ -3,6 +3,7 @@
     python vectors.py --input texts.txt --output texts.hdf5            of each word in each layer, as `allennlp elmo`
     python vectors.py --input texts.txt --output texts.npz --per text  one of each text: the mean over its words
     python vectors.py --input news.csv --column Description --output news.npz --per text --layers 1,2
+    python vectors.py --input texts.txt --output texts.hdf5 --mix models/classifier_trainable.pt    one layer: the mix
 
 The same text has the same vectors every time, whatever stands beside it.
 """
@@ -10,6 +11,7 @@ The same text has the same vectors every time, whatever stands beside it.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -30,10 +32,13 @@ class VectorOptions:
     input: str | None = setting(None, "file with texts, or - for standard input")
     column: str | None = setting(None, "column of the texts where the file has columns: its name, or its number from 1")
     tokenized: bool = setting(False, "the texts are words with blanks between them; take those as they are")
-    output: str = setting("vectors.hdf5", "file to write, .hdf5 or .npz")
+    output: str = setting("vectors.hdf5", "file to write, .hdf5, .npz or .safetensors")
     per: str = setting("token", "vectors of each token, or of each text", choices=("token", "text"))
     layers: str | None = setting(
         None, "numbers of layers with commas between them, or all (default: all, but per text all but 0)"
+    )
+    mix: str | None = setting(
+        None, "instead of layers: their sum as a classifier weighs them, gamma and all; its file, of mode trainable"
     )
     bilm: str = setting(str(ROOT / "models" / "bilstm.pt"), "the language model")
     device: str = setting("cpu", "cpu, cuda, cuda:1, auto ...")
@@ -43,14 +48,19 @@ def main() -> None:
     (options,) = parse_options(__doc__, VectorOptions)
     if bool(options.texts) == (options.input is not None):
         raise UserError("give texts, or --input FILE (- for standard input).")
+    if options.mix and options.layers:
+        raise UserError("--mix and --layers exclude each other.")
     # torch takes seconds to import; a mistyped option is told at once.
     from bilm.elmo import ELMo
+    from bilm.pretrained import load_bilm
     from bilm.progress import progress
     from bilm.text_input import in_portions, read_texts, whole
     from bilm.vector_files import write_vectors
 
-    elmo = ELMo.load(options.bilm, device=start_answering(options.device))
-    layers = chosen_layers(options.layers, elmo.num_layers)
+    pretrained = load_bilm(Path(options.bilm))
+    elmo = ELMo(pretrained, start_answering(options.device))
+    weights = trained_mix(Path(options.mix), pretrained) if options.mix else None
+    layers = chosen_layers("all" if options.mix else options.layers, elmo.num_layers)
     texts = read_texts(options.input, options.column) if options.input is not None else map(whole, options.texts)
 
     def found() -> Iterator[tuple[str, list[str], np.ndarray]]:
@@ -61,11 +71,31 @@ def main() -> None:
                     vectors = list(elmo.sentence_vectors(words, layers))
                 else:
                     vectors = [v if layers is None else v[list(layers)] for v in elmo.embed(words)]
+                if weights is not None:
+                    vectors = [mixed(v, weights) for v in vectors]
                 yield from zip(portion, words, vectors, strict=True)
                 bar.update(len(portion))
 
     count = write_vectors(Path(options.output), found())
     print(f"Wrote {shown(Path(options.output))}: {count:,} texts.")
+
+
+def trained_mix(path: Path, pretrained: Any) -> np.ndarray:
+    """gamma * lambda of each layer, fp32 (J,), of a classifier on `pretrained`. Raises UserError without them."""
+    from bilm.pretrained import load_classifier
+
+    trained = load_classifier(path, pretrained)
+    found = trained.info["combination"]["after"]
+    if trained.model.tuned or "lambdas" not in found:
+        raise UserError(f"--mix: {path} has no weights of this language model's layers; take one of mode trainable.")
+    return np.array(found["lambdas"], dtype=np.float32) * np.float32(found["gamma"])
+
+
+def mixed(vectors: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """(J, n, E) -> (1, n, E), or the J layers side by side (J * E,) -> (E,)."""
+    if vectors.ndim == 1:
+        return weights @ vectors.reshape(len(weights), -1)
+    return np.tensordot(weights, vectors, 1)[None]
 
 
 def chosen_layers(asked: str | None, count: int) -> list[int] | None:

@@ -1,4 +1,4 @@
-"""Vectors on the disk: .npz for NumPy, .hdf5 as `allennlp elmo` wrote it. Whole or not at all.
+"""Vectors on the disk: .npz for NumPy, .hdf5 as `allennlp elmo` wrote it, .safetensors. Whole or not at all.
 
     .npz, per text     vectors (N, D)
     .npz, per token    vectors (total, J, E); those of text i from offsets[i] to offsets[i + 1], (N + 1,); words: all of
@@ -6,9 +6,12 @@
     .hdf5, per text    "0", "1", ...: (D,) each
     .hdf5, per token   "0", "1", ...: (J, n, E) each, without the boundaries
 
+    .safetensors       as .hdf5, with the texts, and the words of each, as JSON in the metadata
+
 An .hdf5 has one more dataset, sentence_to_index: JSON of {text: number}; of equal texts the last.
 """
 
+import importlib.util
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -18,19 +21,22 @@ import numpy as np
 from bilm.checkpoint import written_whole
 from bilm.errors import UserError
 
-KINDS = (".npz", ".hdf5")
+KINDS = (".npz", ".hdf5", ".safetensors")
 
 
 def write_vectors(path: Path, found: Iterable[tuple[str, list[str], np.ndarray]]) -> int:
     """found: of each text the text, its words, and its vectors: (D,), or (J, n, E). Returns how many there were.
 
-    What ends in .hdf5 is written as it comes; an .npz is gathered in memory. Raises UserError for another ending, or
-    when the disk refuses.
+    What ends in .hdf5 is written as it comes; others are gathered in memory. Raises UserError for another ending, for
+    .safetensors without the package of that name, or when the disk refuses.
     """
     if path.suffix not in KINDS:
-        raise UserError(f"--output: {path} should end in {' or '.join(KINDS)}.")
+        raise UserError(f"--output: {path} should end in {', '.join(KINDS[:-1])} or {KINDS[-1]}.")
+    if path.suffix == ".safetensors" and importlib.util.find_spec("safetensors") is None:
+        raise UserError(f"--output: {path} needs the package safetensors: python -m pip install safetensors")
+    write = {".npz": _write_npz, ".hdf5": _write_hdf5, ".safetensors": _write_safetensors}[path.suffix]
     with written_whole(path) as temporary:
-        return (_write_hdf5 if path.suffix == ".hdf5" else _write_npz)(temporary, found)
+        return write(temporary, found)
 
 
 def _write_hdf5(path: Path, found: Iterable[tuple[str, list[str], np.ndarray]]) -> int:
@@ -45,6 +51,18 @@ def _write_hdf5(path: Path, found: Iterable[tuple[str, list[str], np.ndarray]]) 
         strings = file.create_dataset("sentence_to_index", (1,), dtype=h5py.string_dtype())
         strings[0] = json.dumps(index)
     return count
+
+
+def _write_safetensors(path: Path, found: Iterable[tuple[str, list[str], np.ndarray]]) -> int:
+    from safetensors.numpy import save_file
+
+    texts, words, vectors = [], [], {}
+    for number, (text, of_text, of_vectors) in enumerate(found):
+        texts.append(text)
+        words.append(of_text)
+        vectors[str(number)] = np.ascontiguousarray(of_vectors)
+    save_file(vectors, path, metadata={"texts": json.dumps(texts), "words": json.dumps(words)})
+    return len(texts)
 
 
 def _write_npz(path: Path, found: Iterable[tuple[str, list[str], np.ndarray]]) -> int:

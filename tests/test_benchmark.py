@@ -106,6 +106,20 @@ def test_all_parts_are_there(found):
     assert all(20 < figures["peak_memory_mb"] < 20_000 for figures in found["memory"].values())
 
 
+def test_the_tools_with_trained_weights(trained, tmp_path):
+    weights = trained[0] / "models/sample/bilstm.pt"
+    common = ["--data", SAMPLE, "--limit", 40, "--output", tmp_path, "--bilm", weights]
+    run = run_script("benchmark.py", "--quick", "--tools", *common, OMP_NUM_THREADS="1")
+    assert run.code == 0, run.err
+    found = json.loads((tmp_path / "results/sample-limit-40/tools.json").read_text())
+    whole = found["whole_file_seconds"]
+    assert set(whole) == {"predict", "vectors", "vectors_per_text", "neighbours_build"} and found["documents"] == 40
+    for name, entry in found["documents_per_second"].items():
+        assert entry["median"] == pytest.approx(40 / whole[name]["median"], rel=1e-2)
+    assert all(entry["median"] > 0.1 for entry in found["from_shell_seconds"].values()), "each is a process"
+    assert set(found["in_process_ms"]) == {"classify", "vectors", "explain"} and found["corpus"] == "sample"
+
+
 def test_growth_is_told_size_by_size(found):
     sizes = [entry["documents"] for entry in found["growth"]]
     assert sizes == sorted(sizes) and len(sizes) >= 2

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from conftest import ROOT, run_script
 
-from bilm import ELMo
+from bilm import ELMo, TextClassifier
 from bilm.errors import UserError
 from bilm.vector_files import write_vectors
 
@@ -73,10 +73,42 @@ def test_words_as_they_are(path, elmo, tmp_path):
         np.testing.assert_allclose(found["vectors"][:, 1], elmo.embed([["U.S.", "stocks-fell"]])[0][1], atol=1e-6)
 
 
+def test_a_trained_mix(path, elmo, texts, tmp_path):
+    """gamma * sum_j lambda_j e_j with those of the classifier's file, of tokens and of texts."""
+    learned = TextClassifier.load(path, path.with_name("classifier_trainable.pt")).info["combination"]["after"]
+    weights = learned["gamma"] * np.array(learned["lambdas"])
+    common = ("vectors.py", "--bilm", path, *texts, "--mix", path.with_name("classifier_trainable.pt"), "--output")
+    assert run_script(*common, tmp_path / "x.hdf5").code == 0
+    with h5py.File(tmp_path / "x.hdf5") as found:
+        for i, layers in enumerate(elmo.embed(texts)):
+            wanted = sum(weight * layer for weight, layer in zip(weights, layers, strict=True))
+            np.testing.assert_allclose(found[str(i)][...], wanted[None], atol=1e-6)
+            if i == 0:
+                mean = wanted.mean(0)
+    assert run_script(*common, tmp_path / "x.npz", "--per", "text").code == 0
+    with np.load(tmp_path / "x.npz") as found:
+        np.testing.assert_allclose(found["vectors"][0], mean, atol=1e-6)
+    run = run_script(*common, tmp_path / "y.npz", "--mix", path.with_name("classifier_function.pt"))
+    assert run.code == 2 and "take one of mode trainable" in run.err and not (tmp_path / "y.npz").exists()
+
+
+def test_safetensors(path, elmo, texts, tmp_path):
+    safe = pytest.importorskip("safetensors")
+    run = run_script("vectors.py", "--bilm", path, *texts, "--output", tmp_path / "x.safetensors")
+    assert run.code == 0, run.err
+    with safe.safe_open(tmp_path / "x.safetensors", "numpy") as found:
+        assert json.loads(found.metadata()["texts"]) == texts
+        assert json.loads(found.metadata()["words"]) == [elmo.words(text) for text in texts]
+        for i, wanted in enumerate(elmo.embed(texts)):
+            np.testing.assert_allclose(found.get_tensor(str(i)), wanted, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["a", "--output", "x.txt"], "should end in .npz or .hdf5"),
+        (["a", "--output", "x.txt"], "should end in .npz, .hdf5 or .safetensors"),
+        (["a", "--mix", "x.pt", "--layers", "1"], "exclude each other"),
+        (["a", "--mix", "x.pt"], "x.pt"),
         (["a", "--layers", "0,3"], "numbers from 0 to 2"),
         ([], "give texts, or --input"),
         (["--input", "nowhere.txt"], "nowhere.txt cannot be read"),
