@@ -43,7 +43,7 @@ def main() -> None:
     from pathlib import Path
 
     from bilm.pretrained import load_bilm
-    from bilm.tables import table
+    from bilm.tables import printable, table
     from bilm.text_input import whole
     from bilm.word_prediction import BLANK, WordPredictor, joined
 
@@ -56,7 +56,7 @@ def main() -> None:
                 how = (direction, options.temperature, options.top_p, random)
                 new = model.generate(text, max(options.after, options.before), *how)
                 words = model.vocabulary.tokenizer(text)
-                print(joined([*words, *new] if options.after else [*new, *words]))
+                print(printable(joined([*words, *new] if options.after else [*new, *words])))
         elif BLANK in text:
             for number, fitting in enumerate(model.fill(text, options.words), start=1):
                 print(f"blank {number}: " + ", ".join(f"{word} {p:.1%}" for word, p in fitting))
@@ -66,7 +66,7 @@ def main() -> None:
             forward, backward = scores.values()
             # In the order of the text: the backward direction reads it from its end, and each has its own boundary.
             pairs = zip(forward.words[:-1], forward.nll[:-1], backward.nll[:-1][::-1], strict=True)
-            rows = [[word, f"{ahead:.2f}", f"{behind:.2f}"] for word, ahead, behind in pairs]
+            rows = [[printable(word), f"{ahead:.2f}", f"{behind:.2f}"] for word, ahead, behind in pairs]
             print(table(rows, ["-log p, nats", "from before", "from behind"]))
 
 

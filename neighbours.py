@@ -15,9 +15,12 @@ from bilm.config import setting
 from bilm.errors import UserError
 from bilm.folders import ROOT, shown
 from bilm.options import parse_options
+from bilm.tables import printable
 from utils import run_script, start_answering
 
 PORTION = 512
+# Characters of a word that are shown.
+LONGEST = 40
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,7 @@ def place_of(word: str, words: Sequence[str]) -> int:
 def marked(words: Sequence[str], place: int, mark: tuple[str, str], around: int = 10) -> str:
     """The word at `place` between the two marks, with up to so many words on either side."""
     start, end = max(0, place - around), place + around + 1
+    words = [printable(word if len(word) <= LONGEST else word[:LONGEST] + "…") for word in words]
     parts = [*words[start:place], f"{mark[0]}{words[place]}{mark[1]}", *words[place + 1 : end]]
     return ("… " if start else "") + " ".join(parts) + (" …" if end < len(words) else "")
 

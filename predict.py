@@ -23,6 +23,7 @@ from bilm.config import setting
 from bilm.errors import UserError
 from bilm.folders import ROOT, shown
 from bilm.options import parse_options
+from bilm.tables import printable
 from utils import run_script, start_answering
 
 # Texts that are read before the first of them are answered.
@@ -163,7 +164,7 @@ class Writer:
             shares = {name: round(float(p), 4) for name, p in zip(self.classes, probabilities, strict=True)}
             print(json.dumps({"class": best, "probabilities": shares, "text": text}, ensure_ascii=False))
         else:
-            short = " ".join(text.split())
+            short = printable(" ".join(text.split()))
             short = short if len(short) <= 60 else short[:59] + "…"
             figures = probabilities if len(self._columns) == len(self.classes) else [probabilities.max()]
             self._row(best, [f"{p:.4f}" for p in figures], short)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from bilm.tables import printable
 from bilm.text_classifier import Explanation
 
 _PAGE = """<!doctype html>
@@ -32,7 +33,7 @@ def in_colour(explanation: Explanation) -> str:
     """The words for a terminal: green for those that speak for the class, red for those against, stronger is bolder."""
     largest = float(np.abs(explanation.weights).max(initial=0.0)) or 1.0
     parts = []
-    for word, weight in zip(explanation.words, explanation.weights / largest, strict=True):
+    for word, weight in zip(map(printable, explanation.words), explanation.weights / largest, strict=True):
         code = ("32" if weight > 0 else "31") + (";1" if abs(weight) > 0.5 else "")
         parts.append(f"\x1b[{code}m{word}\x1b[0m" if abs(weight) > 0.1 else word)
     return " ".join(parts)
@@ -40,7 +41,7 @@ def in_colour(explanation: Explanation) -> str:
 
 def in_numbers(explanation: Explanation) -> str:
     """The words, each with its weight where that is not next to nothing: "stocks (+0.78) fell (+0.30) after"."""
-    pairs = zip(explanation.words, explanation.weights, strict=True)
+    pairs = zip(map(printable, explanation.words), explanation.weights, strict=True)
     return " ".join(f"{word} ({weight:+.2f})" if abs(weight) >= 0.1 else word for word, weight in pairs)
 
 

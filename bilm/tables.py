@@ -7,6 +7,11 @@ from typing import Any
 MATRIX_UP_TO = 12
 
 
+def printable(text: str) -> str:
+    """`text` with a mark in place of each character that gives orders to a terminal, or shows as nothing."""
+    return "".join(character if character.isprintable() else "�" for character in text)
+
+
 def table(rows: Sequence[Sequence[Any]], header: Sequence[str]) -> str:
     """Columns under each other: the first flush left, the others flush right; floats with four digits."""
     cells = [list(header), *([f"{c:.4f}" if isinstance(c, float) else str(c) for c in row] for row in rows)]

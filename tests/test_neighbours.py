@@ -133,3 +133,22 @@ def test_a_damaged_index_is_one_line(elmo, said, tmp_path):
 def test_mistakes_are_one_line(path, folder, arguments, problem):
     run = run_script("neighbours.py", "--bilm", path, "--index", folder, *arguments)
     assert run.code == 2 and problem in run.err and run.err.count("\n") == 1, run.err
+
+
+def test_texts_of_all_kinds_through_the_other_tools(path, tmp_path):
+    """A hundred thousand words, none, controls, other scripts: an answer, in lines that can be read."""
+    odd = ["word " * 100_000, "", " ", "\x07\x1b[31m \u202e", "日本語のニュース", "🏀" * 500, "<b></b>", "a" * 100_000]
+    (tmp_path / "odd.txt").write_text("\n".join(odd) + "\n", encoding="utf-8")
+    ours, given, index = ["--bilm", path], ["--input", tmp_path / "odd.txt"], ["--index", tmp_path / "index"]
+    for command in (
+        ["vectors.py", *given, "--output", tmp_path / "x.hdf5"],
+        ["vectors.py", *given, "--output", tmp_path / "x.npz", "--per", "text"],
+        ["neighbours.py", "--build", *given, *index],
+        ["neighbours.py", *index, "--word", "word", "a word"],
+        ["lm.py", odd[1]],
+        ["lm.py", odd[3]],
+        ["lm.py", "--after", 3, odd[1]],
+    ):
+        run = run_script(*command, *ours)
+        assert run.code == 0 and max(map(len, run.out.splitlines()), default=0) < 2000, run.err
+        assert "\x1b" not in run.out and "\x07" not in run.out

@@ -148,6 +148,12 @@ def test_explanations_are_shown(weights, tmp_path):
     assert "<h2>b&lt;</h2>" in as_page([found], ["a", "b<"])
 
 
+def test_a_text_gives_no_orders_to_a_terminal(weights):
+    run = predict(weights, "\x1b[31mred\x07 \u202eturned")
+    assert run.returncode == 0 and "\x1b" not in run.stdout and "\x07" not in run.stdout and "\u202e" not in run.stdout
+    assert "�[31mred� �turned" in run.stdout
+
+
 def test_portions_keep_the_order():
     assert list(in_portions(range(7), 3)) == [[0, 1, 2], [3, 4, 5], [6]]
 
