@@ -305,3 +305,24 @@ def test_another_seed_is_what_was_measured(summary):
             assert abs(figures["test"] - summary["classifiers"][mode]["accuracy_mean"]) < 0.001
     assert f"the mean of all four {other['ensemble']:.4f}" in said
     assert abs(other["ensemble"] - summary["ensemble"]["test"]["accuracy"]) < 0.002
+
+
+def test_the_worked_example_is_what_was_measured():
+    measured = json.loads((ROOT / "results/docstrings.json").read_text(encoding="utf-8"))
+    section = README.split("## Your own texts")[1].split("\n## ")[0]
+    rows = re.findall(
+        r"^\| (.+?) \| ([\d,]+) \| `(\w+)` \| ([\d.]+) \| ([\d.]+) \| ([-+\d.]+) \((.+) to (.+)\) \|$", section, re.M
+    )
+    assert len(rows) == len(measured["runs"]) == 3
+    for row, run in zip(rows, measured["runs"], strict=True):
+        best = max(run["classifiers"], key=lambda mode: run["classifiers"][mode]["validation"])
+        figures, paired = run["classifiers"][best], run["above_tfidf"]
+        numbers = [f"{figures[split]:.3f}" for split in ("validation", "test")]
+        points = [f"{100 * paired['difference']:+.1f}", *(f"{100 * x:.1f}" for x in paired["interval"])]
+        assert row == (run["language_model"], f"{run['vocabulary']:,}", best, *numbers, *points)
+    rival = measured["tfidf_svm"]
+    assert f"| {rival['validation']:.3f} | {rival['test']:.3f} | |" in section
+    said = " ".join(section.split())
+    assert (
+        f"{measured['rows_trained']:,} rows trained on" in said and f"{measured['rows_tested']:,} to test with" in said
+    )
