@@ -46,9 +46,8 @@ class EmbeddingOptions:
 class MoreOptions:
     """What there is besides."""
 
-    unlabelled: str | None = setting(
-        None, "more texts to train on, without labels: one a line, or in --text-column of a file with columns"
-    )
+    unlabelled: str | None = setting(None, "file of more texts to train on, without labels; a line each, or a column")
+    unlabelled_column: str | None = setting(None, "its column of the texts (default: that of --text-column)")
     start: str | None = setting(
         None,
         "a bilstm.pt to go on from: its words, sizes and tokenizer stay, new words are added; 2e-3 is then a better "
@@ -91,8 +90,8 @@ def main() -> None:
         raise UserError("--init-embeddings word2vec fills a table of words; --token-layer char has none.")
     if besides.start and embedding.init_embeddings == "word2vec":
         raise UserError("--start and --init-embeddings word2vec exclude each other.")
-    if run.text_column and not (run.train or besides.unlabelled):
-        raise UserError("--text-column is for --train and --unlabelled.")
+    if besides.unlabelled_column and not besides.unlabelled:
+        raise UserError("--unlabelled-column is for --unlabelled.")
     # Imported once the command line is understood: torch takes seconds, and --help needs none of it.
     import torch
 
@@ -104,6 +103,7 @@ def main() -> None:
     from bilm.pretrained import load_bilm, save_bilm, was_trained_with
     from bilm.pretraining import PretrainingTask
     from bilm.shipped import drop_shipped_classifiers, keep_shipped, shipped_files
+    from bilm.source import Source
     from bilm.static_vectors import skip_gram
     from bilm.training import fit
     from bilm.vocabulary import Tokenizer, Vocabulary
@@ -114,11 +114,14 @@ def main() -> None:
     if start_from:
         model_config, tokenizer_config = shape_of(start_from, model_config, tokenizer_config)
     corpus = runtime.on_main(run.corpus)
-    source = runtime.on_main(
-        lambda: corpus.source(
-            "train", run.limit, unlabelled(besides.unlabelled, run.text_column) if besides.unlabelled else None
-        )
-    )
+
+    def find_rows() -> Source:
+        more = None
+        if besides.unlabelled:
+            more = unlabelled(besides.unlabelled, besides.unlabelled_column or run.text_column)
+        return corpus.source("train", run.limit, more)
+
+    source = runtime.on_main(find_rows)
     out = folders(run.output, corpus.name, run.limit)
     weights, checkpoint = out.models / "bilstm.pt", out.runs / "bilm.pt"
     inputs = {"corpus": source.identity}

@@ -57,9 +57,9 @@ class RunOptions:
     def __post_init__(self) -> None:
         if self.train and self.data:
             raise UserError("--train and --data exclude each other.")
-        for option, value in (("--test", self.test), ("--label-column", self.label_column)):
-            if value and not self.train:
-                raise UserError(f"{option} is for --train.")
+        for name in ("test", "text_column", "label_column"):
+            if getattr(self, name) and not self.train:
+                raise UserError(f"--{name.replace('_', '-')} is for --train.")
 
     def corpus(self) -> Any:
         """The corpus.Corpus that the options name. Raises UserError when it is not there."""

@@ -133,7 +133,7 @@ def own_corpus(train: str, test: str | None, text_column: str | None, label_colu
 def unlabelled(file: str, column: str | None) -> Unlabelled:
     """Texts without labels, a line each, or in `column`. Raises UserError as `own_corpus`."""
     if has_columns(file) and column is None:
-        raise UserError(f"--unlabelled: {file} has columns; name that of the texts: --text-column NAME.")
+        raise UserError(f"--unlabelled: {file} has columns; name that of the texts: --unlabelled-column NAME.")
     return Unlabelled(Path(file), column if has_columns(file) else None, file_hash(Path(file)))
 
 

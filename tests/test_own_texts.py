@@ -174,7 +174,8 @@ def own_files(folder):
     for split in ("train", "test"):
         rows = [(words[label], text) for label, text in read_rows(SAMPLE / f"{split}.csv", 120)]
         files[split] = write(folder / f"news {split}.tsv", rows)
-    (folder / "more.txt").write_text("Yarn and wool and yarn and wool.\n\nWool of sheep, yarn of wool, yarn.\n")
+    more = 'wool\n"Yarn and wool and yarn and wool."\n\n"Wool of sheep, yarn of wool, yarn."\n" "\n'
+    (folder / "more.csv").write_text(more)
     return files, ["--text-column", "said", "--label-column", "kind", "--output", folder / "out"]
 
 
@@ -183,7 +184,11 @@ def test_all_scripts_on_ones_own_texts(tmp_path, sample_bilm):
     data = ["--train", files["train"], "--test", files["test"], *common]
     tiny = ["--min-count", 2, "--batch-tokens", 512, "--precision", "fp32", "--device", "cpu"]
     run = run_script(
-        "ELMO.py", *data, *tiny, "--epochs", 1, "--start", sample_bilm, "--unlabelled", tmp_path / "more.txt"
+        "ELMO.py",
+        *data,
+        *tiny,
+        *("--epochs", 1, "--start", sample_bilm),
+        *("--unlabelled", tmp_path / "more.csv", "--unlabelled-column", "wool"),
     )
     assert run.code == 0, run.err
     path = tmp_path / "out/models/news train/bilstm.pt"
@@ -192,7 +197,7 @@ def test_all_scripts_on_ones_own_texts(tmp_path, sample_bilm):
     words = elmo.vocabulary.words
     assert words[: len(start.vocabulary)] == start.vocabulary.words and {"yarn", "wool"} <= set(words)
     said = elmo.info["data"]
-    assert said["file"] == "news train.tsv" and said["unlabelled"]["file"] == "more.txt"
+    assert said["file"] == "news train.tsv" and said["unlabelled"]["file"] == "more.csv"
     assert said["start"] == {"hash": start.hash, **{k: start.info[k] for k in ("corpus", "rows_trained", "data")}}
     assert str(tmp_path) not in json.dumps(said), "names of folders are nobody's business"
 
@@ -250,8 +255,9 @@ def test_pretraining_without_labels(tmp_path):
         (["--train", SAMPLE / "train.csv", "--data", SAMPLE], "--train and --data exclude each other"),
         (["--test", "x.csv"], "--test is for --train"),
         (["--label-column", "x"], "--label-column is for --train"),
-        (["--text-column", "x"], "--text-column is for --train and --unlabelled"),
-        (["--data", SAMPLE, "--unlabelled", SAMPLE / "train.csv"], "--unlabelled: "),
+        (["--text-column", "x"], "--text-column is for --train"),
+        (["--data", SAMPLE, "--unlabelled", SAMPLE / "train.csv"], "name that of the texts: --unlabelled-column NAME"),
+        (["--unlabelled-column", "x"], "--unlabelled-column is for --unlabelled"),
         (["--train", "README.md", "--label-column", "x"], "README.md is read line by line, it has no columns"),
         (["--start", "models/bilstm.pt", "--init-embeddings", "word2vec"], "exclude each other"),
         (["--start", "nowhere.pt"], "nowhere.pt is not there"),
