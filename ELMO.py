@@ -118,20 +118,22 @@ def main() -> None:
     def find_rows() -> Source:
         more = None
         if besides.unlabelled:
-            more = unlabelled(besides.unlabelled, besides.unlabelled_column or run.text_column)
+            more = unlabelled(besides.unlabelled, besides.unlabelled_column, run.text_column)
         return corpus.source("train", run.limit, more)
 
     source = runtime.on_main(find_rows)
     out = folders(run.output, corpus.name, run.limit)
     weights, checkpoint = out.models / "bilstm.pt", out.runs / "bilm.pt"
     inputs = {"corpus": source.identity}
-    inputs |= {"unlabelled": source.more.sha256} if source.more else {}
+    inputs |= {"unlabelled": source.more.identity} if source.more else {}
     inputs |= {"start": start_from.hash} if start_from else {}
     groups = (embedding, model_config, tokenizer_config, vocabulary_config, fit_config)
     settings = run_settings(run, runtime, *groups, **inputs)
     runtime.on_main(lambda: out.hold("training"))
     runtime.on_main(lambda: shipped_files(out.models))  # a list that cannot be read is said now, not at the end
     todo = runtime.on_main(lambda: what_to_do(checkpoint, lambda: was_trained_with(weights, "bilm", settings), again))
+    if todo == "start" and corpus.columns and not again.restart:
+        runtime.on_main(lambda: check_whose(weights, source))
     if todo == "skip":
         say(f"{shown(weights)} is finished, with these settings. {what_next(run, corpus)}")
         return
@@ -199,6 +201,17 @@ def main() -> None:
         f"Best epoch {state.best_epoch + 1}: validation perplexity {state.best_figure:.1f}, {state.seconds:,.0f} s.\n"
         f"Wrote {shown(weights)} and {shown(results)}. {what_next(run, corpus)}"
     )
+
+
+def check_whose(weights: Path, source: Any) -> None:
+    """Raises UserError when other rows of a user's own have weights there: files may be called alike."""
+    from bilm.pretrained import load_bilm
+
+    if weights.exists() and load_bilm(weights).info["settings"]["corpus"] != source.identity:
+        raise UserError(
+            f"{shown(weights)} was trained on other rows than those of {source.path}. Give this run a place of its "
+            "own: --output; or have the other's replaced: --restart."
+        )
 
 
 def what_next(run: RunOptions, corpus: Any) -> str:

@@ -82,7 +82,7 @@ def main() -> None:
     unfinished = out.runs / "baselines"
     todo = what_to_do(unfinished, lambda: there == names, again)
     if todo == "skip":
-        print(f"{shown(path)} has them, with these settings. Next: python evaluate.py")
+        print(f"{shown(path)} has them, with these settings. Next: python evaluate.py{run.data_options()}")
         return
     if again.resume:
         names = [name for name in names if name not in there]
@@ -132,7 +132,7 @@ def main() -> None:
     print(f"\n{table(lines, header)}")
     if summary["paired"]:
         print(f"\n{comparison_table(summaries.with_strongest(summary))}")
-    print(f"\nWrote {shown(path)} and {shown(predictions_path)}. Next: python evaluate.py")
+    print(f"\nWrote {shown(path)} and {shown(predictions_path)}. Next: python evaluate.py{run.data_options()}")
 
 
 def linear(kind: str, rows: Any, seed: int) -> dict[str, Any]:

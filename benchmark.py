@@ -22,7 +22,7 @@ class BenchmarkOptions:
 
     quick: bool = setting(False, "few rows, few steps, each once: shows that all works, its figures mean nothing")
     tools: bool = setting(False, "what predict.py and the other tools take, with trained weights, as a user calls them")
-    bilm: str = setting(str(ROOT / "models" / "bilstm.pt"), "with --tools: the language model")
+    bilm: str | None = setting(None, "with --tools: the language model (default: models/bilstm.pt)")
 
 
 def main() -> None:
@@ -52,6 +52,10 @@ def main() -> None:
     sizes = QUICK if options.quick else Sizes()
     if options.quick:
         run = replace(run, limit=min(run.limit or QUICK_ROWS, QUICK_ROWS))
+    if options.bilm and not options.tools:
+        raise UserError("--bilm is for --tools.")
+    if run.train and not options.tools:
+        raise UserError("--train is for --tools: the rest is measured on AG News.")
     runtime = start(run)
     if runtime.processes > 1:
         raise UserError("the benchmark takes one process; call it without torchrun.")
@@ -61,7 +65,7 @@ def main() -> None:
     out.results.mkdir(parents=True, exist_ok=True)
     if options.tools:
         source = corpus.source("test", run.limit)
-        found = tools.measure(Path(options.bilm), source, sizes.slow_repeats)
+        found = tools.measure(Path(options.bilm or ROOT / "models" / "bilstm.pt"), source, sizes.slow_repeats)
         stamp = {"corpus": corpus.name, "quick": options.quick, **run_stamp(run, runtime), "processes": "one each"}
         path = out.results / "tools.json"
         write_json(path, stamp | found)

@@ -66,7 +66,7 @@ def main() -> None:
             forward, backward = scores.values()
             # In the order of the text: the backward direction reads it from its end, and each has its own boundary.
             pairs = zip(forward.words[:-1], forward.nll[:-1], backward.nll[:-1][::-1], strict=True)
-            rows = [[printable(word), f"{ahead:.2f}", f"{behind:.2f}"] for word, ahead, behind in pairs]
+            rows = [[word, f"{ahead:.2f}", f"{behind:.2f}"] for word, ahead, behind in pairs]
             print(table(rows, ["-log p, nats", "from before", "from behind"]))
 
 

@@ -46,6 +46,8 @@ def main() -> None:
         raise UserError("either --build --input FILE, or texts and --word WORD.")
     if options.texts and options.word is None:
         raise UserError("name the word: --word WORD.")
+    if options.column is not None and options.input is None:
+        raise UserError("--column is for --input.")
     # torch takes seconds to import; a mistyped option is told at once.
     from bilm.elmo import ELMo
     from bilm.neighbours import Index, build_index

@@ -43,7 +43,9 @@ class PredictOptions:
     serve: bool = setting(
         False, "answer to a page in your browser; the texts of --input are those that it shows the nearest of"
     )
-    port: int = setting(8000, "with --serve: of this machine alone; 0 for any that is free", below=2**16)
+    port: int | None = setting(
+        None, "with --serve: of this machine (default: 8000); 0 for any that is free", below=2**16
+    )
 
 
 @dataclass(frozen=True)
@@ -57,11 +59,15 @@ class ModelOptions:
 
 def main() -> None:
     options, which = parse_options(__doc__, PredictOptions, ModelOptions)
+    if options.column is not None and options.input is None:
+        raise UserError("--column is for --input.")
     if options.serve:
-        if options.texts or options.explain or options.format != "table":
-            raise UserError("--serve takes texts on its page; leave out texts, --explain and --format.")
+        if options.texts or options.explain or options.html or options.format != "table":
+            raise UserError("--serve takes texts on its page; leave out texts, --explain, --html and --format.")
         serve(options, which)
         return
+    if options.port is not None:
+        raise UserError("--port is for --serve.")
     if bool(options.texts) == (options.input is not None):
         raise UserError("give texts, or --input FILE (- for standard input).")
     if options.html and not options.explain:
@@ -95,11 +101,12 @@ def serve(options: PredictOptions, which: ModelOptions) -> None:
     from bilm.corpus import SAMPLE
     from bilm.csv_rows import CLASS_NAMES
     from bilm.elmo import ELMo
-    from bilm.folders import read_json, results_beside
+    from bilm.folders import results_beside
     from bilm.pretrained import load_bilm
     from bilm.progress import progress
     from bilm.server import HOST, Nearest, what_is_known
     from bilm.server import serve as listen
+    from bilm.summary import read_summary
     from bilm.text_classifier import TextClassifier
     from bilm.text_input import in_portions, read_texts
 
@@ -114,11 +121,10 @@ def serve(options: PredictOptions, which: ModelOptions) -> None:
         for portion in in_portions(texts, PORTION):
             vectors.append(elmo.sentence_vectors(portion))
             bar.update(len(portion))
-    summary = results_beside(bilm) / "summary.json"
     about = f"Of the {len(texts):,} texts of {Path(str(source)).name}; in brackets the cosine of the mean vectors."
-    known = what_is_known(model, read_json(summary) if summary.exists() else None, about)
+    known = what_is_known(model, read_summary(results_beside(bilm) / "summary.json"), about)
     nearest = Nearest(elmo, texts, np.concatenate(vectors[1:] or vectors))
-    with listen(model, nearest, known, options.port) as server:
+    with listen(model, nearest, known, 8000 if options.port is None else options.port) as server:
         print(f"Open http://{HOST}:{server.server_port} in a browser; Ctrl-C ends it.", flush=True)
         server.serve_forever()
 
@@ -136,7 +142,7 @@ def explain(model: Any, texts: Iterable[str], page: str | None) -> None:
         return
     for found in explanations:
         shares = ", ".join(f"{name} {p:.4f}" for name, p in zip(model.classes, found.probabilities, strict=True))
-        print(f"{model.classes[int(found.probabilities.argmax())]} ({shares})")
+        print(printable(f"{model.classes[int(found.probabilities.argmax())]} ({shares})"))
         print(f"  {in_colour(found) if colour else in_numbers(found)}")
 
 
@@ -164,14 +170,14 @@ class Writer:
             shares = {name: round(float(p), 4) for name, p in zip(self.classes, probabilities, strict=True)}
             print(json.dumps({"class": best, "probabilities": shares, "text": text}, ensure_ascii=False))
         else:
-            short = printable(" ".join(text.split()))
+            short = " ".join(text.split())
             short = short if len(short) <= 60 else short[:59] + "…"
             figures = probabilities if len(self._columns) == len(self.classes) else [probabilities.max()]
             self._row(best, [f"{p:.4f}" for p in figures], short)
 
     def _row(self, first: str, figures: list[str], last: str) -> None:
         cells = [f"{figure:>{width}}" for figure, width in zip(figures, self._widths, strict=True)]
-        print("  ".join([f"{first:<{self._width}}", *cells, last]))
+        print(printable("  ".join([f"{first:<{self._width}}", *cells, last])))
 
 
 if __name__ == "__main__":

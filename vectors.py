@@ -48,6 +48,8 @@ def main() -> None:
     (options,) = parse_options(__doc__, VectorOptions)
     if bool(options.texts) == (options.input is not None):
         raise UserError("give texts, or --input FILE (- for standard input).")
+    if options.column is not None and options.input is None:
+        raise UserError("--column is for --input.")
     if options.mix and options.layers:
         raise UserError("--mix and --layers exclude each other.")
     # torch takes seconds to import; a mistyped option is told at once.

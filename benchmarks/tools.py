@@ -13,6 +13,7 @@ import torch
 
 from benchmarks.measure import figure, timed
 from bilm.elmo import ELMo
+from bilm.errors import UserError
 from bilm.progress import progress
 from bilm.source import Source
 from bilm.text_classifier import TextClassifier
@@ -27,8 +28,10 @@ TEXT = "Stocks fell after the bank cut its forecast."
 def measure(bilm: Path, source: Source, repeats: int) -> dict[str, Any]:
     """from_shell_seconds: of one text by each tool; whole_file_seconds, documents_per_second: of all of `source`.
 
-    in_process_ms: of one text, once the weights are loaded. Each as a figure (measure.py).
+    in_process_ms: of one text, once the weights are loaded. Each as a figure (measure.py). Raises UserError when a tool
+    does.
     """
+    classifier, elmo = TextClassifier.load(bilm), ELMo.load(bilm)
     texts = [text for _, text in source.rows()]
     ours = ["--bilm", str(bilm.resolve())]
     with tempfile.TemporaryDirectory() as folder:
@@ -56,7 +59,6 @@ def measure(bilm: Path, source: Source, repeats: int) -> dict[str, Any]:
             name: timed(partial(_run, command, folder), _CPU, repeats)
             for name, command in progress(commands.items(), unit="tool", label="tools")
         }
-    classifier, elmo = TextClassifier.load(bilm), ELMo.load(bilm)
     uses: dict[str, Callable[[str], Any]] = {
         "classify": lambda text: classifier.predict([text]),
         "vectors": lambda text: elmo.sentence_vectors([text]),
@@ -82,5 +84,8 @@ def _one_by_one(use: Callable[[str], Any], texts: Sequence[str]) -> list[float]:
 
 
 def _run(command: list[str], folder: str) -> None:
-    with (Path(folder) / "said.txt").open("w") as said:
-        subprocess.run([sys.executable, *command], cwd=ROOT, stdout=said, stderr=said, check=True)  # noqa: S603 (ours)
+    with (Path(folder) / "said.txt").open("w+") as said:
+        done = subprocess.run([sys.executable, *command], cwd=ROOT, stdout=said, stderr=said, check=False)  # noqa: S603
+        if done.returncode:
+            said.seek(0)
+            raise UserError(f"{command[0]} ended with status {done.returncode}: {said.read()[-300:].strip()}")

@@ -14,7 +14,7 @@ import numpy as np
 from bilm.csv_rows import CLASS_NAMES, file_hash
 from bilm.errors import UserError
 from bilm.own_rows import NO_LABEL, Columns, read_classes
-from bilm.records import has_columns
+from bilm.records import KINDS, has_columns
 from bilm.source import Source, Unlabelled
 
 SPLITS = ("train", "test")
@@ -69,7 +69,7 @@ class Corpus:
         """Their names; of a user's own those of the training file, which is read for them. Raises UserError."""
         if self.columns is None:
             return CLASS_NAMES
-        return read_classes(self.train, self.columns.label) if self.columns.label else ()
+        return read_classes(self.train, self.columns) if self.columns.label else ()
 
     def source(self, split: str, limit: int | None, more: Unlabelled | None = None) -> Source:
         """Raises UserError when the file cannot be read."""
@@ -121,8 +121,10 @@ def own_corpus(train: str, test: str | None, text_column: str | None, label_colu
             raise UserError(f"{option}: there is no file {file}.")
         if file and has_columns(file) and text_column is None:
             raise UserError(f"{option}: {file} has columns; name that of the texts: --text-column NAME.")
-        if file and not has_columns(file) and label_column is not None:
-            raise UserError(f"--label-column: {file} is read line by line, it has no columns.")
+        if file and not has_columns(file) and (text_column or label_column):
+            raise UserError(f"{option}: {file} is read line by line; what ends in {', '.join(KINDS)} has columns.")
+    if test and Path(test).samefile(train):
+        raise UserError("--test: that is what is trained on; for figures on those rows, evaluate.py has --split train.")
     path = Path(train).resolve()
     name = path.stem if path.stem != "train" else path.parent.name
     # Those names are taken; no data of a user's own may be mistaken for AG News.
@@ -130,11 +132,15 @@ def own_corpus(train: str, test: str | None, text_column: str | None, label_colu
     return Corpus(name, Path(train), Path(test) if test else None, Columns(text_column, label_column))
 
 
-def unlabelled(file: str, column: str | None) -> Unlabelled:
-    """Texts without labels, a line each, or in `column`. Raises UserError as `own_corpus`."""
-    if has_columns(file) and column is None:
-        raise UserError(f"--unlabelled: {file} has columns; name that of the texts: --unlabelled-column NAME.")
-    return Unlabelled(Path(file), column if has_columns(file) else None, file_hash(Path(file)))
+def unlabelled(file: str, column: str | None, usual: str | None) -> Unlabelled:
+    """Texts without labels, a line each, or in `column`, else in the `usual` one. Raises UserError as `own_corpus`."""
+    if has_columns(file):
+        column = column or usual
+        if column is None:
+            raise UserError(f"--unlabelled: {file} has columns; name that of the texts: --unlabelled-column NAME.")
+    elif column:
+        raise UserError(f"--unlabelled: {file} is read line by line; what ends in {', '.join(KINDS)} has columns.")
+    return Unlabelled(Path(file), column, file_hash(Path(file)))
 
 
 def text_key(text: str) -> int:

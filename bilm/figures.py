@@ -1,5 +1,6 @@
 """Pictures from numbers: confusion matrices and learning curves as PNG."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from matplotlib.figure import Figure
 
 from bilm.checkpoint import understood, written_whole
 from bilm.folders import read_json
+from bilm.tables import printable
 
 # Rows of a matrix of which the numbers can be read.
 _READABLE = 60
@@ -23,7 +25,12 @@ def save(figure: Figure, path: Path) -> None:
     """As PNG or SVG, by the name of the file. The same numbers give the same bytes: no date, no version in it."""
     kind = path.suffix.removeprefix(".")
     unstamped = {"svg": {"Date": None, "Creator": None}, "png": {"Software": None}}[kind]
-    with written_whole(path) as temporary, matplotlib.rc_context({"svg.hashsalt": path.name}):
+    with (
+        written_whole(path) as temporary,
+        matplotlib.rc_context({"svg.hashsalt": path.name}),
+        warnings.catch_warnings(),
+    ):
+        warnings.filterwarnings("ignore", "Glyph")  # scripts that the font lacks show as boxes
         figure.savefig(temporary, format=kind, dpi=120, metadata=unstamped)
     plt.close(figure)
 
@@ -37,8 +44,10 @@ def draw_confusion_matrix(
     side = 2.2 + 0.45 * min(len(rows), _READABLE) if len(rows) > 6 else 5.0
     figure, axes = plt.subplots(figsize=(side + 0.6, side), layout="constrained")
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
-    axes.set_xticks(range(len(columns)), columns, rotation=90 if len(rows) > 6 else 0)
-    axes.set_yticks(range(len(rows)), rows)
+    axes.set_xticks(
+        range(len(columns)), [*map(printable, columns)], rotation=90 if len(rows) > 6 else 0, parse_math=False
+    )
+    axes.set_yticks(range(len(rows)), [*map(printable, rows)], parse_math=False)
     axes.set(xlabel="predicted", ylabel="true", title=title)
     size = 7 if len(rows) > 6 else 11
     for (row, column), count in np.ndenumerate(counts):

@@ -1,13 +1,14 @@
 """The rows of a user's own file: a column of texts, and a column of classes of any names and number."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from bilm.errors import UserError
-from bilm.records import evenly, has_columns, read_records
-from bilm.text_input import read_texts, text_of
+from bilm.records import evenly, read_records
+from bilm.text_input import read_texts, text_of, whole
 
 # The label of a text that has none.
 NO_LABEL = -1
@@ -60,26 +61,26 @@ def _labelled(path: Path, columns: Columns, numbers: dict[str, int], doing: str)
 
 
 def _unlabelled(path: Path, columns: Columns, doing: str) -> Iterator[tuple[int, str]]:
-    """Blank lines and empty cells are passed over: they are between texts, and no label depends on them."""
-    texts = read_texts(str(path), columns.text if has_columns(path) else None, doing)
+    """Texts of nothing but blanks are passed over: no label depends on them."""
+    texts = read_texts(str(path), columns.text, doing)
     return ((NO_LABEL, text) for text in texts if text.strip())
 
 
 def _label(cell: object, where: str, column: str) -> str:
-    """A class by its name; 4.0 is the class 4, as a column of numbers with a gap in it has it."""
-    if isinstance(cell, float) and cell.is_integer():
-        cell = int(cell)
-    label = str(cell).strip() if isinstance(cell, str | int | float) else ""
+    """A class by its name; numbers are called as they are written."""
+    known = isinstance(cell, str | int) or (isinstance(cell, float) and math.isfinite(cell))
+    label = whole(str(cell).strip()) if known else ""
     if not label:
         raise UserError(f"{where}, column {column!r}: there is no class. Fill it or remove the row.")
     return label
 
 
-def read_classes(path: Path, column: str) -> tuple[str, ...]:
+def read_classes(path: Path, columns: Columns) -> tuple[str, ...]:
     """The names of the classes of a file, sorted: numbers as numbers. Raises UserError where they are none."""
     found: set[str] = set()
-    rows = 0
-    for where, (cell,) in read_records(path, [column], "reading the classes of"):
+    rows, column = 0, str(columns.label)
+    # Both columns, as in own_rows: whether there is a header depends on both.
+    for where, (_, cell) in read_records(path, [str(columns.text), column], "reading the classes of"):
         found.add(_label(cell, where, column))
         rows += 1
     if rows and len(found) < 2:

@@ -31,7 +31,10 @@ class Predictions:
 
 
 def read_predictions(path: Path, corpus: dict[str, str]) -> Predictions:
-    """What is in the file at `path`, if it is of this `corpus`. Raises UserError when it is no such file."""
+    """What is in the file at `path`, if it is of this `corpus`, or of one with test rows where this one has none.
+
+    Raises UserError when it is no such file.
+    """
     if not path.exists():
         return Predictions(corpus)
     saved = read_json(path)
@@ -43,9 +46,9 @@ def read_predictions(path: Path, corpus: dict[str, str]) -> Predictions:
             raise ValueError
         if found and not ((found[0] < len(labels)).all() and isinstance(found[1], float | None)):
             raise ValueError
-        if saved["corpus"] != corpus:
+        if any(saved["corpus"].get(split) != name for split, name in corpus.items()):
             return Predictions(corpus)
-        return Predictions(corpus, labels, models, found)
+        return Predictions(dict(saved["corpus"]), labels, models, found)
     except (TypeError, KeyError, ValueError, AttributeError, OverflowError) as error:
         raise UserError(f"{path} does not hold predictions. Remove it; evaluate.py writes it anew.") from error
 

@@ -56,29 +56,38 @@ def _of_csv(file: io.TextIOBase, path: Path, delimiter: str, columns: Sequence[s
     csv.field_size_limit(2**31 - 1)
     rows = csv.reader(file, delimiter=delimiter, strict=True)
     places: list[int] | None = None
+    width = 0
     try:
         for number, row in enumerate(rows, start=1):
             if not row:
                 continue  # a blank line
             if places is None:
-                named = not all(column.isdecimal() for column in columns)
-                places = [_place(column, row if named else [], path) for column in columns]
+                named, width = not all(column.isdecimal() for column in columns), len(row)
+                places = [_place(column, row, named, path) for column in columns]
                 if named:
                     continue
-            for column, place in zip(columns, places, strict=True):
-                if not 0 <= place < len(row):
-                    raise UserError(f"{path}, row {number}: it has no column {column!r}, but {len(row)} columns.")
+            if len(row) != width:
+                raise UserError(
+                    f"{path}, row {number}: {len(row)} columns where the first row has {width}: a comma without "
+                    "quotes, or a cut file?"
+                )
             yield f"{path}, row {number}", [row[place] for place in places]
     except csv.Error as error:
         raise UserError(f"{path}, line {rows.line_num}: {error}. A quote that is not closed?") from error
 
 
-def _place(column: str, header: Sequence[str], path: Path) -> int:
-    if column in header:
-        return header.index(column)
-    if column.isdecimal():
+def _place(column: str, first: Sequence[str], named: bool, path: Path) -> int:
+    if named and column in first:
+        _check_single(column, first, path)
+        return first.index(column)
+    if column.isdecimal() and 1 <= int(column) <= len(first):
         return int(column) - 1
-    raise UserError(f"{path} has no column {column!r}. The cells of its first row are: {', '.join(header)[:200]}")
+    raise UserError(f"{path} has no column {column!r}. The cells of its first row are: {', '.join(first)[:200]}")
+
+
+def _check_single(column: str, names: Sequence[str], path: Path) -> None:
+    if names.count(column) > 1:
+        raise UserError(f"{path} has {names.count(column)} columns {column!r}. Rename the others.")
 
 
 def _of_json(file: io.TextIOBase, path: Path, columns: Sequence[str]) -> Iterator[tuple[str, list[Any]]]:
@@ -107,6 +116,7 @@ def _of_parquet(path: Path, columns: Sequence[str], doing: str) -> Iterator[tupl
             for column in columns:
                 if column not in names:
                     raise UserError(f"{path} has no column {column!r}. It has: {', '.join(names)[:200]}")
+                _check_single(column, names, path)
             rows = file.metadata.num_rows
             with progress(total=rows, unit="row", label=f"{doing} {path.name}", disable=not doing) as bar:
                 for batch in file.iter_batches(_ROWS, columns=list(dict.fromkeys(columns))):

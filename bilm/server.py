@@ -7,6 +7,7 @@ Bound to 127.0.0.1. A request that names another host is refused: a page elsewhe
 """
 
 import json
+import sys
 import threading
 from collections.abc import Sequence
 from http import HTTPStatus
@@ -87,9 +88,12 @@ def serve(model: TextClassifier, nearest: Nearest, known: dict[str, Any], port: 
             if not self._is_for_here():
                 return
             length = self.headers.get("Content-Length", "")
-            if self.path != "/classify" or not length.isdecimal():
+            # A page elsewhere can send a form here, but no JSON.
+            if self.headers.get_content_type() != "application/json":
+                self._say_json(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, {"error": "This takes application/json."})
+            elif self.path != "/classify" or not length.isdecimal():
                 self._say_json(HTTPStatus.NOT_FOUND, {"error": "There is nothing here."})
-            elif int(length) > _LARGEST:
+            elif len(length) > len(str(_LARGEST)) or int(length) > _LARGEST:
                 self.close_connection = True
                 self._say_json(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, {"error": "That is too long a text."})
             else:
@@ -128,20 +132,26 @@ def serve(model: TextClassifier, nearest: Nearest, known: dict[str, Any], port: 
         def log_message(self, format: str, *arguments: Any) -> None:
             """Nothing: what a user types in is nobody's business."""
 
+    class Server(ThreadingHTTPServer):
+        def handle_error(self, request: Any, client_address: Any) -> None:
+            """Nothing where the browser has gone, as when a page is loaded anew before it has its answer."""
+            if not isinstance(sys.exception(), ConnectionError | TimeoutError):
+                super().handle_error(request, client_address)
+
     try:
-        return ThreadingHTTPServer((HOST, port), Handler)
+        return Server((HOST, port), Handler)
     except OSError as error:
         raise UserError(f"--port {port}: {error.strerror}. Name another one.") from error
 
 
-def what_is_known(model: TextClassifier, summary: dict[str, Any] | None, texts: str) -> dict[str, Any]:
+def what_is_known(model: TextClassifier, summary: dict[str, Any], texts: str) -> dict[str, Any]:
     """For the page: of the classifier itself, and of its evaluation in a summary.json, where it stands in it.
 
     texts: which texts the nearest ones are of.
     """
     info = model.info
     mode, combination = info["settings"]["mode"], info["combination"]["after"]
-    entries: list[dict[str, Any]] = list((summary or {}).get("classifiers", {}).values())
+    entries: list[dict[str, Any]] = list(summary.get("classifiers", {}).values())
     figures = next((entry.get("test") for entry in entries if entry["hash"] == model.hash), None)
     return {
         "about": f"Classifier {mode!r} on ELMo's layers. Trained on {info['rows_trained']:,} rows of {info['corpus']}.",

@@ -20,6 +20,11 @@ class Unlabelled:
     column: str | None
     sha256: str
 
+    @property
+    def identity(self) -> str:
+        """As Source.identity."""
+        return _hash_of([self.sha256, self.column])
+
 
 @dataclass(frozen=True)
 class Source:
@@ -40,7 +45,7 @@ class Source:
         """Names the labelled rows: of AG News the hash of the file, else of the file and of what is read of it."""
         if self.columns is None:
             return self.sha256
-        return hashlib.sha256(json.dumps([self.sha256, asdict(self.columns)]).encode()).hexdigest()
+        return _hash_of([self.sha256, asdict(self.columns)])
 
     def rows(self) -> Iterator[tuple[int, str]]:
         """Label (from 0; own_rows.NO_LABEL where there is none) and text of every row.
@@ -64,6 +69,10 @@ class Source:
         if self.more:
             said["unlabelled"] = {"file": self.more.path.name, "sha256": self.more.sha256, "column": self.more.column}
         return said
+
+
+def _hash_of(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 def _check(path: Path, sha256: str) -> None:

@@ -72,9 +72,11 @@ def begin(
 ) -> dict[str, Any]:
     """The summary to fill: what `previous` holds that still stands, under a new stamp.
 
-    test_csv: Source.identity of the test rows. Figures of others, or of another language model, do not stand; those on
-    training rows are always of those that the language model was pretrained on.
+    test_csv: Source.identity of the test rows, None where none are at hand. Figures of others, or of another
+    language model, do not stand; those on training rows are always of those that the language model was pretrained on.
     """
+    if test_csv is None:
+        test_csv = previous.get("test_csv")
     same = previous.get("bilm") == pretrained.hash and previous.get("test_csv") == test_csv
     return {
         **stamp,

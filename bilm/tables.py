@@ -14,7 +14,10 @@ def printable(text: str) -> str:
 
 def table(rows: Sequence[Sequence[Any]], header: Sequence[str]) -> str:
     """Columns under each other: the first flush left, the others flush right; floats with four digits."""
-    cells = [list(header), *([f"{c:.4f}" if isinstance(c, float) else str(c) for c in row] for row in rows)]
+    cells = [
+        list(map(printable, header)),
+        *([f"{c:.4f}" if isinstance(c, float) else printable(str(c)) for c in row] for row in rows),
+    ]
     widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
     return "\n".join(
         "  ".join(

@@ -6,7 +6,7 @@
     .hdf5, per text    "0", "1", ...: (D,) each
     .hdf5, per token   "0", "1", ...: (J, n, E) each, without the boundaries
 
-    .safetensors       as .hdf5, with the texts, and the words of each, as JSON in the metadata
+    .safetensors       as .hdf5 without the index; texts, and words: of each its words; both as JSON in UTF-8, uint8
 
 An .hdf5 has one more dataset, sentence_to_index: JSON of {text: number}; of equal texts the last.
 """
@@ -54,6 +54,7 @@ def _write_hdf5(path: Path, found: Iterable[tuple[str, list[str], np.ndarray]]) 
 
 
 def _write_safetensors(path: Path, found: Iterable[tuple[str, list[str], np.ndarray]]) -> int:
+    from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
     texts, words, vectors = [], [], {}
@@ -61,7 +62,11 @@ def _write_safetensors(path: Path, found: Iterable[tuple[str, list[str], np.ndar
         texts.append(text)
         words.append(of_text)
         vectors[str(number)] = np.ascontiguousarray(of_vectors)
-    save_file(vectors, path, metadata={"texts": json.dumps(texts), "words": json.dumps(words)})
+    said = {name: np.frombuffer(json.dumps(of).encode(), np.uint8) for name, of in (("texts", texts), ("words", words))}
+    try:
+        save_file(vectors | said, path)
+    except SafetensorError as error:
+        raise UserError(f"{path}: {error}. An .hdf5 file has no such limit.") from error
     return len(texts)
 
 

@@ -52,7 +52,7 @@ def write(path, rows=ROWS):
 @pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl", "ndjson", "parquet"])
 def test_every_form_gives_the_same_rows(tmp_path, kind):
     path = write(tmp_path / f"mine.{kind}")
-    classes = read_classes(path, "kind")
+    classes = read_classes(path, Columns("said", "kind"))
     assert classes == tuple(sorted(NAMES))
     wanted = [(classes.index(name), text) for name, text in ROWS]
     assert list(own_rows(path, Columns("said", "kind"), classes)) == wanted
@@ -63,10 +63,17 @@ def test_every_form_gives_the_same_rows(tmp_path, kind):
 
 def test_numbered_columns_and_numbers_for_classes(tmp_path):
     (tmp_path / "a.csv").write_text("10,one two\n9,three\n10,four\n")
-    assert read_classes(tmp_path / "a.csv", "1") == ("9", "10"), "as numbers, not as strings"
+    assert read_classes(tmp_path / "a.csv", Columns("2", "1")) == ("9", "10"), "as numbers, not as strings"
     assert next(own_rows(tmp_path / "a.csv", Columns("2", "1"), ("9", "10"))) == (1, "one two")
-    (tmp_path / "a.jsonl").write_text('{"a": "x", "b": 4.0}\n{"a": "y", "b": 4}\n{"a": "z", "b": true}\n')
-    assert read_classes(tmp_path / "a.jsonl", "b") == ("4", "True")
+    (tmp_path / "a.jsonl").write_text('{"a": "x", "b": 4.0}\n{"a": "y", "b": 4}\n{"a": "z", "b": "h \\ud83d"}\n')
+    assert read_classes(tmp_path / "a.jsonl", Columns("a", "b")) == ("4", "4.0", "h ?")
+    for nothing in ("NaN", "null", '" "', "[1]"):
+        (tmp_path / "a.jsonl").write_text(f'{{"a": "x", "b": {nothing}}}')
+        with pytest.raises(UserError, match="line 1, column 'b': there is no class"):
+            read_classes(tmp_path / "a.jsonl", Columns("a", "b"))
+    # A name and a number: there is a header.
+    (tmp_path / "b.csv").write_text("10,said\n9,one\n8,two\n")
+    assert read_classes(tmp_path / "b.csv", Columns("said", "1")) == ("8", "9")
 
 
 def test_lines_are_texts_and_blank_ones_are_not(tmp_path):
@@ -83,7 +90,9 @@ def test_lines_are_texts_and_blank_ones_are_not(tmp_path):
             "kind,said\na,one\nc,two\n",
             r"row 3, column 'kind': no row that is trained on is of class 'c'; they are a, b",
         ),
-        ("kind,said\na\n", "row 2: it has no column 'said', but 1 columns"),
+        ("kind,said\na\n", "row 2: 1 columns where the first row has 2"),
+        ("kind,said\na,one, two\n", "row 2: 3 columns where the first row has 2: a comma without quotes"),
+        ("kind,said,said\na,one,two\n", "has 2 columns 'said'"),
         ("kind,text\na,one\n", "has no column 'said'. The cells of its first row are: kind, text"),
         ("kind,said\n", "has no rows"),
     ],
@@ -98,9 +107,9 @@ def test_what_is_wrong_is_said_with_its_place(tmp_path, content, message):
 def test_columns_that_hold_no_classes_are_told(tmp_path):
     (tmp_path / "a.csv").write_text("kind,said\n" + "".join(f"a,text {i}\n" for i in range(300)))
     with pytest.raises(UserError, match="all rows are of class 'a'"):
-        read_classes(tmp_path / "a.csv", "kind")
+        read_classes(tmp_path / "a.csv", Columns("said", "kind"))
     with pytest.raises(UserError, match=r"300 different values in 300 rows\. Is it the column of the classes"):
-        read_classes(tmp_path / "a.csv", "said")
+        read_classes(tmp_path / "a.csv", Columns("said", "said"))
 
 
 def test_a_parquet_file_that_is_none_is_one_line(tmp_path):
@@ -148,7 +157,7 @@ def sample_bilm(trained):
     return trained[0] / "models/sample/bilstm.pt"
 
 
-@pytest.mark.parametrize("more", [0, 300])
+@pytest.mark.parametrize("more", [0, 300, 2500])
 def test_a_model_that_goes_on_says_what_the_other_said(sample_bilm, texts, more):
     """Of words that both know: the same states, and the same odds between any two of the words."""
     start = load_bilm(sample_bilm)
@@ -222,6 +231,16 @@ def test_all_scripts_on_ones_own_texts(tmp_path, sample_bilm):
     run = run_script("predict.py", "--bilm", path, "Wool.")
     assert run.code == 0 and "world affairs" in run.out
 
+    # Without a file to test on, what is known of it stays.
+    run = run_script("evaluate.py", "--train", files["train"], *common, "--split", "train")
+    after = json.loads((tmp_path / "out/results/news train/summary.json").read_text())
+    assert run.code == 0 and after["classifiers"]["trainable"]["test"] == summary["classifiers"]["trainable"]["test"]
+    assert after["test_csv"] == summary["test_csv"]
+    # Other rows under the same name.
+    other = write(tmp_path / "out/news train.tsv", ROWS)
+    run = run_script("ELMO.py", "--train", other, *common, *tiny)
+    assert run.code == 2 and "was trained on other rows than those of" in run.err
+    assert load_bilm(path).hash == elmo.hash
     # Without a file to test on; with a class there that was not trained on; with other classes than the classifier's.
     run = run_script("evaluate.py", "--train", files["train"], *common)
     assert run.code == 2 and "there are no test rows: name them (--test FILE)" in run.err
@@ -244,6 +263,9 @@ def test_pretraining_without_labels(tmp_path):
     run = run_script("classification.py", *common)
     assert run.code == 2 and "name the column of the classes: --label-column NAME" in run.err
     run = run_script("evaluate.py", *common, "--test", lines)
+    assert run.code == 2 and "--test: that is what is trained on" in run.err
+    (tmp_path / "others.txt").write_text("Stocks fell.\nRain fell.\n")
+    run = run_script("evaluate.py", *common, "--test", tmp_path / "others.txt")
     assert run.code == 0 and "perplexity" in run.out, run.err
 
 
@@ -258,7 +280,7 @@ def test_pretraining_without_labels(tmp_path):
         (["--text-column", "x"], "--text-column is for --train"),
         (["--data", SAMPLE, "--unlabelled", SAMPLE / "train.csv"], "name that of the texts: --unlabelled-column NAME"),
         (["--unlabelled-column", "x"], "--unlabelled-column is for --unlabelled"),
-        (["--train", "README.md", "--label-column", "x"], "README.md is read line by line, it has no columns"),
+        (["--train", "README.md", "--label-column", "x"], "README.md is read line by line; what ends in"),
         (["--start", "models/bilstm.pt", "--init-embeddings", "word2vec"], "exclude each other"),
         (["--start", "nowhere.pt"], "nowhere.pt is not there"),
     ],
@@ -276,14 +298,20 @@ def test_another_shape_than_that_of_the_start_is_refused(tmp_path, sample_bilm):
 
 
 def test_unlabelled_needs_a_column_where_there_are_some(tmp_path):
+    path = str(write(tmp_path / "a.csv"))
     with pytest.raises(UserError, match="name that of the texts"):
-        unlabelled(str(write(tmp_path / "a.csv")), None)
-    assert unlabelled(str(write(tmp_path / "a.csv")), "said").column == "said"
+        unlabelled(path, None, None)
+    one, other = unlabelled(path, "said", "kind"), unlabelled(path, None, "kind")
+    assert (one.column, other.column) == ("said", "kind") and one.identity != other.identity
+    (tmp_path / "a.txt").write_text("one\n")
+    assert unlabelled(str(tmp_path / "a.txt"), None, "said").column is None
+    with pytest.raises(UserError, match="is read line by line"):
+        unlabelled(str(tmp_path / "a.txt"), "said", None)
 
 
 def test_many_classes_have_room(tmp_path, capsys):
     """150 of them: a table of the likeliest, the most frequent confusions, a picture of a size that can be opened."""
-    names = [f"class number {i}" for i in range(150)]
+    names = [f"class number {i}" for i in range(149)] + ["$$ \x1b[31m 149"]
     actual = np.arange(150).repeat(3)
     predicted = actual.copy()
     predicted[:2], predicted[3] = 5, 7
@@ -295,5 +323,5 @@ def test_many_classes_have_room(tmp_path, capsys):
     write_answer = Writer("table", names)
     write_answer("Rain fell.", np.eye(150)[149])
     header, line = capsys.readouterr().out.splitlines()
-    assert header.split() == ["class", "probability", "text"] and line.startswith("class number 149  ")
+    assert header.split() == ["class", "probability", "text"] and line.startswith("$$ �[31m 149  ")
     assert line.endswith("1.0000  Rain fell.") and header.index("text") == line.index("Rain")

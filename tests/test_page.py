@@ -54,7 +54,7 @@ def port(weights) -> Iterator[int]:
 
 def ask(port: int, path: str, body: bytes | None = None, **headers: str) -> tuple[int, str]:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-    connection.request("GET" if body is None else "POST", path, body, headers)
+    connection.request("GET" if body is None else "POST", path, body, {"Content-Type": "application/json", **headers})
     response = connection.getresponse()
     return response.status, response.read().decode()
 
@@ -97,7 +97,7 @@ def test_the_page_knows_the_model_in_use(port, trained, weights):
     entry["hash"] = "another"
     unknown = what_is_known(model, summary, "")
     assert unknown["matrix"] is None and "evaluate.py" in unknown["evaluated"]
-    assert what_is_known(model, None, "")["matrix"] is None
+    assert what_is_known(model, {}, "")["matrix"] is None
 
 
 @pytest.mark.parametrize(
@@ -109,6 +109,8 @@ def test_the_page_knows_the_model_in_use(port, trained, weights):
         ("/etc/passwd", None, {}, 404),
         ("/../utils.py", None, {}, 404),
         ("/other", b"{}", {}, 404),
+        ("/classify", b'{"text": "x"}', {"Content-Type": "text/plain"}, 415),
+        ("/classify", b"", {"Content-Length": "9" * 5000}, 413),
         ("/classify", b"no json", {}, 400),
         ("/classify", b"[" * 100_000, {}, 400),
         ("/classify", b'{"text": 7}', {}, 400),

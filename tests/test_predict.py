@@ -92,7 +92,7 @@ def test_forms_of_input_and_output(weights, tmp_path):
         ("a.csv", b"x,y\n1,2\n", ["--column", "z"], "has no column 'z'"),
         ("a.csv", b"x,y\n1,2\n", [], "name that of the texts"),
         ("a.csv", b'x,y\n1,"2\n', ["--column", "y"], "A quote that is not closed?"),
-        ("a.csv", b"x,y\n1\n", ["--column", "y"], "row 2: it has no column 'y', but 1 columns"),
+        ("a.csv", b"x,y\n1\n", ["--column", "y"], "row 2: 1 columns where the first row has 2"),
         ("a.jsonl", b'{"x": "1"}\n{"x"', ["--column", "x"], "line 2: it is not JSON"),
         ("a.jsonl", b'{"x": 1}\n', ["--column", "x"], "line 1: there is no text 'x'"),
         ("a.txt", b"caf\xe9\n", [], "is not UTF-8"),

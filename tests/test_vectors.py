@@ -97,8 +97,8 @@ def test_safetensors(path, elmo, texts, tmp_path):
     run = run_script("vectors.py", "--bilm", path, *texts, "--output", tmp_path / "x.safetensors")
     assert run.code == 0, run.err
     with safe.safe_open(tmp_path / "x.safetensors", "numpy") as found:
-        assert json.loads(found.metadata()["texts"]) == texts
-        assert json.loads(found.metadata()["words"]) == [elmo.words(text) for text in texts]
+        assert json.loads(bytes(found.get_tensor("texts"))) == texts
+        assert json.loads(bytes(found.get_tensor("words"))) == [elmo.words(text) for text in texts]
         for i, wanted in enumerate(elmo.embed(texts)):
             np.testing.assert_allclose(found.get_tensor(str(i)), wanted, atol=1e-6)
 
