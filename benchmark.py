@@ -66,7 +66,13 @@ def main() -> None:
     if options.tools:
         source = corpus.source("test", run.limit)
         found = tools.measure(Path(options.bilm or ROOT / "models" / "bilstm.pt"), source, sizes.slow_repeats)
-        stamp = {"corpus": corpus.name, "quick": options.quick, **run_stamp(run, runtime), "processes": "one each"}
+        stamp = {
+            "corpus": corpus.name,
+            "quick": options.quick,
+            **run_stamp(run, runtime),
+            "precision": "fp32",
+            "processes": 1,
+        }
         path = out.results / "tools.json"
         write_json(path, stamp | found)
         print(f"Wrote {shown(path)}.")

@@ -115,6 +115,16 @@ def test_speed_is_what_was_measured():
         assert float(shown.replace(",", "")) == round(figure, digits), key
 
 
+def test_speed_of_the_tools_is_what_was_measured():
+    measured = json.loads((ROOT / "results/tools.json").read_text(encoding="utf-8"))
+    assert measured["corpus"] == "ag_news" and not measured["quick"] and measured["documents"] == 7600
+    rows = re.findall(r"^\|[^|]+\| ([\d.,]+) \| `tools: (\w+)\.(\w+)` \|$", README, re.MULTILINE)
+    assert len(rows) == 12
+    for shown, part, name in rows:
+        digits = len(shown.partition(".")[2])
+        assert float(shown.replace(",", "")) == round(measured[part][name]["median"], digits), name
+
+
 def test_times_are_what_was_measured():
     run, fast = (
         json.loads((ROOT / f"results/make_{name}.json").read_text(encoding="utf-8")) for name in ("run", "fast")
