@@ -336,3 +336,15 @@ def test_the_worked_example_is_what_was_measured():
     assert (
         f"{measured['rows_trained']:,} rows trained on" in said and f"{measured['rows_tested']:,} to test with" in said
     )
+
+
+def test_what_a_start_is_worth_is_what_was_measured():
+    measured = json.loads((ROOT / "results/sample_start.json").read_text(encoding="utf-8"))
+    accuracies = []
+    for run in measured["runs"]:
+        best = max(run["classifiers"], key=lambda mode: run["classifiers"][mode]["validation"])
+        accuracies.append(run["classifiers"][best]["test"])
+    scratch, start = accuracies
+    said = " ".join(README.split())
+    wanted = f"from scratch learns {scratch:.3f}, TF-IDF {measured['tfidf_svm']['test']:.3f}, and one with"
+    assert wanted in said and f"`--start models/bilstm.pt` {start:.3f}, each" in said
