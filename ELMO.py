@@ -6,7 +6,7 @@ python ELMO.py --resume               go on after Ctrl-C or a crash
 python ELMO.py --preset best          longer, for the best classifiers; fast, for a first look
 python ELMO.py --token-layer char     words read from their characters
 python ELMO.py --train FILE --text-column NAME --label-column NAME    your own texts
-python ELMO.py --train FILE --start models/bilstm.pt     the same, from a language model that is there
+python ELMO.py --train FILE --start-from models/bilstm.pt    the same, from a language model that is there
 python ELMO.py --import-original options.json weights.hdf5     the published ELMo as a file like ours
 torchrun --nproc_per_node=2 ELMO.py   the same on two GPUs, or in two processes on a CPU
 """
@@ -48,7 +48,7 @@ class MoreOptions:
 
     unlabelled: str | None = setting(None, "file of more texts to train on, without labels; a line each, or a column")
     unlabelled_column: str | None = setting(None, "its column of the texts (default: that of --text-column)")
-    start: str | None = setting(
+    start_from: str | None = setting(
         None,
         "a bilstm.pt to go on from: its words, sizes and tokenizer stay, new words are added; 2e-3 is then a better "
         "--learning-rate",
@@ -88,8 +88,8 @@ def main() -> None:
         return convert(Path(options), Path(weights), run.output)
     if embedding.init_embeddings == "word2vec" and model_config.token_layer == "char":
         raise UserError("--init-embeddings word2vec fills a table of words; --token-layer char has none.")
-    if besides.start and embedding.init_embeddings == "word2vec":
-        raise UserError("--start and --init-embeddings word2vec exclude each other.")
+    if besides.start_from and embedding.init_embeddings == "word2vec":
+        raise UserError("--start-from and --init-embeddings word2vec exclude each other.")
     if besides.unlabelled_column and not besides.unlabelled:
         raise UserError("--unlabelled-column is for --unlabelled.")
     # Imported once the command line is understood: torch takes seconds, and --help needs none of it.
@@ -110,9 +110,9 @@ def main() -> None:
 
     runtime = start(run)
     say = print if runtime.is_main else lambda *_: None
-    start_from = load_bilm(Path(besides.start)) if besides.start else None
-    if start_from:
-        model_config, tokenizer_config = shape_of(start_from, model_config, tokenizer_config)
+    former = load_bilm(Path(besides.start_from)) if besides.start_from else None
+    if former:
+        model_config, tokenizer_config = shape_of(former, model_config, tokenizer_config)
     corpus = runtime.on_main(run.corpus)
 
     def find_rows() -> Source:
@@ -126,7 +126,7 @@ def main() -> None:
     weights, checkpoint = out.models / "bilstm.pt", out.runs / "bilm.pt"
     inputs = {"corpus": source.identity}
     inputs |= {"unlabelled": source.more.identity} if source.more else {}
-    inputs |= {"start": start_from.hash} if start_from else {}
+    inputs |= {"start": former.hash} if former else {}
     groups = (embedding, model_config, tokenizer_config, vocabulary_config, fit_config)
     settings = run_settings(run, runtime, *groups, **inputs)
     runtime.on_main(lambda: out.hold("training"))
@@ -139,15 +139,15 @@ def main() -> None:
         return
 
     tokenizer, place = Tokenizer(tokenizer_config), out.encoded("training")
-    known = start_from.vocabulary.words if start_from else ()
+    known = former.vocabulary.words if former else ()
     learned = (source, tokenizer, vocabulary_config, place, model_config.spells, known)
     runtime.on_each_machine(lambda: learn_and_encode(*learned))
     encoded = open_encoded(place)
     texts, vocabulary = encoded.texts, Vocabulary(encoded.words, tokenizer, model_config.spells)
     training_rows, validation_rows = split_validation(encoded.labels, encoded.keys, source.classes)
-    if start_from:
-        model = grown(start_from, len(vocabulary), model_config.dropout)
-        say(f"{len(known):,} words are known to {besides.start}, {len(vocabulary) - len(known):,} are new.")
+    if former:
+        model = grown(former, len(vocabulary), model_config.dropout)
+        say(f"{len(known):,} words are known to {besides.start_from}, {len(vocabulary) - len(known):,} are new.")
     else:
         model = BiLM(model_config, len(vocabulary))
     # Under torchrun all ranks start from rank 0's weights.
@@ -179,7 +179,7 @@ def main() -> None:
         "corpus": corpus.name,
         "rows": len(encoded),
         "rows_trained": len(training_rows),
-        "data": source.stamp() | ({"start": origin(start_from)} if start_from else {}),
+        "data": source.stamp() | ({"start": origin(former)} if former else {}),
         "settings": settings,
         **run_stamp(run, runtime),
         "validation_perplexity": state.best_figure,
@@ -238,7 +238,7 @@ def shape_of(start: Any, model: BiLMConfig, tokenizer: TokenizerConfig) -> tuple
     for name, (mine, other) in pairs.items():
         asked, there = getattr(mine, name), getattr(other, name)
         if asked not in (getattr(type(mine)(), name), there):
-            raise UserError(f"--{name.replace('_', '-')} {asked}: that of --start has {there}. Leave it out.")
+            raise UserError(f"--{name.replace('_', '-')} {asked}: that of --start-from has {there}. Leave it out.")
     return replace(theirs, dropout=model.dropout), their_tokenizer
 
 

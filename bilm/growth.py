@@ -22,7 +22,7 @@ def grown(start: Pretrained, vocabulary_size: int, dropout: float) -> BiLM:
     """
     old = start.model
     if old.softmax is None:
-        raise UserError("--start: that language model was imported without its softmax; it cannot be trained on.")
+        raise UserError("--start-from: that language model was imported without its softmax; it cannot be trained on.")
     config = replace(old.config, dropout=dropout)
     if isinstance(old.softmax, AdaptiveSoftmax):
         config = replace(config, cutoffs=old.softmax.edges[:-1])

@@ -196,7 +196,7 @@ def test_all_scripts_on_ones_own_texts(tmp_path, sample_bilm):
         "ELMO.py",
         *data,
         *tiny,
-        *("--epochs", 1, "--start", sample_bilm),
+        *("--epochs", 1, "--start-from", sample_bilm),
         *("--unlabelled", tmp_path / "more.csv", "--unlabelled-column", "wool"),
     )
     assert run.code == 0, run.err
@@ -281,8 +281,8 @@ def test_pretraining_without_labels(tmp_path):
         (["--data", SAMPLE, "--unlabelled", SAMPLE / "train.csv"], "name that of the texts: --unlabelled-column NAME"),
         (["--unlabelled-column", "x"], "--unlabelled-column is for --unlabelled"),
         (["--train", "README.md", "--label-column", "x"], "README.md is read line by line; what ends in"),
-        (["--start", "models/bilstm.pt", "--init-embeddings", "word2vec"], "exclude each other"),
-        (["--start", "nowhere.pt"], "nowhere.pt is not there"),
+        (["--start-from", "models/bilstm.pt", "--init-embeddings", "word2vec"], "exclude each other"),
+        (["--start-from", "nowhere.pt"], "nowhere.pt is not there"),
     ],
 )
 def test_options_that_do_not_fit_are_one_line(tmp_path, arguments, said):
@@ -292,8 +292,11 @@ def test_options_that_do_not_fit_are_one_line(tmp_path, arguments, said):
 
 
 def test_another_shape_than_that_of_the_start_is_refused(tmp_path, sample_bilm):
-    for arguments, said in ((["--width", 8], "--width 8: that of --start has 24"), (["--max-tokens", 5], "has 128")):
-        run = run_script("ELMO.py", "--data", SAMPLE, "--output", tmp_path, "--start", sample_bilm, *arguments)
+    for arguments, said in (
+        (["--width", 8], "--width 8: that of --start-from has 24"),
+        (["--max-tokens", 5], "has 128"),
+    ):
+        run = run_script("ELMO.py", "--data", SAMPLE, "--output", tmp_path, "--start-from", sample_bilm, *arguments)
         assert run.code == 2 and said in run.err, run.err
 
 

@@ -1,6 +1,7 @@
 """Several processes under torchrun do what one does."""
 
 import json
+import re
 import shlex
 import signal
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT, SAMPLE, TINY, run_script, start, wait_for_checkpoints
+from torch.distributed.run import get_args_parser
 
 from bilm import checkpoint
 
@@ -111,3 +113,12 @@ def test_a_disk_that_fills_up_under_torchrun_ends_all_ranks_with_one_line(tmp_pa
         and "bilm.pt could not be written" in done.stderr
     )
     assert "Connection closed by peer" not in done.stderr, done.stderr
+
+
+def test_torchrun_takes_no_option_of_ours_for_one_of_its_own():
+    """It looks at those behind the script's name, too, and at the beginnings of its own."""
+    theirs = [flag for action in get_args_parser()._actions for flag in action.option_strings]
+    said = run_script("ELMO.py", "--help").out + run_script("classification.py", "--help").out
+    ours = set(re.findall(r"^  (--[a-z-]+)", said, re.MULTILINE)) - {"--help"}
+    assert {"--start-from", "--train", "--resume"} <= ours and "--master-port" in theirs
+    assert not [(flag, other) for flag in ours for other in theirs if other.startswith(flag)]

@@ -59,7 +59,7 @@ def as_run_here(line: str) -> list[str]:
     assert words[0] == "python", f"the README has a command that this test does not know: {line}"
     if words[1] in ("predict.py", "vectors.py", "neighbours.py", "lm.py") and "--bilm" not in words:
         words += ["--bilm", "models/sample/bilstm.pt"]  # the weights that come along were left out of the copy
-    if "--start" in words:
+    if "--start-from" in words:
         words[words.index("models/bilstm.pt")] = "models/sample/bilstm.pt"
     if "--epochs" in words and "data/docstrings/train.csv" in words:
         words += ["--epochs", "1"]  # the same, but shorter
@@ -347,4 +347,4 @@ def test_what_a_start_is_worth_is_what_was_measured():
     scratch, start = accuracies
     said = " ".join(README.split())
     wanted = f"from scratch learns {scratch:.3f}, TF-IDF {measured['tfidf_svm']['test']:.3f}, and one with"
-    assert wanted in said and f"`--start models/bilstm.pt` {start:.3f}, each" in said
+    assert wanted in said and f"`--start-from models/bilstm.pt` {start:.3f}, each" in said
