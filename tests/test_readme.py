@@ -348,3 +348,19 @@ def test_what_a_start_is_worth_is_what_was_measured():
     said = " ".join(README.split())
     wanted = f"from scratch learns {scratch:.3f}, TF-IDF {measured['tfidf_svm']['test']:.3f}, and one with"
     assert wanted in said and f"`--start-from models/bilstm.pt` {start:.3f}, each" in said
+
+
+def test_other_seeds_of_the_presets_are_what_was_measured():
+    found = json.loads((ROOT / "results/other_seeds.json").read_text(encoding="utf-8"))
+    fast, base = found["fast"], found["base"]
+    (said,) = re.findall(r"^Presets `fast` and `base` once more.*?(?=\n\n)", README, re.MULTILINE | re.DOTALL)
+    for name, figures in (("fast", fast), ("base", base)):
+        assert re.search(rf"`{name}` has\s+perplexity {figures['validation_perplexity']:.1f} ", said)
+    assert f"`function` {fast['accuracy']['function']['test']:.4f};" in said
+    first = json.loads((ROOT / "results/make_run.json").read_text(encoding="utf-8"))["accuracy"]
+    for mode, entry in first.items():
+        others = [figures[mode]["test"] for figures in base["accuracy_by_classifier_seed"].values()]
+        for values in (others, [entry["test"], *others]):
+            assert f"`{mode}` {np.mean(values):.4f} ± {np.std(values, ddof=1):.4f}" in said
+        if mode != "frozen":
+            assert max(abs(np.array(values) - np.mean(values))) < 0.003, "a run is within 0.3 points of what to expect"
