@@ -3,6 +3,7 @@
 import os
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -91,6 +92,14 @@ def bilm(vocabulary) -> BiLM:
     model = BiLM(BiLMConfig(width=7, layers=2, dropout=0.5, softmax="full"), len(vocabulary))
     torch.nn.init.normal_(model.tokens.word.weight)
     return model.eval()
+
+
+def torchrun() -> list[str]:
+    """To be put behind the interpreter: two processes of what follows, which find each other at a free port."""
+    with socket.socket() as asked:
+        asked.bind(("127.0.0.1", 0))
+        port = asked.getsockname()[1]
+    return ["-m", "torch.distributed.run", "--nproc_per_node=2", f"--master_port={port}"]
 
 
 @dataclass(frozen=True)

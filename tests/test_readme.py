@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import ROOT, torchrun
 from pypdf import PdfReader
 from test_original import OPTIONS, datasets, write
 
@@ -55,7 +55,7 @@ def as_run_here(line: str) -> list[str]:
         )
         return ["make", *dry, "-o", ".venv/ready", "-o", ".venv/ready-dev", f"PY={sys.executable}", *words[1:]]
     if words[0] == "torchrun":
-        return [sys.executable, "-m", "torch.distributed.run", "--master_port=29613", *words[1:]]
+        return [sys.executable, *torchrun(), *(word for word in words[1:] if "nproc" not in word)]
     assert words[0] == "python", f"the README has a command that this test does not know: {line}"
     if words[1] in ("predict.py", "vectors.py", "neighbours.py", "lm.py") and "--bilm" not in words:
         words += ["--bilm", "models/sample/bilstm.pt"]  # the weights that come along were left out of the copy
