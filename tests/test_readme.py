@@ -364,3 +364,20 @@ def test_other_seeds_of_the_presets_are_what_was_measured():
             assert f"`{mode}` {np.mean(values):.4f} ± {np.std(values, ddof=1):.4f}" in said
         if mode != "frozen":
             assert max(abs(np.array(values) - np.mean(values))) < 0.003, "a run is within 0.3 points of what to expect"
+
+
+def test_senses_part_as_was_measured():
+    jets, planes, money, land = json.loads((ROOT / "results/senses.json").read_text(encoding="utf-8"))["queries"]
+    said = " ".join(README.split())
+    assert jets["layers"][0] == planes["layers"][0], "the word alone has one sense"
+    for query in (jets, planes):
+        assert f'"{query["text"]}"' in said
+        nearest = query["layers"][2]["nearest"][0]["around"]
+        (quoted,) = (text for text in re.findall(r'"([^"]*\[jets\][^"]*)"', said) if nearest.startswith(text))
+        assert len(quoted) > 20
+    counts = [[layer["of_10_behind_west"] for layer in query["layers"]] for query in (money, land)]
+    (first, second), wanted = (
+        counts,
+        "{} are of a West Bank in e0, {} in e1, {} in e2; to the one of a West Bank town, {}, {}, {} ",
+    )
+    assert wanted.format(*first, *second) in said
