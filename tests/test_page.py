@@ -53,10 +53,11 @@ def port(weights) -> Iterator[int]:
 
 
 def ask(port: int, path: str, body: bytes | None = None, **headers: str) -> tuple[int, str]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-    connection.request("GET" if body is None else "POST", path, body, {"Content-Type": "application/json", **headers})
-    response = connection.getresponse()
-    return response.status, response.read().decode()
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30)) as connection:
+        method = "GET" if body is None else "POST"
+        connection.request(method, path, body, {"Content-Type": "application/json", **headers})
+        response = connection.getresponse()
+        return response.status, response.read().decode()
 
 
 def test_it_answers_as_the_library(port, weights):

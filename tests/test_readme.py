@@ -55,14 +55,14 @@ def as_run_here(line: str) -> list[str]:
         )
         return ["make", *dry, "-o", ".venv/ready", "-o", ".venv/ready-dev", f"PY={sys.executable}", *words[1:]]
     if words[0] == "torchrun":
-        return [sys.executable, *torchrun(), *(word for word in words[1:] if "nproc" not in word)]
+        return [sys.executable, *torchrun(), *(word for word in words[1:] if "nproc" not in word), "--epochs", "1"]
     assert words[0] == "python", f"the README has a command that this test does not know: {line}"
     if words[1] in ("predict.py", "vectors.py", "neighbours.py", "lm.py") and "--bilm" not in words:
         words += ["--bilm", "models/sample/bilstm.pt"]  # the weights that come along were left out of the copy
     if "--start-from" in words:
         words[words.index("models/bilstm.pt")] = "models/sample/bilstm.pt"
-    if "--epochs" in words and "data/docstrings/train.csv" in words:
-        words += ["--epochs", "1"]  # the same, but shorter
+    if words[1] in ("ELMO.py", "classification.py"):
+        words += ["--epochs", "1"]  # the same, but shorter; `make run` above is not
     return [sys.executable, *words[1:]]
 
 
@@ -83,6 +83,10 @@ def test_commands(checkout):
         said = shell(as_run_here(line), checkout)
         if line.startswith("make run"):
             assert "SAMPLE DATA" in said
+        if "examples/docstrings.py" in line:
+            for path in (checkout / "data/docstrings").glob("*.csv"):  # of a tenth of them
+                header, *rows = path.read_text(encoding="utf-8").splitlines(keepends=True)
+                path.write_text("".join([header, *rows[::10]]), encoding="utf-8")
     assert (checkout / "models/sample/classifier.pt").exists()
     real = [path.name for path in (checkout / "models").glob("*.pt")]
     assert real == ["original.pt"], "the sample's models are not the real ones"
