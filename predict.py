@@ -24,6 +24,7 @@ from bilm.errors import UserError
 from bilm.folders import ROOT, shown
 from bilm.options import parse_options
 from bilm.tables import printable
+from bilm.text_options import TextOptions
 from utils import run_script, start_answering
 
 # Texts that are read before the first of them are answered.
@@ -32,11 +33,8 @@ PORTION = 512
 
 @dataclass(frozen=True)
 class PredictOptions:
-    """What to classify, and how to say it."""
+    """How to say what they are."""
 
-    texts: tuple[str, ...] = setting((), "texts to classify", positional=True)
-    input: str | None = setting(None, "file with texts, or - for standard input")
-    column: str | None = setting(None, "column of the texts where the file has columns: its name, or its number from 1")
     format: str = setting("table", "of the answers", choices=("table", "csv", "jsonl"))
     explain: bool = setting(False, "also show which words decided")
     html: str | None = setting(None, "with --explain: write a page to this file instead")
@@ -58,18 +56,15 @@ class ModelOptions:
 
 
 def main() -> None:
-    options, which = parse_options(__doc__, PredictOptions, ModelOptions)
-    if options.column is not None and options.input is None:
-        raise UserError("--column is for --input.")
+    given, options, which = parse_options(__doc__, TextOptions, PredictOptions, ModelOptions)
     if options.serve:
-        if options.texts or options.explain or options.html or options.format != "table":
+        if given.texts or options.explain or options.html or options.format != "table":
             raise UserError("--serve takes texts on its page; leave out texts, --explain, --html and --format.")
-        serve(options, which)
+        serve(given, options.port, which)
         return
     if options.port is not None:
         raise UserError("--port is for --serve.")
-    if bool(options.texts) == (options.input is not None):
-        raise UserError("give texts, or --input FILE (- for standard input).")
+    given.require()
     if options.html and not options.explain:
         raise UserError("--html is for --explain.")
     if options.explain and options.format != "table":
@@ -77,15 +72,15 @@ def main() -> None:
     # torch takes seconds to import; a mistyped option is told at once.
     from bilm.progress import progress
     from bilm.text_classifier import TextClassifier
-    from bilm.text_input import in_portions, read_texts, whole
+    from bilm.text_input import in_portions
 
-    texts = read_texts(options.input, options.column) if options.input is not None else map(whole, options.texts)
+    texts = given.read()
     model = TextClassifier.load(which.bilm, which.classifier, device=start_answering(which.device))
     if options.explain:
         explain(model, texts, options.html)
         return
     write = Writer(options.format, model.classes)
-    bar = progress(unit="text", label="classifying", disable=options.input is None)
+    bar = progress(unit="text", label="classifying", disable=given.input is None)
     with bar:
         for portion in in_portions(texts, PORTION):
             for text, probabilities in zip(portion, model.predict_proba(portion), strict=True):
@@ -94,7 +89,7 @@ def main() -> None:
             bar.update(len(portion))
 
 
-def serve(options: PredictOptions, which: ModelOptions) -> None:
+def serve(given: TextOptions, port: int | None, which: ModelOptions) -> None:
     """Until it is told to stop."""
     import numpy as np
 
@@ -112,7 +107,7 @@ def serve(options: PredictOptions, which: ModelOptions) -> None:
 
     bilm, device = Path(which.bilm), start_answering(which.device)
     model, elmo = TextClassifier.load(bilm, which.classifier, device=device), ELMo(load_bilm(bilm), device)
-    source, column = options.input, options.column
+    source, column = given.input, given.column
     if source is None and tuple(model.classes) == CLASS_NAMES:
         source, column = str(SAMPLE / "train.csv"), "3"
     texts = list(read_texts(source, column)) if source is not None else []
@@ -124,7 +119,7 @@ def serve(options: PredictOptions, which: ModelOptions) -> None:
     about = f"Of the {len(texts):,} texts of {Path(str(source)).name}; in brackets the cosine of the mean vectors."
     known = what_is_known(model, read_summary(results_beside(bilm) / "summary.json"), about)
     nearest = Nearest(elmo, texts, np.concatenate(vectors[1:] or vectors))
-    with listen(model, nearest, known, 8000 if options.port is None else options.port) as server:
+    with listen(model, nearest, known, 8000 if port is None else port) as server:
         print(f"Open http://{HOST}:{server.server_port} in a browser; Ctrl-C ends it.", flush=True)
         server.serve_forever()
 

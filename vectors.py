@@ -19,6 +19,7 @@ from bilm.config import setting
 from bilm.errors import UserError
 from bilm.folders import ROOT, shown
 from bilm.options import parse_options
+from bilm.text_options import TextOptions
 from utils import run_script, start_answering
 
 PORTION = 512
@@ -26,11 +27,8 @@ PORTION = 512
 
 @dataclass(frozen=True)
 class VectorOptions:
-    """Of which texts, and where to."""
+    """Which vectors, and where to."""
 
-    texts: tuple[str, ...] = setting((), "texts", positional=True)
-    input: str | None = setting(None, "file with texts, or - for standard input")
-    column: str | None = setting(None, "column of the texts where the file has columns: its name, or its number from 1")
     tokenized: bool = setting(False, "the texts are words with blanks between them; take those as they are")
     output: str = setting("vectors.hdf5", "file to write, .hdf5, .npz or .safetensors")
     per: str = setting("token", "vectors of each token, or of each text", choices=("token", "text"))
@@ -45,28 +43,25 @@ class VectorOptions:
 
 
 def main() -> None:
-    (options,) = parse_options(__doc__, VectorOptions)
-    if bool(options.texts) == (options.input is not None):
-        raise UserError("give texts, or --input FILE (- for standard input).")
-    if options.column is not None and options.input is None:
-        raise UserError("--column is for --input.")
+    given, options = parse_options(__doc__, TextOptions, VectorOptions)
+    given.require()
     if options.mix and options.layers:
         raise UserError("--mix and --layers exclude each other.")
     # torch takes seconds to import; a mistyped option is told at once.
     from bilm.elmo import ELMo
     from bilm.pretrained import load_bilm
     from bilm.progress import progress
-    from bilm.text_input import in_portions, read_texts, whole
+    from bilm.text_input import in_portions
     from bilm.vector_files import write_vectors
 
     pretrained = load_bilm(Path(options.bilm))
     elmo = ELMo(pretrained, start_answering(options.device))
     weights = trained_mix(Path(options.mix), pretrained) if options.mix else None
     layers = chosen_layers("all" if options.mix else options.layers, elmo.num_layers)
-    texts = read_texts(options.input, options.column) if options.input is not None else map(whole, options.texts)
+    texts = given.read()
 
     def found() -> Iterator[tuple[str, list[str], np.ndarray]]:
-        with progress(unit="text", label="vectors", disable=options.input is None) as bar:
+        with progress(unit="text", label="vectors", disable=given.input is None) as bar:
             for portion in in_portions(texts, PORTION):
                 words = [text.split() if options.tokenized else elmo.words(text) for text in portion]
                 if options.per == "text":

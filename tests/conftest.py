@@ -15,6 +15,7 @@ import pytest
 import torch
 from hypothesis import settings
 
+from bilm import ELMo
 from bilm.config import BiLMConfig, TokenizerConfig, VocabularyConfig
 from bilm.folders import write_json
 from bilm.language_model import BiLM
@@ -161,6 +162,16 @@ def trained(tmp_path_factory) -> tuple[Path, list[Run]]:
         run_script("evaluate.py", *common, "--split", "all"),
     ]
     return output, runs
+
+
+@pytest.fixture(scope="session")
+def trained_bilm(trained) -> Path:
+    return trained[0] / "models/sample/bilstm.pt"
+
+
+@pytest.fixture(scope="session")
+def elmo(trained_bilm) -> ELMo:
+    return ELMo.load(trained_bilm)
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:

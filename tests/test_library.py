@@ -10,19 +10,14 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 
-from bilm import ELMo, ELMoVectorizer
+from bilm import ELMoVectorizer
 from bilm.csv_rows import read_rows
 from bilm.errors import UserError
 
 
 @pytest.fixture(scope="module")
-def path(trained):
-    return str(trained[0] / "models/sample/bilstm.pt")
-
-
-@pytest.fixture(scope="module")
-def elmo(path):
-    return ELMo.load(path)
+def path(trained_bilm):
+    return str(trained_bilm)
 
 
 def test_sentence_vectors_are_the_means_of_the_words(elmo, texts):

@@ -11,13 +11,8 @@ from bilm.neighbours import Index, build_index
 
 
 @pytest.fixture(scope="module")
-def path(trained):
-    return trained[0] / "models/sample/bilstm.pt"
-
-
-@pytest.fixture(scope="module")
-def elmo(path):
-    return ELMo.load(path)
+def path(trained_bilm):
+    return trained_bilm
 
 
 @pytest.fixture(scope="module")

@@ -11,19 +11,14 @@ import numpy as np
 import pytest
 from conftest import ROOT, run_script
 
-from bilm import ELMo, TextClassifier
+from bilm import TextClassifier
 from bilm.errors import UserError
 from bilm.vector_files import write_vectors
 
 
 @pytest.fixture(scope="module")
-def path(trained):
-    return trained[0] / "models/sample/bilstm.pt"
-
-
-@pytest.fixture(scope="module")
-def elmo(path):
-    return ELMo.load(path)
+def path(trained_bilm):
+    return trained_bilm
 
 
 @pytest.fixture
