@@ -232,10 +232,12 @@ def test_all_scripts_on_ones_own_texts(tmp_path, sample_bilm):
     assert run.code == 0 and "world affairs" in run.out
 
     # Without a file to test on, what is known of it stays.
+    predictions = tmp_path / "out/results/news train/predictions.json"
+    before = json.loads(predictions.read_text())
     run = run_script("evaluate.py", "--train", files["train"], *common, "--split", "train")
     after = json.loads((tmp_path / "out/results/news train/summary.json").read_text())
     assert run.code == 0 and after["classifiers"]["trainable"]["test"] == summary["classifiers"]["trainable"]["test"]
-    assert after["test_csv"] == summary["test_csv"]
+    assert after["test_csv"] == summary["test_csv"] and json.loads(predictions.read_text()) == before
     # Other rows under the same name.
     other = write(tmp_path / "out/news train.tsv", ROWS)
     run = run_script("ELMO.py", "--train", other, *common, *tiny)

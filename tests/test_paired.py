@@ -143,3 +143,13 @@ def test_figures_of_another_test_csv_or_language_model_do_not_stand(summary):
         summaries.begin(summary, SimpleNamespace(hash="N", info=model.info), "2", {}),
     ):
         assert other["classifiers"] == other["ensemble"] == {} and other["baselines"] == summary["baselines"]
+
+
+def test_predictions_stay_where_no_test_rows_are_at_hand(tmp_path):
+    """Of the same training rows; of others they do not."""
+    path, corpus = tmp_path / "predictions.json", {"train": "a", "test": "b"}
+    write_predictions(path, Predictions(corpus, np.array([0, 1]), {"x": ("hash", np.array([1, 1]))}))
+    found = read_predictions(path, {"train": "a"})
+    assert found.corpus == corpus and found.models["x"][1].tolist() == [1, 1]
+    assert read_predictions(path, {"train": "other"}).models == {}
+    assert read_predictions(path, {"train": "a", "test": "other"}).models == {}
