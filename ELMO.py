@@ -11,7 +11,9 @@ python ELMO.py --import-original options.json weights.hdf5     the published ELM
 torchrun --nproc_per_node=2 ELMO.py   the same on two GPUs, or in two processes on a CPU
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +25,16 @@ from bilm.presets import PRETRAINING
 from utils import (
     ResumeOptions,
     RunOptions,
+    decide_action,
+    loss_of,
     run_script,
     run_settings,
     run_stamp,
     start,
-    what_to_do,
 )
+
+# For a language model that goes on from one that knows such texts: a higher one forgets more of what it knew.
+FURTHER_LEARNING_RATE = 2e-3
 
 
 @dataclass(frozen=True)
@@ -48,6 +54,9 @@ class MoreOptions:
 
     unlabelled: str | None = setting(None, "file of more texts to train on, without labels; a line each, or a column")
     unlabelled_column: str | None = setting(None, "its column of the texts (default: that of --text-column)")
+    from_scratch: bool = setting(
+        False, "train from nothing also where the sample stands in for AG News, not from the weights of this repository"
+    )
     start_from: str | None = setting(
         None,
         "a bilstm.pt to go on from: its words, sizes and tokenizer stay, new words are added; for texts of a like kind "
@@ -100,20 +109,26 @@ def main() -> None:
     from bilm.growth import grown
     from bilm.language_model import BiLM
     from bilm.optimizer import build_optimizer
-    from bilm.pretrained import load_bilm, save_bilm, was_trained_with
+    from bilm.pretrained import finished_settings, load_bilm, save_bilm, was_trained_with
     from bilm.pretraining import PretrainingTask
-    from bilm.shipped import drop_shipped_classifiers, keep_shipped, shipped_files
+    from bilm.shipped import drop_shipped_classifiers, keep_shipped, shipped_bilm, shipped_files
     from bilm.source import Source
     from bilm.static_vectors import skip_gram
     from bilm.training import fit
     from bilm.vocabulary import Tokenizer, Vocabulary
 
-    runtime = start(run)
-    say = print if runtime.is_main else lambda *_: None
-    former = load_bilm(Path(besides.start_from)) if besides.start_from else None
+    runtime = start(run, trains=True)
+    print_main = print if runtime.is_main else lambda *_: None
+    corpus = runtime.on_main(run.corpus)
+    base_file = Path(besides.start_from) if besides.start_from else None
+    shape = (embedding, replace(model_config, dropout=BiLMConfig.dropout), tokenizer_config, vocabulary_config)
+    if corpus.is_fallback and base_file is None and not besides.from_scratch and are_defaults(shape):
+        base_file = shipped_bilm(ROOT / "models")
+        if base_file and fit_config.learning_rate == FitConfig.learning_rate:
+            fit_config = replace(fit_config, learning_rate=FURTHER_LEARNING_RATE)
+    former = load_bilm(base_file) if base_file else None
     if former:
         model_config, tokenizer_config = shape_of(former, model_config, tokenizer_config)
-    corpus = runtime.on_main(run.corpus)
 
     def find_rows() -> Source:
         more = None
@@ -131,11 +146,19 @@ def main() -> None:
     settings = run_settings(run, runtime, *groups, **inputs)
     runtime.on_main(lambda: out.hold("training"))
     runtime.on_main(lambda: shipped_files(out.models))  # a list that cannot be read is said now, not at the end
-    todo = runtime.on_main(lambda: what_to_do(checkpoint, lambda: was_trained_with(weights, "bilm", settings), again))
-    if todo == "start" and corpus.columns and not again.restart:
-        runtime.on_main(lambda: check_whose(weights, source))
-    if todo == "skip":
-        say(f"{shown(weights)} is finished, with these settings. {what_next(run, corpus)}")
+
+    def replaces() -> str | None:
+        saved = None if weights in shipped_files(out.models) else finished_settings(weights, "bilm")
+        further = f"Train on from it: --start-from {shown(weights)}, with an --output of its own. "
+        return None if saved is None else loss_of(weights, saved, settings, further=further)
+
+    def is_finished() -> bool:
+        return was_trained_with(weights, "bilm", settings)
+
+    decide = partial(decide_action, checkpoint, again, is_finished=is_finished, replaces=replaces)
+    action = runtime.on_main(decide)
+    if action == "skip":
+        print_main(f"{shown(weights)} is finished, with these settings. {what_next(run, corpus)}")
         return
 
     tokenizer, place = Tokenizer(tokenizer_config), out.encoded("training")
@@ -147,20 +170,24 @@ def main() -> None:
     training_rows, validation_rows = split_validation(encoded.labels, encoded.keys, source.classes)
     if former:
         model = grown(former, len(vocabulary), model_config.dropout)
-        say(f"{len(known):,} words are known to {besides.start_from}, {len(vocabulary) - len(known):,} are new.")
+        print_main(
+            f"Going on from {base_file}: it knows {len(known):,} words; {len(vocabulary) - len(known):,} are new."
+        )
     else:
         model = BiLM(model_config, len(vocabulary))
     # Under torchrun all ranks start from rank 0's weights.
-    if embedding.init_embeddings == "word2vec" and todo == "start" and runtime.is_main:
-        say("Word2Vec: training skip-gram vectors for the token embedding (about a minute on all of AG News) ...")
+    if embedding.init_embeddings == "word2vec" and action == "start" and runtime.is_main:
+        print_main(
+            "Word2Vec: training skip-gram vectors for the token embedding (about a minute on all of AG News) ..."
+        )
         vectors = skip_gram(texts, training_rows, len(vocabulary), model_config.width, run.seed)
         assert model.tokens.word is not None
         model.tokens.word.weight.data.copy_(torch.from_numpy(vectors))
     model.to(runtime.device)
     out.prepare()
-    if todo == "start":
+    if action == "start":
         runtime.on_main(lambda: checkpoint.unlink(missing_ok=True))
-    say(
+    print_main(
         f"corpus {corpus.name}: {len(training_rows):,} descriptions to train on, {len(validation_rows):,} to validate"
         f" on; {len(vocabulary):,} words; {sum(p.numel() for p in model.parameters()):,} parameters; "
         f"{runtime.device}, {runtime.precision}"
@@ -173,7 +200,7 @@ def main() -> None:
         checkpoint_path=checkpoint,
         settings=settings,
         autocast=runtime.autocast,
-        resume=todo == "resume",
+        resume=action == "resume",
     )
     info = {
         "corpus": corpus.name,
@@ -190,28 +217,22 @@ def main() -> None:
 
     def write() -> None:
         if kept := keep_shipped(out.models):
-            say(kept)
+            print_main(kept)
         save_bilm(weights, model.cpu(), vocabulary, info)
         drop_shipped_classifiers(out.models)
         write_json(results, {**info, "vocabulary": len(vocabulary), "epochs": state.epochs, "curve": state.curve})
         checkpoint.unlink()
 
     runtime.on_main(write)
-    say(
+    print_main(
         f"Best epoch {state.best_epoch + 1}: validation perplexity {state.best_figure:.1f}, {state.seconds:,.0f} s.\n"
         f"Wrote {shown(weights)} and {shown(results)}. {what_next(run, corpus)}"
     )
 
 
-def check_whose(weights: Path, source: Any) -> None:
-    """Raises UserError when other rows of a user's own have weights there: files may be called alike."""
-    from bilm.pretrained import load_bilm
-
-    if weights.exists() and load_bilm(weights).info["settings"]["corpus"] != source.identity:
-        raise UserError(
-            f"{shown(weights)} was trained on other rows than those of {source.path}. Give this run a place of its "
-            "own: --output; or have the other's replaced: --restart."
-        )
+def are_defaults(groups: Sequence[Any]) -> bool:
+    """Whether all settings of these groups have their default values."""
+    return all(group == type(group)() for group in groups)
 
 
 def what_next(run: RunOptions, corpus: Any) -> str:
@@ -244,11 +265,11 @@ def shape_of(start: Any, model: BiLMConfig, tokenizer: TokenizerConfig) -> tuple
 
 def convert(options: Path, weights: Path, output: str | None) -> None:
     """The original ELMo -> a bilstm.pt."""
-    from bilm import signals
     from bilm.pretrained import import_original, save_bilm
+    from bilm.process import allow_interrupts
     from bilm.shipped import keep_shipped, shipped_files
 
-    signals.let_through()
+    allow_interrupts()
     path = Path(output) if output else ROOT / "models"
     if path.suffix != ".pt":
         path = path / "original.pt"

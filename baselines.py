@@ -26,7 +26,8 @@ from bilm.errors import UserError
 from bilm.folders import folders, shown, write_json
 from bilm.options import parse_options
 from bilm.presets import CLASSIFICATION
-from utils import ResumeOptions, RunOptions, run_script, run_settings, run_stamp, start, what_to_do
+from bilm.provenance import first_difference
+from utils import ResumeOptions, RunOptions, decide_action, run_script, run_settings, run_stamp, start
 
 WINDOWS = (2, 3, 5, 8)
 LINEAR = {"tfidf_svm": "svm", "tfidf_logistic": "logistic"}
@@ -60,7 +61,7 @@ def main() -> None:
     from bilm.study import Ledger, classes_of
     from bilm.tables import classifier_table, comparison_table, table
 
-    runtime = start(run)
+    runtime = start(run, trains=True)
     if runtime.processes > 1:
         raise UserError("the baselines take one process; call it without torchrun.")
     if options.only == "fasttext" and not fasttext.is_installed():
@@ -78,9 +79,10 @@ def main() -> None:
     if "fasttext" in names and not fasttext.is_installed():
         names.remove("fasttext")
         print("fasttext is left out: it needs the package floret (python -m pip install floret).")
-    there = [name for name in names if summary["baselines"].get(name, {}).get("settings") == settings]
+    known = {name: entry.get("settings") or {} for name, entry in summary["baselines"].items()}
+    there = [name for name in names if name in known and first_difference(known[name], settings) is None]
     unfinished = out.runs / "baselines"
-    todo = what_to_do(unfinished, lambda: there == names, again)
+    todo = decide_action(unfinished, again, is_finished=lambda: there == names)
     if todo == "skip":
         print(f"{shown(path)} has them, with these settings. Next: python evaluate.py{run.data_options()}")
         return

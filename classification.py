@@ -30,11 +30,12 @@ from utils import (
     EncoderOptions,
     ResumeOptions,
     RunOptions,
+    decide_action,
+    loss_of,
     run_script,
     run_settings,
     run_stamp,
     start,
-    what_to_do,
 )
 
 # The language model is kept as it is in them.
@@ -84,11 +85,19 @@ def main() -> None:
     from bilm.encoded_corpus import encode, open_encoded
     from bilm.layer_store import store_layers
     from bilm.optimizer import build_optimizer
-    from bilm.pretrained import keep_best_classifier, load_bilm, save_classifier, was_trained_with
-    from bilm.shipped import keep_shipped
+    from bilm.pretrained import (
+        find_classifiers,
+        finished_settings,
+        keep_best_classifier,
+        load_bilm,
+        save_classifier,
+        was_trained_with,
+    )
+    from bilm.process import at_end
+    from bilm.shipped import keep_shipped, shipped_files
     from bilm.training import fit
 
-    runtime = start(run)
+    runtime = start(run, trains=True)
     say = print if runtime.is_main else lambda *_: None
     corpus = runtime.on_main(run.corpus)
     if corpus.columns and not corpus.columns.label:
@@ -106,11 +115,25 @@ def main() -> None:
     chosen = {m: replace(options, mode=m, **({} if m == "finetune" else {"encoder_learning_rate": 0.0})) for m in modes}
     inputs = {"corpus": source.identity, "bilm": pretrained.hash}
     settings = {mode: run_settings(run, runtime, chosen[mode], config, fit_config, **inputs) for mode in modes}
-    # Settled for all modes before the first is trained: a question or a refusal comes at once.
+    bundled, present = runtime.on_main(lambda: (shipped_files(out.models), find_classifiers(out.models, pretrained)))
+
+    def is_finished(mode: str) -> bool:
+        return was_trained_with(present.paths.get(mode, weights[mode]), "classifier", settings[mode])
+
+    def replaces(mode: str) -> str | None:
+        # A classifier on another language model is of no use beside this one.
+        if mode not in present.paths or present.paths[mode] in bundled:
+            return None
+        saved = finished_settings(present.paths[mode], "classifier")
+        return None if saved is None else loss_of(present.paths[mode], saved, settings[mode])
+
+    # Decided for all modes before the first is trained: a question or a refusal comes at once.
     todo = {}
     for mode in modes:
-        finished = partial(was_trained_with, weights[mode], "classifier", settings[mode])
-        todo[mode] = runtime.on_main(partial(what_to_do, checkpoints[mode], finished, again))
+        finished, loss = partial(is_finished, mode), partial(replaces, mode)
+        todo[mode] = runtime.on_main(
+            partial(decide_action, checkpoints[mode], again, is_finished=finished, replaces=loss)
+        )
 
     place = out.encoded("training")
     runtime.on_each_machine(lambda: encode(source, pretrained.vocabulary, place))
@@ -142,7 +165,9 @@ def main() -> None:
             pretrained.model, texts, out.runs, storing.store_gb * 1e9, 8192, runtime.device, runtime.autocast
         )
         store_seconds = time.monotonic() - started
-        if store is None:
+        if store is not None:
+            at_end(store.close)
+        else:
             say("The layers of the language model do not fit on the disk (--store-gb); they are computed at each step.")
 
     def train(mode: str) -> None:

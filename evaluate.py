@@ -19,7 +19,7 @@ import os
 import sys
 from dataclasses import dataclass
 
-from bilm.config import ENSEMBLE, MODES, setting
+from bilm.config import ENSEMBLE, setting
 from bilm.errors import UserError
 from bilm.folders import folders, shown, write_json
 from bilm.options import parse_options
@@ -60,7 +60,7 @@ def main() -> None:
     from bilm.figures import draw_results
     from bilm.mistakes import typical_mistakes
     from bilm.predictions import read_predictions, write_predictions
-    from bilm.pretrained import OtherLanguageModel, TrainedClassifier, load_bilm, load_classifier
+    from bilm.pretrained import find_classifiers, load_bilm, load_classifier
     from bilm.progress import progress
     from bilm.robustness import robustness
     from bilm.tables import classifier_table, comparison_table, duplicate_table, language_model_table, robustness_table
@@ -78,24 +78,19 @@ def main() -> None:
     hashes = {split: source.identity for split, source in sources.items()}
     class_names = list(corpus.classes)
     pretrained = load_bilm(standing.file(run, out.models / "bilstm.pt"))
-    classifiers: dict[str, TrainedClassifier] = {}
-    strangers = []
-    for mode in MODES:
-        path = out.models / f"classifier_{mode}.pt"
-        try:
-            if path.exists():
-                classifiers[mode] = load_classifier(path, pretrained)
-        except OtherLanguageModel as error:
-            strangers.append(str(error))
+    files = find_classifiers(out.models, pretrained)
+    for error in files.damaged.values():
+        raise error
+    classifiers = {mode: load_classifier(path, pretrained) for mode, path in files.paths.items()}
     if options.duplicates and pretrained.info["settings"]["corpus"] not in (hashes["train"], None):
         raise UserError(f"--duplicates: {corpus.path('train')} is not what bilstm.pt was pretrained on.")
-    if strangers and not classifiers:
-        raise UserError(strangers[0])
+    if files.mismatched and not classifiers:
+        raise UserError(next(iter(files.mismatched.values())))
     for mode, trained in classifiers.items():
         if trained.class_names != class_names:
-            raise UserError(f"classifier_{mode}.pt tells other classes apart than those of {corpus.train}.")
-    for stranger in strangers:
-        print(f"Left out: {stranger}", file=sys.stderr)
+            raise UserError(f"{files.paths[mode].name} tells other classes apart than those of {corpus.train}.")
+    for message in files.mismatched.values():
+        print(f"Left out: {message}", file=sys.stderr)
     models = {mode: trained.model.to(runtime.device) for mode, trained in classifiers.items()}
     pretrained.model.to(runtime.device)
     path = out.results / "summary.json"
@@ -151,7 +146,8 @@ def main() -> None:
                 predictions.models[name] = (names[name], predicted)
         if split == "test":
             predictions.labels = labels
-            best = max(classifiers, key=lambda mode: classifiers[mode].info["validation_accuracy"])
+            best = files.best
+            assert best is not None
             given = [text for _, text in source.rows()]
             stood = {"corpus": corpus.name, **run_stamp(run, runtime), "classifier": best, "hash": members[best]}
             stood["rows_trained"] = pretrained.info["rows_trained"]

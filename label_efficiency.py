@@ -26,7 +26,7 @@ from bilm.errors import UserError
 from bilm.folders import folders, shown, write_json
 from bilm.options import parse_options
 from bilm.presets import CLASSIFICATION
-from utils import EncoderOptions, ResumeOptions, RunOptions, run_script, run_settings, run_stamp, start, what_to_do
+from utils import EncoderOptions, ResumeOptions, RunOptions, decide_action, run_script, run_settings, run_stamp, start
 
 SIZES = (25, 50, 100, 250, 1000, 5000)
 ALL = "all"
@@ -69,6 +69,7 @@ def main() -> None:
     from bilm.labelled import read_labelled, words_of
     from bilm.layer_store import store_layers
     from bilm.pretrained import load_bilm
+    from bilm.process import at_end
     from bilm.progress import progress
     from bilm.static_encoder import StaticEncoder
     from bilm.static_vectors import skip_gram
@@ -80,7 +81,7 @@ def main() -> None:
     from bilm.tfidf import word_weights
     from bilm.vocabulary import EncodedTexts
 
-    runtime = start(run)
+    runtime = start(run, trains=True)
     if runtime.processes > 1:
         raise UserError("this takes one process; call it without torchrun.")
     corpus = run.corpus()
@@ -96,7 +97,7 @@ def main() -> None:
     path = out.results / "label_efficiency.json"
     settings = run_settings(run, runtime, options, CLASSIFIER, FIT, bilm=pretrained.hash, **rows.hashes)
     unfinished = out.runs / "label_efficiency"
-    todo = what_to_do(unfinished, lambda: is_finished(path, settings), again)
+    todo = decide_action(unfinished, again, is_finished=lambda: is_finished(path, settings))
     if todo == "skip":
         print(f"{shown(path)} is finished, with these settings. Next: python report.py")
         return
@@ -146,6 +147,8 @@ def main() -> None:
     store = None
     if runtime.device.type == "cpu":
         store = store_layers(encoder, encoded, out.runs, math.inf, 8192, runtime.device, runtime.autocast)
+        if store is not None:
+            at_end(store.close)
 
     def train(name: str, label: str, chosen: np.ndarray, seed: int) -> dict[str, Any]:
         fitted = replace(study, fitting=replace(FIT, epochs=epochs_for(len(chosen))))

@@ -22,7 +22,7 @@ from bilm.errors import UserError
 from bilm.folders import folders, shown, write_json
 from bilm.options import parse_options
 from bilm.presets import CLASSIFICATION
-from utils import EncoderOptions, ResumeOptions, RunOptions, run_script, run_settings, run_stamp, start, what_to_do
+from utils import EncoderOptions, ResumeOptions, RunOptions, decide_action, run_script, run_settings, run_stamp, start
 
 
 @dataclass(frozen=True)
@@ -50,11 +50,12 @@ def main() -> None:
     from bilm.layer_store import store_layers
     from bilm.paired import mcnemar
     from bilm.pretrained import load_bilm
+    from bilm.process import at_end
     from bilm.study import Ledger, Study, classes_of, is_finished
     from bilm.study_figures import lambdas as draw_lambdas
     from bilm.tables import table
 
-    runtime = start(run)
+    runtime = start(run, trains=True)
     if runtime.processes > 1:
         raise UserError("this takes one process; call it without torchrun.")
     corpus = run.corpus()
@@ -65,7 +66,7 @@ def main() -> None:
     path = out.results / "lambda_study.json"
     settings = run_settings(run, runtime, options, shape, fitting, bilm=pretrained.hash, **rows.hashes)
     unfinished = out.runs / "lambda_study"
-    todo = what_to_do(unfinished, lambda: is_finished(path, settings), again)
+    todo = decide_action(unfinished, again, is_finished=lambda: is_finished(path, settings))
     if todo == "skip":
         print(f"{shown(path)} is finished, with these settings. Next: python report.py")
         return
@@ -86,6 +87,8 @@ def main() -> None:
     store = None
     if runtime.device.type == "cpu":
         store = store_layers(encoder, encoded, out.runs, math.inf, 8192, runtime.device, runtime.autocast)
+        if store is not None:
+            at_end(store.close)
     study = Study(rows, encoded, len(corpus.classes), shape, fitting, ledger, runtime.device, runtime.autocast)
     found = {}
     for name, (mode, seed, w) in wanted.items():

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bilm.config import setting
+from bilm.config import setting, threads_setting
 from bilm.errors import UserError
 from bilm.folders import ROOT
 from bilm.options import parse_options
@@ -31,6 +31,7 @@ class WordOptions:
     seed: int = setting(0, "of what is drawn", below=2**62)
     bilm: str = setting(str(ROOT / "models" / "bilstm.pt"), "the language model")
     device: str = setting("cpu", "cpu, cuda, cuda:1, auto ...")
+    threads: int | None = threads_setting()
 
 
 def main() -> None:
@@ -47,7 +48,7 @@ def main() -> None:
     from bilm.text_input import whole
     from bilm.word_prediction import BLANK, WordPredictor, joined
 
-    model = WordPredictor(load_bilm(Path(options.bilm)), start_answering(options.device))
+    model = WordPredictor(load_bilm(Path(options.bilm)), start_answering(options))
     random = np.random.default_rng(options.seed)
     for text in map(whole, options.texts):
         if options.after or options.before:

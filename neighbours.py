@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bilm.config import setting
+from bilm.config import setting, threads_setting
 from bilm.errors import UserError
 from bilm.folders import ROOT, shown
 from bilm.options import parse_options
@@ -38,6 +38,7 @@ class NeighbourOptions:
     )
     bilm: str = setting(str(ROOT / "models" / "bilstm.pt"), "the language model")
     device: str = setting("cpu", "cpu, cuda, cuda:1, auto ...")
+    threads: int | None = threads_setting()
 
 
 def main() -> None:
@@ -49,12 +50,13 @@ def main() -> None:
     if options.column is not None and options.input is None:
         raise UserError("--column is for --input.")
     # torch takes seconds to import; a mistyped option is told at once.
+    from bilm import threads
     from bilm.elmo import ELMo
     from bilm.neighbours import Index, build_index
     from bilm.progress import progress
     from bilm.text_input import in_portions, read_texts, whole
 
-    elmo, folder = ELMo.load(options.bilm, device=start_answering(options.device)), Path(options.index)
+    elmo, folder = ELMo.load(options.bilm, device=start_answering(options)), Path(options.index)
     if options.build:
 
         def portions() -> Iterator[Sequence[str]]:
@@ -62,6 +64,7 @@ def main() -> None:
                 for portion in in_portions(read_texts(str(options.input), options.column), PORTION):
                     yield portion
                     bar.update(len(portion))
+                    threads.after_step()
 
         count = build_index(elmo, portions(), folder)
         print(f"Wrote {shown(folder)}: {count:,} tokens. Next: python neighbours.py --index {options.index} --word ...")

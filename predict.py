@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bilm.config import setting
+from bilm.config import setting, threads_setting
 from bilm.errors import UserError
 from bilm.folders import ROOT, shown
 from bilm.options import parse_options
@@ -53,6 +53,7 @@ class ModelOptions:
     bilm: str = setting(str(ROOT / "models" / "bilstm.pt"), "the language model")
     classifier: str | None = setting(None, "the classifier (default: the best on validation of those beside it)")
     device: str = setting("cpu", "cpu, cuda, cuda:1, auto ...")
+    threads: int | None = threads_setting()
 
 
 def main() -> None:
@@ -75,7 +76,7 @@ def main() -> None:
     from bilm.text_input import in_portions
 
     texts = given.read()
-    model = TextClassifier.load(which.bilm, which.classifier, device=start_answering(which.device))
+    model = TextClassifier.load(which.bilm, which.classifier, device=start_answering(which))
     if options.explain:
         explain(model, texts, options.html)
         return
@@ -105,7 +106,7 @@ def serve(given: TextOptions, port: int | None, which: ModelOptions) -> None:
     from bilm.text_classifier import TextClassifier
     from bilm.text_input import in_portions, read_texts
 
-    bilm, device = Path(which.bilm), start_answering(which.device)
+    bilm, device = Path(which.bilm), start_answering(which)
     model, elmo = TextClassifier.load(bilm, which.classifier, device=device), ELMo(load_bilm(bilm), device)
     source, column = given.input, given.column
     if source is None and tuple(model.classes) == CLASS_NAMES:

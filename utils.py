@@ -1,34 +1,39 @@
-"""The process, not the problem: options every script has, device, precision, torchrun, earlier runs, who ran what.
+"""What the scripts share: the options that every script has, joining the other ranks, and earlier runs.
 
-Knows no word of NLP. torch is imported where it is used, so that `--help` and a mistyped option answer at once.
+torch is imported where it is used, so that `--help` and a mistyped option answer at once.
 """
 
-import atexit
 import contextlib
-import dataclasses
 import datetime
-import functools
 import os
-import platform
-import resource
 import shlex
-import signal
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bilm import signals
-from bilm.config import setting
-from bilm.errors import Interrupted, UserError
+from bilm.config import setting, threads_setting
+from bilm.errors import UserError
 from bilm.folders import shown
+from bilm.process import allow_interrupts, run_script
+from bilm.provenance import first_difference, run_settings, run_stamp
 
-ROOT = Path(__file__).resolve().parent
+__all__ = [
+    "EncoderOptions",
+    "ResumeOptions",
+    "RunOptions",
+    "Runtime",
+    "decide_action",
+    "loss_of",
+    "run_script",
+    "run_settings",
+    "run_stamp",
+    "start",
+    "start_answering",
+]
 
-
-# --- options and exit status -----------------------------------------------------------------------------------------
+# --- options --------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -49,10 +54,11 @@ class RunOptions:
         None, "read only this many rows of each file, for a quick look; written beside, not over", at_least=1
     )
     seed: int = setting(0, "seed of everything random", below=2**62)
-    device: str = setting("auto", "auto (CUDA when there is one), cpu, cuda, cuda:1 ...")
+    device: str = setting("auto", "auto (CUDA when there is one), cpu, cuda, cuda:1 ...; mps has not been tried")
     precision: str = setting(
         "auto", "bf16 where the hardware computes in it natively, else fp32", choices=("auto", "bf16", "fp32")
     )
+    threads: int | None = threads_setting()
 
     def __post_init__(self) -> None:
         if self.train and self.data:
@@ -98,78 +104,11 @@ class ResumeOptions:
     resume: bool = setting(
         False, "go on where an earlier run with the same settings stopped; nothing if it had finished"
     )
-    restart: bool = setting(False, "drop an unfinished run and start anew")
+    restart: bool = setting(False, "start anew: drop an unfinished run, replace a finished one of other settings")
 
     def __post_init__(self) -> None:
         if self.resume and self.restart:
             raise UserError("--resume and --restart exclude each other.")
-
-
-def run_script(main: Callable[[], None]) -> None:
-    """Run `main`; a user's mistake is one line and exit status 2, never a traceback. Under torchrun, rank 0 speaks."""
-    name = Path(sys.argv[0]).name
-
-    def say(text: str) -> None:
-        if os.environ.get("RANK", "0") == "0":
-            with contextlib.suppress(OSError):  # nobody may be there any more to be told
-                print(text, file=sys.stderr)
-
-    signals.hold_back()
-    status = 0
-    try:
-        main()
-        sys.stdout.flush()  # what cannot be written is told below
-    except UserError as error:
-        say(f"{name}: error: {error}")
-        status = 2
-    except BrokenPipeError:  # the reader of our output has gone, as in `python evaluate.py | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status = 128 + signal.SIGPIPE
-    except OSError as error:
-        say(f"{name}: error: {error.filename or 'a file or standard output'}: {error.strerror or error}")
-        status = 2
-    except Interrupted as stop:
-        say(f"\n{name}: stopped in {stop}; saved. Go on with: python {name} ... --resume")
-        status = 128 + stop.signal_number
-    except (Exception, KeyboardInterrupt) as error:
-        # What fails after a signal fails because of it.
-        if number := signals.received() or (signal.SIGINT if isinstance(error, KeyboardInterrupt) else None):
-            say(f"\n{name}: stopped.")
-            status = 128 + number
-        elif _memory_ran_out(error):
-            say(f"{name}: error: memory ran out. Lower --batch-tokens, --width or --hidden, where there are.")
-            status = 2
-        else:
-            raise
-    if "torch" in sys.modules:
-        import torch.distributed as dist
-
-        if dist.is_initialized():
-            if status == 0:
-                dist.barrier()  # a rank that leaves while another still works can abort at exit
-            dist.destroy_process_group()
-    signals.ignore()
-    _exit_status.append(status)
-    sys.exit(status)
-
-
-_exit_status: list[int] = []
-
-
-def _leave_at_once() -> None:
-    """Skip the end of torch's threads, where ranks that had done all their work now and then aborted under load."""
-    if _exit_status:
-        with contextlib.suppress(OSError):
-            sys.stdout.flush()
-            sys.stderr.flush()
-        os._exit(_exit_status[0])
-
-
-def _memory_ran_out(error: BaseException) -> bool:
-    said = str(error).lower()
-    return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError) and ("out of memory" in said or "can't allocate memory" in said)
-    )
 
 
 # --- what it runs on -------------------------------------------------------------------------------------------------
@@ -213,173 +152,125 @@ class Runtime:
         return Ranks().on_main(function)
 
 
-def start(options: RunOptions) -> Runtime:
-    """Choose device and precision, join the other ranks under torchrun, seed."""
+def start(options: RunOptions, *, trains: bool = False) -> Runtime:
+    """Choose device, precision and threads, join the other ranks under torchrun, seed.
+
+    `trains`: whether gradients will be computed, which fixes a number of threads above two.
+    """
     # cuBLAS gives the same bits twice only with a workspace of fixed size, set before CUDA starts.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     import torch
 
+    from bilm import threads
+    from bilm.device import find_device, find_precision, keep_freed_memory
+
     keep_freed_memory()
+    thread_count = threads.start(options.threads)
     processes, local_rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("LOCAL_RANK", "0"))
     name = options.device
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and local_rank >= torch.cuda.device_count() > 0:
         raise UserError(f"{torch.cuda.device_count()} GPUs are here; lower --nproc_per_node, or --device cpu.")
-    device = device_named(f"cuda:{local_rank}" if name == "cuda" and processes > 1 else name)
-    precision = options.precision
-    if precision == "auto":
-        precision = "bf16" if _computes_bf16(device) else "fp32"
+    device = find_device(f"cuda:{local_rank}" if name == "cuda" and processes > 1 else name)
+    precision = find_precision(options.precision, device)
     if device.type == "cuda":
         torch.cuda.set_device(device)
         torch.backends.cudnn.deterministic = True
         # fp32 that was asked for is fp32; beside bf16, TF32 is exact enough.
         torch.set_float32_matmul_precision("high" if precision == "bf16" else "highest")
         torch.backends.cudnn.allow_tf32 = precision == "bf16"
+    if thread_count is not None:
+        thread_count.choose()
+        if trains and device.type == "cpu":
+            thread_count.restrict_to_training()
     rank = 0
     if processes > 1:
-        atexit.register(_leave_at_once)  # before all else that is registered here, hence called after it
         # All wait while one process of each machine reads the texts: a quarter of an hour for a billion words.
         patience = datetime.timedelta(hours=2)
         torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=patience)
         rank = torch.distributed.get_rank()
     runtime = Runtime(device, precision, rank, processes)
-    signals.let_through()
+    allow_interrupts()
     runtime.seed(options.seed)
     return runtime
 
 
-def device_named(name: str) -> Any:
-    """A torch.device that is there; "auto" is CUDA when there is one. Raises UserError."""
-    import torch
+def start_answering(options: Any) -> Any:
+    """For scripts that use a model and train none: the device, once all that they need is imported.
 
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-        return device
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"--device {name}: {str(error).splitlines()[0]}") from error
-
-
-def start_answering(device: str) -> Any:
-    """For scripts that use a model and train none: the device, once all that they need is imported."""
-    found = device_named(device)
-    signals.let_through()
-    return found
-
-
-def _computes_bf16(device: Any) -> bool:
-    """Native bf16 arithmetic: CUDA of compute capability 8 or above; a CPU with avx512_bf16 or amx."""
-    import torch
-
-    if device.type == "cuda":
-        return torch.cuda.get_device_capability(device)[0] >= 8
-    with contextlib.suppress(OSError):
-        flags = Path("/proc/cpuinfo").read_text()
-        return "avx512_bf16" in flags or "amx_bf16" in flags
-    return False
-
-
-def keep_freed_memory() -> None:
-    """Have glibc keep large blocks that were freed instead of handing them back to the kernel.
-
-    A training step frees and takes the same few hundred MB again; faulting those pages in anew cost 30 % of the speed
-    on a CPU with batches of 4,096 tokens, 5 % with 2,048. mallopt(M_MMAP_MAX, 0) and mallopt(M_TRIM_THRESHOLD, max);
-    nothing where there is no glibc.
+    `options` has the fields `device` and `threads`.
     """
-    if platform.libc_ver()[0] == "glibc":
-        import ctypes
+    from bilm import threads
+    from bilm.device import find_device
 
-        libc = ctypes.CDLL(None)
-        libc.mallopt(-4, 0)
-        libc.mallopt(-1, 2**31 - 1)
+    threads.start(options.threads)
+    found = find_device(options.device)
+    allow_interrupts()
+    return found
 
 
 # --- earlier runs ----------------------------------------------------------------------------------------------------
 
 
-def what_to_do(unfinished: Path, finished: Callable[[], bool], options: ResumeOptions) -> str:
-    """ "start", "resume" or "skip" a run: as the options say, or as the user answers when an `unfinished` one is there.
+def decide_action(
+    unfinished: Path,
+    options: ResumeOptions,
+    *,
+    is_finished: Callable[[], bool],
+    replaces: Callable[[], str | None] = lambda: None,
+) -> str:
+    """ "start", "resume" or "skip" a run: as the options say, or as the user answers at a terminal.
 
-    That one is the caller's to drop, once nothing stands in the way of a new one.
+    unfinished: the checkpoint of an earlier run; dropping it is left to the caller, once nothing can stop the new run
+    any more. is_finished: whether what this very run would make is there. replaces: a sentence that says which other
+    finished run would be replaced, None where there is none.
 
-    `finished`: whether what the run would make is there already. Raises UserError when there is nobody to ask: neither
-    going on nor starting over is a safe guess.
+    Raises UserError when there is nobody to ask: neither going on nor starting over is a safe guess.
     """
-    if not unfinished.exists():
-        return "skip" if options.resume and finished() else "start"
-    if options.resume:
-        return "resume"
-    if not options.restart:
-        found = f"an unfinished run is in {shown(unfinished.parent)}"
-        if not sys.stdin.isatty() or "RANK" in os.environ:
-            raise UserError(f"{found}. Go on with it: --resume. Drop it and start anew: --restart.")
-        try:
-            answer = input(f"There is {found}. Go on with it [Enter], or drop it and start anew [n]? ")
-        except EOFError:
-            raise UserError(f"{found}. Go on with it: --resume. Drop it and start anew: --restart.") from None
-        if not answer.strip().lower().startswith("n"):
-            return "resume"
+    if unfinished.exists():
+        return _about_unfinished(unfinished, options)
+    if is_finished():
+        return "skip" if options.resume else "start"
+    if not options.restart and (loss := replaces()):
+        answer = _ask(f"{loss} Replace it [r], or leave everything as it is [Enter]? ")
+        if answer is None or not answer.startswith("r"):
+            raise UserError(loss)
     return "start"
 
 
-# --- who ran what ----------------------------------------------------------------------------------------------------
+def _about_unfinished(unfinished: Path, options: ResumeOptions) -> str:
+    if options.resume or options.restart:
+        return "resume" if options.resume else "start"
+    found = f"an unfinished run is in {shown(unfinished.parent)}"
+    answer = _ask(f"There is {found}. Go on with it [Enter], or drop it and start anew [n]? ")
+    if answer is None:
+        raise UserError(f"{found}. Go on with it: --resume. Drop it and start anew: --restart.")
+    return "start" if answer.startswith("n") else "resume"
 
 
-def hardware(device: Any) -> str:
-    """For instance "AMD EPYC, 2 cores" or "NVIDIA H200"."""
-    import torch
-
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    model = platform.processor() or platform.machine()
-    with contextlib.suppress(OSError, StopIteration):
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        model = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    return f"{model}, {torch.get_num_threads()} cores"
-
-
-def run_settings(options: RunOptions, runtime: Runtime, *groups: Any, **inputs: str) -> dict[str, Any]:
-    """All that shapes the weights of a run: two runs that agree in it are one and the same, stopped or not.
-
-    `inputs`: hashes of what the run reads.
-    """
-    settings: dict[str, Any] = {"seed": options.seed, "limit": options.limit, "precision": runtime.precision, **inputs}
-    for group in groups:
-        settings.update(dataclasses.asdict(group))
-    del settings["checkpoint_seconds"]
-    return settings
-
-
-def run_stamp(options: RunOptions, runtime: Runtime) -> dict[str, Any]:
-    """What a number needs to be believed: seed, command, commit, hardware, versions, date; peak memory (the GPU's)."""
-    import torch
-
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    if runtime.device.type == "cuda":
-        memory = torch.cuda.max_memory_allocated(runtime.device)
-    return {
-        "seed": options.seed,
-        "command": shlex.join(["python", Path(sys.argv[0]).name, *sys.argv[1:]]),
-        "commit": _commit(),
-        "hardware": hardware(runtime.device),
-        "precision": runtime.precision,
-        "python": platform.python_version(),
-        "torch": str(torch.__version__),
-        "processes": runtime.processes,
-        "peak_memory_mb": round(memory / 2**20),
-        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
-    }
-
-
-def _commit() -> str:
-    """The commit this code is at, with "+" when it was changed since; "unknown" outside a git checkout."""
+def _ask(question: str) -> str | None:
+    """The answer in lower case; None where nobody can be asked."""
+    if not sys.stdin.isatty() or "RANK" in os.environ:
+        return None
     try:
-        run = functools.partial(subprocess.run, cwd=ROOT, capture_output=True, text=True, check=True)
-        head = run(["git", "rev-parse", "--short=12", "HEAD"])
-        changed = run(["git", "status", "--porcelain", "--", "*.py"])
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return head.stdout.strip() + ("+" if changed.stdout.strip() else "")
+        return input(question).strip().lower()
+    except EOFError:
+        return None
+
+
+def loss_of(weights: Path, saved: dict[str, Any], settings: dict[str, Any], *, further: str = "") -> str | None:
+    """For decide_action: what is said before the finished run in `weights` is replaced by one with other settings.
+
+    saved: its settings; further: how to train on from it, where that can be done. None where the settings are the same.
+    """
+    key = first_difference(saved, settings)
+    if key is None:
+        return None
+    difference = f"{key}: {saved.get(key)}, now {settings.get(key)}"
+    if key == "corpus":
+        difference = "it was trained on other rows"
+    return (
+        f"{shown(weights)} is the outcome of a finished run with other settings ({difference}). "
+        f"Replace it: --restart. {further}Keep it and write elsewhere: --output FOLDER."
+    )

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from bilm.config import setting
+from bilm.config import setting, threads_setting
 from bilm.errors import UserError
 from bilm.folders import ROOT, shown
 from bilm.options import parse_options
@@ -40,6 +40,7 @@ class VectorOptions:
     )
     bilm: str = setting(str(ROOT / "models" / "bilstm.pt"), "the language model")
     device: str = setting("cpu", "cpu, cuda, cuda:1, auto ...")
+    threads: int | None = threads_setting()
 
 
 def main() -> None:
@@ -48,6 +49,7 @@ def main() -> None:
     if options.mix and options.layers:
         raise UserError("--mix and --layers exclude each other.")
     # torch takes seconds to import; a mistyped option is told at once.
+    from bilm import threads
     from bilm.elmo import ELMo
     from bilm.pretrained import load_bilm
     from bilm.progress import progress
@@ -55,7 +57,7 @@ def main() -> None:
     from bilm.vector_files import write_vectors
 
     pretrained = load_bilm(Path(options.bilm))
-    elmo = ELMo(pretrained, start_answering(options.device))
+    elmo = ELMo(pretrained, start_answering(options))
     weights = trained_mix(Path(options.mix), pretrained) if options.mix else None
     layers = chosen_layers("all" if options.mix else options.layers, elmo.num_layers)
     texts = given.read()
@@ -72,6 +74,7 @@ def main() -> None:
                     vectors = [mixed(v, weights) for v in vectors]
                 yield from zip(portion, words, vectors, strict=True)
                 bar.update(len(portion))
+                threads.after_step()
 
     count = write_vectors(Path(options.output), found())
     print(f"Wrote {shown(Path(options.output))}: {count:,} texts.")

@@ -3,11 +3,13 @@
 import os
 from typing import Any
 
+import psutil
 import torch
 
 from benchmarks.measure import figure, timed
 from benchmarks.parts import Job
-from utils import Runtime, hardware, run_stamp
+from bilm.device import hardware
+from utils import Runtime, run_stamp
 
 PRODUCTS = 8  # in a row, per repetition
 
@@ -24,7 +26,7 @@ def measure(job: Job, runtime: Runtime) -> dict[str, Any]:
         "cpu": hardware(torch.device("cpu")),
         "cores": os.cpu_count(),
         "torch_threads": torch.get_num_threads(),
-        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
+        "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
         "gpu": hardware(runtime.device) if runtime.device.type == "cuda" else None,
     }
     for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):

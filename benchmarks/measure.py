@@ -1,7 +1,6 @@
 """Figures with their spread, a clock that waits for the GPU, and the memory that a process took."""
 
 import contextlib
-import resource
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -11,6 +10,8 @@ from statistics import median
 from typing import Any
 
 import torch
+
+from bilm.device import peak_memory
 
 SECONDS_BETWEEN_SAMPLES = 0.05
 _STATUS = Path("/proc/self/status")
@@ -70,7 +71,7 @@ class Memory:
     def __exit__(self, *_: object) -> None:
         self._done.set()
         self._sampling.join()
-        self.peak = _status_mb("VmHWM") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+        self.peak = _status_mb("VmHWM") or peak_memory(torch.device("cpu")) / 2**20
         self.anonymous = max(self._most, _status_mb("RssAnon") or 0.0) or None
         if torch.cuda.is_available() and torch.cuda.is_initialized():
             self.gpu = torch.cuda.max_memory_allocated() / 2**20

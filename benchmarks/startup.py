@@ -10,10 +10,11 @@ from benchmarks.measure import figure, timed
 from benchmarks.models import SHAPE, classified
 from benchmarks.parts import Job
 from bilm.csv_rows import CLASS_NAMES
+from bilm.folders import ROOT
 from bilm.language_model import BiLM
 from bilm.pretrained import load_bilm, load_classifier, save_bilm, save_classifier
 from bilm.progress import progress
-from utils import ROOT, Runtime
+from utils import Runtime
 
 SCRIPTS = ("ELMO.py", "classification.py", "evaluate.py")
 

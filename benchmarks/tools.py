@@ -14,10 +14,10 @@ import torch
 from benchmarks.measure import figure, timed
 from bilm.elmo import ELMo
 from bilm.errors import UserError
+from bilm.folders import ROOT
 from bilm.progress import progress
 from bilm.source import Source
 from bilm.text_classifier import TextClassifier
-from utils import ROOT
 
 _CPU = torch.device("cpu")
 # Texts that are timed one by one.

@@ -28,7 +28,7 @@ class Training:
         self.optimizer = optimizer
         self.runtime = runtime
         self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        self.tally = Tally(State(), is_main=True, device=runtime.device)
+        self.tally = Tally(State(), is_main=True)
 
     def step(self, item: Any) -> int:
         """One step on a batch of task.plan(); returns how many targets it had."""

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bilm import threads
 from bilm.lexicon import PAD, Lexicon
 from bilm.vocabulary import EncodedTexts
 
@@ -79,6 +80,7 @@ def iterate_batches(texts: EncodedTexts, rows: np.ndarray, batch_tokens: int) ->
     """Every one of `rows` once, shortest first, for evaluation; `Batch.rows` are among them."""
     for chosen in plan_batches(texts.lengths[rows], batch_tokens):
         yield collate(texts, rows[chosen])
+        threads.after_step()
 
 
 def mask_of(lengths: Tensor, width: int) -> Tensor:

@@ -25,6 +25,12 @@ def setting(default: Any, help: str, **limits: Any) -> Any:
     return field(default=default, metadata={"help": help, **limits})
 
 
+def threads_setting() -> Any:
+    """The option of every command that computes."""
+    text = "CPU threads to compute with (default: OMP_NUM_THREADS, else as many as cores are free)"
+    return setting(None, text, at_least=1)
+
+
 @dataclass(frozen=True)
 class TokenizerConfig:
     """How text becomes words. Chosen on validation; the comparison is in LOG.md."""

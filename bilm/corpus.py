@@ -5,7 +5,7 @@ import os
 import re
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -29,9 +29,11 @@ VALIDATION_AT_LEAST = 10
 BANNER = """
 ***************************************************************************************
 *  SAMPLE DATA: AG News is not at hand and could not be downloaded.                    *
-*  This run uses data/sample (400 texts written for this project). It shows that all   *
-*  works; its scores mean nothing. Everything it writes is kept apart, in */sample/.   *
-*  For the real thing: put train.csv and test.csv into a folder and set AG_NEWS_DIR.   *
+*  This run uses data/sample (400 texts written for this project), and ELMO.py goes    *
+*  on from the weights of this repository unless options shape another model. It shows *
+*  that all works; its scores say nothing about AG News. Everything it writes is kept  *
+*  apart, in */sample/. To train on the sample from nothing: --from-scratch.           *
+*  For AG News itself: put train.csv and test.csv into a folder and set AG_NEWS_DIR.   *
 ***************************************************************************************
 """
 
@@ -47,6 +49,8 @@ class Corpus:
     train: Path
     test: Path | None
     columns: Columns | None = None
+    # Whether it stands in for AG News, which was not named and could not be downloaded.
+    is_fallback: bool = False
 
     @classmethod
     def in_folder(cls, name: str, folder: Path) -> "Corpus":
@@ -100,7 +104,7 @@ def find_corpus(data: str | None = None) -> Corpus:
             download_ag_news(DOWNLOADED)
         except Unreachable as error:
             print(f"AG News could not be downloaded: {error}{BANNER}", file=sys.stderr, flush=True)
-            return Corpus.in_folder("sample", SAMPLE)
+            return replace(Corpus.in_folder("sample", SAMPLE), is_fallback=True)
     return corpus
 
 

@@ -8,8 +8,8 @@ import urllib.request
 from pathlib import Path
 from typing import BinaryIO
 
-from bilm import lock
 from bilm.errors import UserError
+from bilm.locks import acquire_lock
 from bilm.progress import progress
 
 BASE_URL = "https://raw.githubusercontent.com/mhjabreel/CharCnn_Keras/master/data/ag_news_csv"
@@ -28,7 +28,7 @@ def download_ag_news(folder: Path, base_url: str = BASE_URL, md5: dict[str, str]
     Raises Unreachable when the server cannot be reached, UserError when what it gives has the wrong checksum (it is
     deleted then) or when another process is at it.
     """
-    release = lock.take(folder / ".download.lock", f"is downloading AG News to {folder}. Wait until it is done.")
+    release = acquire_lock(folder / ".download.lock", f"is downloading AG News to {folder}. Wait until it is done.")
     try:
         _fetch_missing(folder, base_url, MD5 if md5 is None else md5)
     finally:

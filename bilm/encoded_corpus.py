@@ -116,6 +116,7 @@ def learn_and_encode(
         for place, _ in _chunks(offsets):
             ids[place] = id_of[ids[place]]
         ids.flush()
+        del ids  # Windows renames no folder in which a file is mapped
         _finish(temporary, made_of, words_by_id(), len(learned), *rows)
 
 

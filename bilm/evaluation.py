@@ -47,7 +47,7 @@ def evaluate_language_model(
         with autocast():
             both = model.predictions(batch)
             for direction, asked in both.items():
-                nll[direction] += float(model.softmax.nll(asked.states, asked.targets).double().sum())
+                nll[direction] += float(model.softmax.nll(asked.states, asked.targets).cpu().double().sum())
                 likeliest = model.softmax.topk(asked.states, min(TOP, size))
                 in_top[direction] += int((likeliest == asked.targets[:, None]).sum())
                 actual, predicted = asked.targets.cpu().numpy(), likeliest[:, 0].cpu().numpy()

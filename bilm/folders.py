@@ -1,7 +1,7 @@
 """Where a run's files go, and that one run at a time writes there."""
 
-import atexit
 import contextlib
+import functools
 import json
 import math
 import os
@@ -43,7 +43,8 @@ class Folders:
 
         Raises UserError when one is at it. What a killed one left half-written goes.
         """
-        from bilm.lock import take
+        from bilm.locks import acquire_lock
+        from bilm.process import at_end
 
         refusal = (
             f"is at work on the {purpose} in {shown(self.models)}. Wait until it is done, or give this run a place of "
@@ -52,8 +53,8 @@ class Folders:
         output = self.runs.parent.parent
         removed_when_empty = [self.runs, self.runs.parent] + ([] if output.exists() else [output])
         try:
-            release = take(self.runs / f"{purpose}.lock", refusal)
-            atexit.register(self._leave, purpose, release, removed_when_empty)
+            release = acquire_lock(self.runs / f"{purpose}.lock", refusal)
+            at_end(functools.partial(self._leave, purpose, release, removed_when_empty))
         except OSError as error:
             raise UserError(f"--output: {self.runs} cannot be written to: {error.strerror}.") from error
         written = {

@@ -1,10 +1,10 @@
 """Layers that cannot change, computed once: what a classifier reads of a language model that is kept as it is.
 
-A file holds e1, e2, ... of every token; e0 is looked up again, it is cheap. The file loses its name as soon as it is
-made, so that it goes with the process, however that ends.
+A file holds e1, e2, ... of every token; e0 is looked up again, it is cheap. It has no name, or one that the system
+removes when it is closed, so that it goes with the process, however that ends.
 """
 
-import os
+import io
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -27,8 +27,8 @@ class LayerStore:
     `starts`: the byte at which each text begins, int64 (N,); -1 where it is not stored.
     """
 
-    def __init__(self, descriptor: int, starts: np.ndarray, layers: int, width: int, dtype: torch.dtype):
-        self._descriptor = descriptor
+    def __init__(self, file: io.RawIOBase, starts: np.ndarray, layers: int, width: int, dtype: torch.dtype):
+        self._file = file
         self._starts = starts
         self._shape = (layers, width)
         self._dtype = dtype
@@ -39,19 +39,21 @@ class LayerStore:
         room = tensor.view(torch.uint8).numpy()
         for place, row, length in zip(room, batch.rows, batch.lengths.tolist(), strict=True):
             wanted = place[:length]
-            if os.preadv(self._descriptor, [wanted], self._starts[row]) != wanted.nbytes:
+            self._file.seek(self._starts[row])
+            if self._file.readinto(wanted.data) != wanted.nbytes:
                 raise OSError(f"the layers of text {row} are not where they were written")
         return list(tensor.unbind(2))
 
     def write(self, content: np.ndarray, row: int) -> bool:
         """Whether the disk took it."""
         try:
-            return os.pwrite(self._descriptor, content.data, self._starts[row]) == content.nbytes
+            self._file.seek(self._starts[row])
+            return self._file.write(content.data) == content.nbytes
         except OSError:
             return False
 
     def close(self) -> None:
-        os.close(self._descriptor)
+        self._file.close()
 
 
 def store_layers(
@@ -85,7 +87,8 @@ def store_layers(
                 disk = shutil.disk_usage(folder)
                 if needed > min(limit, disk.free - disk.total / 10):
                     return None
-                store = LayerStore(_nameless_file(folder), starts, count, width, layers.dtype)
+                file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115 - the store closes it
+                store = LayerStore(file, starts, count, width, layers.dtype)
             contents = layers.view(torch.uint8).numpy()
             for content, row, length in zip(contents, batch.rows, batch.lengths.tolist(), strict=True):
                 starts[row] = end
@@ -94,9 +97,3 @@ def store_layers(
                     store.close()
                     return None
     return store
-
-
-def _nameless_file(folder: Path) -> int:
-    descriptor, name = tempfile.mkstemp(dir=folder)
-    os.unlink(name)
-    return descriptor

@@ -4,6 +4,7 @@ Weights that were trained here are kept in half precision, which halves the file
 """
 
 import contextlib
+import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from bilm.csv_rows import file_hash
 from bilm.errors import UserError
 from bilm.language_model import BiLM
 from bilm.original import read_original
+from bilm.provenance import first_difference
 from bilm.vocabulary import Tokenizer, Vocabulary
 
 
@@ -158,16 +160,20 @@ class OtherLanguageModel(UserError):
     """A classifier was trained on another bilstm.pt than the one at hand."""
 
 
+def _require_language_model(path: Path, saved: dict[str, Any], pretrained: Pretrained) -> None:
+    if saved["bilm"] != pretrained.hash:
+        raise OtherLanguageModel(
+            f"{path} was trained on another language model ({saved['bilm'][:12]}) than the bilstm.pt at hand "
+            f"({pretrained.hash[:12]}). Train it on this one: python classification.py --mode {saved['mode']} "
+            "(with the same --bilm and --output)"
+        )
+
+
 def load_classifier(path: Path, pretrained: Pretrained) -> TrainedClassifier:
     """The classifier in `path` on top of `pretrained`. Raises OtherLanguageModel when it was trained on another one."""
     saved = checkpoint.load(path, "classifier")
     with checkpoint.understood(path):
-        if saved["bilm"] != pretrained.hash:
-            raise OtherLanguageModel(
-                f"{path} was trained on another language model ({saved['bilm'][:12]}) than the bilstm.pt at hand "
-                f"({pretrained.hash[:12]}). Train it on this one: python classification.py --mode {saved['mode']} "
-                "(with the same --bilm and --output)"
-            )
+        _require_language_model(path, saved, pretrained)
         bilm, tuned = pretrained.model, saved["tuned_encoder"] is not None
         if tuned:
             config = replace(bilm.config, softmax="none")
@@ -180,29 +186,78 @@ def load_classifier(path: Path, pretrained: Pretrained) -> TrainedClassifier:
         return TrainedClassifier(model, names, info, saved["id"])
 
 
-def keep_best_classifier(folder: Path, pretrained: Pretrained) -> str:
-    """Copy to classifier.pt the classifier_MODE.pt of `folder` with the best validation accuracy; returns its mode.
+@dataclass(frozen=True)
+class ClassifierFiles:
+    """The classifiers in a folder that were trained on one language model.
 
-    Those that stand on another language model do not take part.
+    paths: of each mode's file; accuracies: on validation, of the same modes; mismatched: for each mode whose file was
+    trained on another language model, the message that says so; damaged: files that cannot be read, with the reason.
     """
-    found = {}
-    for mode in MODES:
-        path = folder / f"classifier_{mode}.pt"
-        # One that cannot be read is no candidate; evaluate.py, which is asked for its figures, will name it.
-        with contextlib.suppress(UserError), checkpoint.understood(path):
+
+    paths: dict[str, Path]
+    accuracies: dict[str, float]
+    mismatched: dict[str, str]
+    damaged: dict[Path, UserError]
+
+    @property
+    def best(self) -> str | None:
+        """The mode with the highest validation accuracy: the one rule by which classifier.pt is chosen."""
+        return max(self.accuracies, key=self.accuracies.__getitem__, default=None)
+
+
+def find_classifiers(folder: Path, pretrained: Pretrained) -> ClassifierFiles:
+    """A mode's classifier is classifier_MODE.pt; where there is none, classifier.pt, if it is of that mode."""
+    found = ClassifierFiles({}, {}, {}, {})
+    for path in [*(folder / f"classifier_{mode}.pt" for mode in MODES), folder / "classifier.pt"]:
+        if not path.exists():
+            continue
+        try:
             saved = checkpoint.load(path, "classifier")
-            if saved["bilm"] == pretrained.hash:
-                found[mode] = (saved["info"]["validation_accuracy"], saved)
-    best = max(found, key=lambda mode: found[mode][0])
-    checkpoint.save(folder / "classifier.pt", "classifier", found[best][1])
-    return best
+            with checkpoint.understood(path):
+                mode, accuracy = str(saved["mode"]), float(saved["info"]["validation_accuracy"])
+                if mode in found.paths or mode in found.mismatched:
+                    continue
+                _require_language_model(path, saved, pretrained)
+                found.paths[mode], found.accuracies[mode] = path, accuracy
+        except OtherLanguageModel as error:
+            found.mismatched[mode] = str(error)
+        except UserError as error:
+            found.damaged[path] = error
+    modes = [mode for mode in MODES if mode in found.paths]
+    return replace(
+        found,
+        paths={mode: found.paths[mode] for mode in modes},
+        accuracies={mode: found.accuracies[mode] for mode in modes},
+    )
+
+
+def keep_best_classifier(folder: Path, pretrained: Pretrained) -> str:
+    """Make classifier.pt of `folder` the classifier that is best on validation; returns its mode.
+
+    A classifier of another mode that classifier.pt alone held is kept under the name of that mode. Files that cannot be
+    read are no candidates; evaluate.py names them. Raises ValueError when there is no candidate.
+    """
+    found, target = find_classifiers(folder, pretrained), folder / "classifier.pt"
+    if found.best is None:
+        raise ValueError(f"no classifier in {folder} was trained on this language model")
+    source = found.paths[found.best]
+    if source != target:
+        for mode, path in found.paths.items():
+            if path == target:
+                target.rename(folder / f"classifier_{mode}.pt")
+        with checkpoint.written_whole(target) as temporary:
+            shutil.copyfile(source, temporary)
+    return found.best
+
+
+def finished_settings(path: Path, kind: str) -> dict[str, Any] | None:
+    """The settings of the run that wrote `path`; None where there is no such file, or it cannot be read."""
+    with contextlib.suppress(UserError), checkpoint.understood(path):
+        return dict(checkpoint.load(path, kind)["info"]["settings"])
+    return None
 
 
 def was_trained_with(path: Path, kind: str, settings: dict[str, Any]) -> bool:
     """Whether `path` holds the outcome of a run with these settings; a file that cannot be read does not."""
-    try:
-        saved = checkpoint.load(path, kind)
-        with checkpoint.understood(path):
-            return saved["info"]["settings"] == settings
-    except UserError:
-        return False
+    saved = finished_settings(path, kind)
+    return saved is not None and first_difference(saved, settings) is None

@@ -18,13 +18,13 @@ def perplexities(model: BiLM, batches: Iterable[Batch], device: torch.device, ra
 
     The ranks divide the batches among themselves; each returns the figures of all.
     """
-    nll = torch.zeros(len(DIRECTIONS), dtype=torch.float64, device=device)
-    count = 0
+    found_nll, count = [torch.zeros(len(DIRECTIONS), device=device)], 0
     for i, batch in enumerate(batches):
         if i % ranks.size == ranks.rank:
-            nll += model(batch.to(device))
+            found_nll.append(model(batch.to(device)))
             count += int((batch.lengths - 1).sum())
-    *sums, total = ranks.sum(*nll.tolist(), count)
+    # Summed in fp64 on the CPU: not every device has that type.
+    *sums, total = ranks.sum(*torch.stack(found_nll).cpu().double().cumsum(0)[-1].tolist(), count)
     found = {f"{direction}_perplexity": perplexity(s, total) for direction, s in zip(DIRECTIONS, sums, strict=True)}
     return {**found, "perplexity": sum(found.values()) / len(found)}
 

@@ -35,7 +35,7 @@ def keep_shipped(models: Path) -> str | None:
     files = shipped_files(models)
     if not files:
         return None
-    place = models / KEPT_IN / file_hash(models / MANIFEST)[:8]
+    place = _kept_in(models)
     for path in files:
         copy = place / path.name
         if not copy.exists() or file_hash(copy) != file_hash(path):
@@ -43,6 +43,24 @@ def keep_shipped(models: Path) -> str | None:
                 shutil.copyfile(path, temporary)
     back = f"cp {shown(place)}/*.pt {shown(models)}"
     return f"The weights that came with this repository are now in {shown(place)} (back with: {back})."
+
+
+def shipped_bilm(models: Path) -> Path | None:
+    """The bilstm.pt that came with the repository: in `models`, or where `keep_shipped` put it; None if it is gone.
+
+    Raises UserError as `shipped_files`.
+    """
+    manifest = models / MANIFEST
+    if not manifest.exists():
+        return None
+    with understood(manifest):
+        wanted = dict(read_json(manifest)["files"]).get("bilstm.pt")
+    candidates = (models / "bilstm.pt", _kept_in(models) / "bilstm.pt")
+    return next((path for path in candidates if path.exists() and file_hash(path) == wanted), None)
+
+
+def _kept_in(models: Path) -> Path:
+    return models / KEPT_IN / file_hash(models / MANIFEST)[:8]
 
 
 def drop_shipped_classifiers(models: Path) -> None:

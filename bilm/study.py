@@ -26,6 +26,7 @@ from bilm.folders import read_json, write_json
 from bilm.labelled import LabelledTexts
 from bilm.layer_store import LayerStore
 from bilm.optimizer import build_optimizer
+from bilm.provenance import first_difference
 from bilm.training import fit
 from bilm.vocabulary import EncodedTexts
 
@@ -48,7 +49,7 @@ class Ledger:
             self.close()
         if self._path.exists():
             found = read_json(self._path)
-            if not isinstance(found, dict) or found.get("settings") != settings:
+            if not isinstance(found, dict) or first_difference(found.get("settings") or {}, settings):
                 raise UserError(f"the unfinished study in {folder} has other settings. Drop it with --restart.")
             self._content = found
         else:
@@ -73,7 +74,7 @@ class Ledger:
 def is_finished(path: Path, settings: dict[str, Any]) -> bool:
     """Whether the results at `path` are those of a study with these settings."""
     found = read_json(path) if path.exists() else None
-    return isinstance(found, dict) and found.get("settings") == settings
+    return isinstance(found, dict) and first_difference(found.get("settings") or {}, settings) is None
 
 
 @dataclass(frozen=True)

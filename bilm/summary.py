@@ -188,7 +188,7 @@ def add_classifier(
     summary: dict[str, Any], mode: str, trained: TrainedClassifier, split: str, figures: dict[str, Any]
 ) -> None:
     info = trained.info
-    settings = {key: value for key, value in info["settings"].items() if key != "seed"}
+    settings = {key: value for key, value in info["settings"].items() if key not in ("seed", "threads")}
     entry = summary["classifiers"].get(mode, {})
     if entry.get("hash") != trained.hash:
         seeds = entry.get("seeds", {}) if entry.get("settings") == settings else {}

@@ -7,12 +7,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bilm import checkpoint
 from bilm.batching import iterate_batches
-from bilm.config import MODES
 from bilm.errors import UserError
 from bilm.evaluation import class_probabilities
-from bilm.pretrained import Pretrained, TrainedClassifier, load_bilm, load_classifier
+from bilm.pretrained import Pretrained, TrainedClassifier, find_classifiers, load_bilm, load_classifier
 
 BATCH_TOKENS = 8192
 
@@ -90,17 +88,10 @@ class TextClassifier:
 
 
 def best_classifier(folder: Path, pretrained: Pretrained) -> Path:
-    """Of the classifier_MODE.pt in `folder` that stand on this language model, the one that is best on validation.
-
-    Raises UserError when there is none.
-    """
-    found = {}
-    for path in (folder / f"classifier_{mode}.pt" for mode in MODES):
-        if path.exists():
-            saved = checkpoint.load(path, "classifier")
-            with checkpoint.understood(path):
-                if saved["bilm"] == pretrained.hash:
-                    found[path] = float(saved["info"]["validation_accuracy"])
-    if not found:
-        raise UserError(f"no classifier in {folder} stands on its bilstm.pt. Train one: python classification.py")
-    return max(found, key=found.__getitem__)
+    """The classifier in `folder` on this language model that is best on validation. Raises UserError without one."""
+    found = find_classifiers(folder, pretrained)
+    for error in found.damaged.values():
+        raise error
+    if found.best is None:
+        raise UserError(f"no classifier in {folder} was trained on its bilstm.pt. Train one: python classification.py")
+    return found.paths[found.best]

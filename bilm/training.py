@@ -24,13 +24,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from bilm import checkpoint
+from bilm import checkpoint, threads
 from bilm.config import FitConfig
 from bilm.errors import Interrupted, UserError
 from bilm.optimizer import schedule
+from bilm.process import defer_signals
 from bilm.progress import progress, remark, tell
+from bilm.provenance import first_difference
 from bilm.ranks import Ranks
-from bilm.signals import noted
 
 # Steps between two readings of the running loss: a GPU is asked for it no more often than that.
 STEPS_BETWEEN_READINGS = 25
@@ -100,7 +101,7 @@ def fit(
             place = f"in epoch {run.state.epoch + 1} of {config.epochs}, after step {run.state.batch}"
             tell(f"{task.label}: going on {place if run.state.epoch < config.epochs else 'after the last epoch'}")
     stepped = DistributedDataParallel(model) if ranks.size > 1 else model
-    with noted() as received:
+    with defer_signals() as received:
         while run.state.epoch < config.epochs:
             _train_epoch(run, stepped, task, autocast, received)
             run.finish_epoch(task, autocast)
@@ -115,7 +116,7 @@ def _train_epoch(run: "_Run", stepped: nn.Module, task: Task, autocast: Callable
     state, config, ranks = run.state, run.config, run.ranks
     plan = task.plan(state.epoch)
     stepped.train()
-    tally = Tally(state, ranks.is_main, run.parameters[0].device)
+    tally = Tally(state, ranks.is_main)
     bar = progress(
         total=len(plan),
         initial=state.batch,
@@ -126,6 +127,7 @@ def _train_epoch(run: "_Run", stepped: nn.Module, task: Task, autocast: Callable
     started, units = time.monotonic(), 0
     with bar:
         for batch in range(state.batch, len(plan)):
+            step_started = time.monotonic()
             factor = schedule((state.epoch + (batch + 0.5) / len(plan)) / config.epochs, config.warmup)
             for group in run.optimizer.param_groups:
                 group["lr"] = group["peak"] * factor
@@ -143,6 +145,7 @@ def _train_epoch(run: "_Run", stepped: nn.Module, task: Task, autocast: Callable
             run.optimizer.found_inf = 1.0 - good.float()  # type: ignore[attr-defined]
             run.optimizer.step()
             run.optimizer.zero_grad(set_to_none=True)
+            threads.after_step(batch_units, time.monotonic() - step_started)
 
             state.batch, state.step = batch + 1, state.step + 1
             units += batch_units
@@ -170,36 +173,42 @@ def _train_epoch(run: "_Run", stepped: nn.Module, task: Task, autocast: Callable
 
 
 class Tally:
-    """What the steps of an epoch add up to, kept on the device until it is read; a GPU need not wait for the CPU.
+    """What the steps of an epoch add up to; a GPU need not wait for the CPU, since it is asked only by `read_into`.
 
-    Sums are in fp64 and step by step, so that a run in one process that was stopped and resumed comes to the same ones.
+    Sums are of Python's floats (fp64, which some devices lack) and step by step, so that a run in one process that was
+    stopped and resumed comes to the same ones.
     """
 
-    def __init__(self, state: State, is_main: bool, device: torch.device):
+    def __init__(self, state: State, is_main: bool):
         # The losses are of this rank alone, the rest is the same on all of them.
-        start = [state.loss_sum if is_main else 0.0, state.loss_count, state.largest_norm, state.left_out]
-        start += [state.left_out_in_a_row, state.longest_row, 0.0]
-        self.numbers = torch.tensor(start, dtype=torch.float64, device=device)
+        self.loss_sum = state.loss_sum if is_main else 0.0
+        self.last_norm = math.nan
+        self._unread: list[Tensor] = []
+        self._counts: list[int] = []
 
     def add(self, loss_sum: Tensor, count: int, norm: Tensor) -> Tensor:
         """Count a step with this loss and norm of the gradient; returns whether that is finite, bool ()."""
-        good = norm.isfinite()
-        loss, counted, largest, left_out, in_a_row, longest_row, last = self.numbers
-        loss += torch.where(good, loss_sum, 0.0)
-        counted += count * good
-        torch.maximum(largest, torch.where(good, norm, 0.0).double(), out=largest)
-        left_out += ~good
-        in_a_row += 1
-        in_a_row *= ~good
-        torch.maximum(longest_row, in_a_row, out=longest_row)
-        last.copy_(norm)
-        return good
+        self._unread.append(torch.stack([loss_sum.float(), norm.float()]))
+        self._counts.append(count)
+        return norm.isfinite()
 
     def read_into(self, state: State, ranks: Ranks) -> None:
-        loss, counted, state.largest_norm, left_out, in_a_row, longest_row, self.last_norm = self.numbers.tolist()
-        (state.loss_sum,) = ranks.sum(loss)
-        state.loss_count, state.left_out = int(counted), int(left_out)
-        state.left_out_in_a_row, state.longest_row = int(in_a_row), int(longest_row)
+        """Bring `state` up to the last step."""
+        steps = torch.stack(self._unread).tolist() if self._unread else []
+        for (loss_sum, norm), count in zip(steps, self._counts, strict=True):
+            if math.isfinite(norm):
+                self.loss_sum += loss_sum
+                state.loss_count += count
+                state.largest_norm = max(state.largest_norm, norm)
+                state.left_out_in_a_row = 0
+            else:
+                state.left_out += 1
+                state.left_out_in_a_row += 1
+                state.longest_row = max(state.longest_row, state.left_out_in_a_row)
+            self.last_norm = norm
+        self._unread.clear()
+        self._counts.clear()
+        (state.loss_sum,) = ranks.sum(self.loss_sum)
 
 
 class _Run:
@@ -311,15 +320,16 @@ class _Run:
     def restore(self) -> None:
         saved = checkpoint.load(self.path, "training")
         with checkpoint.understood(self.path):
-            if different := [k for k in self.settings if saved["settings"].get(k) != self.settings[k]]:
-                key = different[0]
+            if key := first_difference(saved["settings"], self.settings):
                 raise UserError(
                     f"the unfinished run in {self.path.parent} has other settings ({key}: "
-                    f"{saved['settings'].get(key)}, now {self.settings[key]}). Give the same ones, or drop it with "
+                    f"{saved['settings'].get(key)}, now {self.settings.get(key)}). Give the same ones, or drop it with "
                     "--restart."
                 )
             if set(saved["weights"]) != set(self.learned_weights()):
                 raise UserError(f"{self.path} holds the weights of another model. Drop that run with --restart.")
+            if number := saved["settings"].get("threads"):
+                self.settings["threads"] = threads.fix(number)
             self.state = State(**saved["state"])
             self.model.load_state_dict(saved["weights"], strict=False)
             self.optimizer.load_state_dict(saved["optimizer"])

@@ -112,7 +112,7 @@ class WordPredictor:
             log_p = self.softmax.log_probs(state[None])[0]
             stop, never = (EOS, BOS) if direction == DIRECTIONS[0] else (BOS, EOS)
             log_p[[PAD, UNK, never]] = -torch.inf
-            drawn = draw(log_p.double().cpu().numpy(), temperature, top_p, random)
+            drawn = draw(log_p.cpu().double().numpy(), temperature, top_p, random)
             if drawn == stop:
                 break
             word = self.vocabulary.words[drawn]

@@ -7,61 +7,67 @@ import time
 import pytest
 from conftest import ROOT
 
-from bilm import lock
+from bilm import locks
 from bilm.errors import UserError
 
-HOLD = (
-    "import sys, time, pathlib; from bilm import lock; lock.take(pathlib.Path(sys.argv[1]), ''); print(1, flush=True)"
-)
+HOLD = """
+import pathlib, sys
+from bilm import locks
+locks.acquire_lock(pathlib.Path(sys.argv[1]), "")
+print(1, flush=True)
+"""
 
 
 def test_a_second_holder_is_refused_and_told_who_the_first_is(tmp_path):
     path = tmp_path / "folder" / "x.lock"
-    release = lock.take(path, "is at work.")
+    release = locks.acquire_lock(path, "is at work.")
     with pytest.raises(UserError, match=rf"process {os.getpid()} on .* \(since .*\) is at work\."):
-        lock.take(path, "is at work.")
+        locks.acquire_lock(path, "is at work.")
     release()
     assert list(path.parent.iterdir()) == []
-    lock.take(path, "is at work.")()
+    locks.acquire_lock(path, "is at work.")()
 
 
 def test_a_lock_file_that_was_deleted_by_hand_costs_its_holder_nothing_else(tmp_path):
     """The first holder's leave does not take the second one's file along."""
     path = tmp_path / "x.lock"
-    first = lock.take(path, "")
+    first = locks.acquire_lock(path, "")
     path.unlink()
-    second = lock.take(path, "")
+    second = locks.acquire_lock(path, "")
     first()
     with pytest.raises(UserError):
-        lock.take(path, "")
+        locks.acquire_lock(path, "")
     second()
 
 
 def test_a_killed_holder_leaves_nothing_that_stands_in_the_way(tmp_path):
     path = tmp_path / "x.lock"
     holder = subprocess.Popen(
-        [sys.executable, "-c", HOLD + "; time.sleep(60)", str(path)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", HOLD + "import time; time.sleep(60)", str(path)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     assert holder.stdout and holder.stdout.readline() == "1\n"
     with pytest.raises(UserError, match=f"process {holder.pid} "):
-        lock.take(path, "")
+        locks.acquire_lock(path, "")
     holder.send_signal(signal.SIGKILL)
     holder.communicate()
     assert path.exists()
-    lock.take(path, "")()
+    locks.acquire_lock(path, "")()
 
 
 def test_of_many_at_once_one_is_in(tmp_path):
     """Each takes the lock again and again, as the file comes and goes, and looks whether it is alone."""
     crowd = """
 import os, pathlib, sys, time
-from bilm import lock
+from bilm import locks
 from bilm.errors import UserError
 folder, inside, times = pathlib.Path(sys.argv[1]), None, 0
 end = time.monotonic() + 1.5
 while time.monotonic() < end:
     try:
-        release = lock.take(folder / "x.lock", "")
+        release = locks.acquire_lock(folder / "x.lock", "")
     except UserError:
         continue
     os.mkdir(folder / "inside")  # fails if somebody else is
