@@ -117,7 +117,7 @@ def main() -> None:
     from bilm.training import fit
     from bilm.vocabulary import Tokenizer, Vocabulary
 
-    runtime = start(run, trains=True)
+    runtime = start(run)
     print_main = print if runtime.is_main else lambda *_: None
     corpus = runtime.on_main(run.corpus)
     base_file = Path(besides.start_from) if besides.start_from else None

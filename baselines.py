@@ -61,7 +61,7 @@ def main() -> None:
     from bilm.study import Ledger, classes_of
     from bilm.tables import classifier_table, comparison_table, table
 
-    runtime = start(run, trains=True)
+    runtime = start(run)
     if runtime.processes > 1:
         raise UserError("the baselines take one process; call it without torchrun.")
     if options.only == "fasttext" and not fasttext.is_installed():

@@ -97,7 +97,7 @@ def main() -> None:
     from bilm.shipped import keep_shipped, shipped_files
     from bilm.training import fit
 
-    runtime = start(run, trains=True)
+    runtime = start(run)
     say = print if runtime.is_main else lambda *_: None
     corpus = runtime.on_main(run.corpus)
     if corpus.columns and not corpus.columns.label:

@@ -81,7 +81,7 @@ def main() -> None:
     from bilm.tfidf import word_weights
     from bilm.vocabulary import EncodedTexts
 
-    runtime = start(run, trains=True)
+    runtime = start(run)
     if runtime.processes > 1:
         raise UserError("this takes one process; call it without torchrun.")
     corpus = run.corpus()

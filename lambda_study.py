@@ -55,7 +55,7 @@ def main() -> None:
     from bilm.study_figures import lambdas as draw_lambdas
     from bilm.tables import table
 
-    runtime = start(run, trains=True)
+    runtime = start(run)
     if runtime.processes > 1:
         raise UserError("this takes one process; call it without torchrun.")
     corpus = run.corpus()

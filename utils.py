@@ -152,11 +152,8 @@ class Runtime:
         return Ranks().on_main(function)
 
 
-def start(options: RunOptions, *, trains: bool = False) -> Runtime:
-    """Choose device, precision and threads, join the other ranks under torchrun, seed.
-
-    `trains`: whether gradients will be computed, which fixes a number of threads above two.
-    """
+def start(options: RunOptions) -> Runtime:
+    """Choose device, precision and threads, join the other ranks under torchrun, seed."""
     # cuBLAS gives the same bits twice only with a workspace of fixed size, set before CUDA starts.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     import torch
@@ -182,8 +179,6 @@ def start(options: RunOptions, *, trains: bool = False) -> Runtime:
         torch.backends.cudnn.allow_tf32 = precision == "bf16"
     if thread_count is not None:
         thread_count.choose()
-        if trains and device.type == "cpu":
-            thread_count.restrict_to_training()
     rank = 0
     if processes > 1:
         # All wait while one process of each machine reads the texts: a quarter of an hour for a billion words.

@@ -87,8 +87,10 @@ def peak_memory(device: Any) -> int:
     info = psutil.Process().memory_info()
     if hasattr(info, "peak_wset"):  # Windows
         return info.peak_wset
-    import resource
-
+    try:
+        import resource
+    except ImportError:
+        return info.rss
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 

@@ -32,13 +32,15 @@ def acquire_lock(path: Path, refusal: str) -> Callable[[], None]:
                 raise UserError(f"{text} {refusal}") from None
         raise UserError(f"another process {refusal}") from None
 
+    locked = path.stat()
+
     def release() -> None:
-        with contextlib.suppress(OSError):
-            holder.unlink(missing_ok=True)
         # While it is still held: filelock notices a file that was deleted under it, and takes the new one. Windows
         # deletes no open file, but there filelock does it once the lock is released.
         with contextlib.suppress(OSError):
-            path.unlink(missing_ok=True)
+            if os.path.samestat(path.stat(), locked):  # and not another's, made after this one was deleted by hand
+                holder.unlink(missing_ok=True)
+                path.unlink()
         lock.release()
 
     try:

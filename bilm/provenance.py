@@ -10,7 +10,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from bilm import threads
 from bilm.device import hardware, peak_memory
 from bilm.folders import ROOT
 
@@ -18,14 +17,13 @@ from bilm.folders import ROOT
 def run_settings(options: Any, runtime: Any, *groups: Any, **inputs: str) -> dict[str, Any]:
     """All that shapes the weights of a run: two runs that agree in it are one and the same, stopped or not.
 
-    `inputs`: hashes of what the run reads. "threads" is among them where gradients depend on it (bilm/threads.py).
+    `inputs`: hashes of what the run reads. fit() adds "threads" where gradients
+    depend on their number.
     """
     settings: dict[str, Any] = {"seed": options.seed, "limit": options.limit, "precision": runtime.precision, **inputs}
     for group in groups:
         settings.update(dataclasses.asdict(group))
     del settings["checkpoint_seconds"]
-    if runtime.device.type == "cpu" and (number := threads.training_number()):
-        settings["threads"] = number
     return settings
 
 

@@ -6,9 +6,11 @@ a single busy program, training with a thread per core is slower than with one t
 Only commands call `start`; a library call leaves the number as its caller has it. OMP_NUM_THREADS and --threads always
 win. `after_step` is called by the loops of training and inference, on the thread that computes.
 
-Forward passes give the same bits with any number of threads. Gradients do with one and two, but not with more, since
-matrix products are then split along the axis that they sum over (tests/test_threads.py). So a training run moves
-between one and two threads only; a larger number is fixed for the run and is one of its settings.
+Forward passes give the same bits with any number of threads. Gradients may not: a matrix product can be split along
+the axis that it sums over, depending on its shape. Those of the default language model have the same bits with one and
+two threads, those of classifiers have not, and with three or more hardly any have. So a training run tries it on some
+of its batches before it begins (`settle_for_training`): either it may move between one and two threads, or the number
+is fixed for the run and is one of its settings.
 """
 
 import os
@@ -16,8 +18,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-# The largest number of threads whose gradients have the same bits as those of one thread.
-SAME_GRADIENTS = 2
+# The largest number of threads with which gradients can be expected to have the same bits as with one.
+MOST_WITH_SAME_GRADIENTS = 2
 SECONDS_BEFORE_FIRST_LOOK = 0.25
 SECONDS_BETWEEN_LOOKS = 2.0
 # Looks in a row that find too few cores free, after which threads are given up.
@@ -79,18 +81,13 @@ class ThreadCount:
         """A first number, from what other programs have used since this object was made (a quarter of a second)."""
         if (missing := self._before.moment + SECONDS_BEFORE_FIRST_LOOK - time.monotonic()) > 0:
             time.sleep(missing)
-        self._change_to(self._fitting(self._look()))
+        self.change_to(self._fitting(self._look()))
         return self.number
-
-    def restrict_to_training(self) -> None:
-        """From now on gradients are computed: keep to numbers that give the same bits."""
-        self.fixed = self.number > SAME_GRADIENTS
-        self.most = self.number if self.fixed else min(self.most, SAME_GRADIENTS)
 
     def fix(self, number: int) -> None:
         """Compute with this number until the end."""
         self.fixed = True
-        self._change_to(number)
+        self.change_to(number)
 
     def after_step(self, units: int, seconds: float) -> None:
         """Count a step of `units` (tokens, for instance; 0 where steps do not compare) that took `seconds`."""
@@ -114,9 +111,9 @@ class ThreadCount:
         elif self._quiet_since is None:
             self._quiet_since = now
         if self.number > 1 and (slow or self._too_many >= LOOKS_BEFORE_FEWER):
-            self._change_to(min(fitting, self.number - 1))
+            self.change_to(min(fitting, self.number - 1))
         elif self._quiet_since is not None and now - self._quiet_since >= QUIET_SECONDS:
-            self._change_to(fitting)
+            self.change_to(fitting)
 
     def _fitting(self, use: CpuUse) -> int:
         """The number of threads that other programs leave room for, by their use since the last look."""
@@ -124,7 +121,8 @@ class ThreadCount:
         self._before = use
         return min(self.most, max(1, int(free + 0.5)))
 
-    def _change_to(self, number: int) -> None:
+    def change_to(self, number: int) -> None:
+        """Go on with this number."""
         number = max(1, number)
         if number != self.number:
             self._best = float("inf")
@@ -161,12 +159,23 @@ def _number_setter(number: int) -> Callable[[], None]:
     return lambda: torch.set_num_threads(number)
 
 
-def training_number() -> int | None:
-    """The number that a training run has to stay with and to be resumed with; None where gradients do not tell."""
+def settle_for_training(have_same_gradients: Callable[[int, int], bool]) -> int | None:
+    """Decide whether the number may change during a training run; returns it where it is fixed, None where it may.
+
+    have_same_gradients: whether gradients with these two numbers of threads have the same bits.
+    """
     import torch
 
     number = torch.get_num_threads()
-    return number if number > SAME_GRADIENTS else None
+    if _active is None:
+        return number
+    few = MOST_WITH_SAME_GRADIENTS
+    if not _active.fixed and number <= few <= _active.most and have_same_gradients(1, few):
+        _active.most = few
+        _active.change_to(number)
+        return None
+    _active.fix(number)
+    return number
 
 
 def fix(number: int) -> int:

@@ -100,6 +100,8 @@ def fit(
         if ranks.is_main:
             place = f"in epoch {run.state.epoch + 1} of {config.epochs}, after step {run.state.batch}"
             tell(f"{task.label}: going on {place if run.state.epoch < config.epochs else 'after the last epoch'}")
+    elif run.parameters[0].device.type == "cpu" and (number := settle_threads(model, task, autocast)):
+        settings["threads"] = number
     stepped = DistributedDataParallel(model) if ranks.size > 1 else model
     with defer_signals() as received:
         while run.state.epoch < config.epochs:
@@ -110,6 +112,33 @@ def fit(
                 raise Interrupted(received[0] if received else signal.SIGTERM, f"epoch {run.state.epoch}, at its end")
     model.load_state_dict(run.best_weights or {}, strict=False)
     return run.state
+
+
+def settle_threads(model: nn.Module, task: Task, autocast: Callable[[], AbstractContextManager]) -> int | None:
+    """See threads.settle_for_training; tried on the first, a middle and the last batch of the first epoch."""
+    plan = task.plan(0)
+    state = torch.get_rng_state()
+
+    def gradients(item: Any, number: int) -> list[Tensor | None]:
+        torch.set_num_threads(number)
+        torch.set_rng_state(state)
+        with autocast():
+            loss, _, _ = task.loss(model.train(), item, 0, 1)
+        return list(torch.autograd.grad(loss, parameters, allow_unused=True))
+
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    items = [plan[i] for i in sorted({0, len(plan) // 2, len(plan) - 1})]
+
+    def have_same_gradients(one: int, other: int) -> bool:
+        number = torch.get_num_threads()
+        pairs = ((a, b) for item in items for a, b in zip(gradients(item, one), gradients(item, other), strict=True))
+        same = all(a is b or (a is not None and b is not None and torch.equal(a, b)) for a, b in pairs)
+        torch.set_num_threads(number)
+        return same
+
+    number = threads.settle_for_training(have_same_gradients)
+    torch.set_rng_state(state)
+    return number
 
 
 def _train_epoch(run: "_Run", stepped: nn.Module, task: Task, autocast: Callable, received: list[int]) -> None:

@@ -31,7 +31,7 @@ from tqdm import tqdm  # noqa: F401
 ABSENT_MODULES = ("fcntl", "resource", "termios", "tty", "pty", "pwd", "grp")
 ABSENT_SIGNALS = ("SIGHUP", "SIGPIPE", "SIGKILL", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGALRM", "SIGCHLD")
 ABSENT_FUNCTIONS = ("preadv", "pwritev", "pread", "pwrite", "sysconf", "fork", "getuid", "geteuid", "mkfifo", "killpg")
-ABSENT_FUNCTIONS += ("sched_getaffinity", "getloadavg", "fchmod", "statvfs", "posix_fallocate", "sendfile", "nice")
+ABSENT_FUNCTIONS += ("sched_getaffinity", "getloadavg", "fchmod", "posix_fallocate", "sendfile", "nice")
 
 
 def _is_in_use(path: object) -> bool:

@@ -13,7 +13,7 @@ from bilm.errors import UserError
 HOLD = """
 import pathlib, sys
 from bilm import locks
-locks.acquire_lock(pathlib.Path(sys.argv[1]), "")
+release = locks.acquire_lock(pathlib.Path(sys.argv[1]), "")
 print(1, flush=True)
 """
 

@@ -1,6 +1,5 @@
 """How a command ends, and that it leaves nothing behind in a process that goes on: a notebook, runpy, a test."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -8,9 +7,9 @@ import threading
 
 import pytest
 import torch
-from conftest import ROOT, SAMPLE, run_process, run_script
+from conftest import ROOT, run_process, run_script
 
-from bilm import process
+from bilm import ELMo, process
 from bilm.errors import UserError
 
 
@@ -102,14 +101,6 @@ def test_a_reader_that_has_gone_is_no_failure_of_ours(tmp_path):
 
 
 def test_the_library_leaves_signals_and_threads_alone(trained_bilm):
-    code = f"""
-import signal, sys
-sys.path.insert(0, {str(ROOT)!r})
-import torch
-from bilm import ELMo
-before = (signal.getsignal(signal.SIGINT), torch.get_num_threads())
-ELMo.load({str(trained_bilm)!r}).embed(["Rain fell."])
-assert before == (signal.getsignal(signal.SIGINT), torch.get_num_threads())
-"""
-    exec(compile(code, "library", "exec"), {})  # noqa: S102
-    assert os.getcwd() and SAMPLE.exists()
+    before = (handlers(), torch.get_num_threads())
+    ELMo.load(trained_bilm).embed(["Rain fell."])
+    assert (handlers(), torch.get_num_threads()) == before
