@@ -10,10 +10,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import UnionType
 from typing import Any
-from unittest import mock
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from bilm import checkpoint
 from bilm.classifier import ClassifiedEncoder, Classifier
@@ -108,15 +108,22 @@ def _checked(info: dict[str, Any], **types: type | UnionType) -> dict[str, Any]:
     return info
 
 
-def _bilm(config: BiLMConfig, vocabulary_size: int, weights: dict[str, Any]) -> BiLM:
-    """A BiLM with these weights, and without first drawing others that they replace.
+class _NoNormalDraws(TorchFunctionMode):
+    """Within this context `nn.init.normal_` leaves its tensor unchanged."""
 
-    Nor taking memory before it is known that they fit. On the device "meta", numbers that are drawn from a normal
-    distribution, and empty tensors made of others, would have torch import its compiler, which takes a second.
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return kwargs["tensor"] if func is nn.init.normal_ else func(*args, **(kwargs or {}))
+
+
+def _bilm(config: BiLMConfig, vocabulary_size: int, weights: dict[str, Any]) -> BiLM:
+    """Build a BiLM with the given weights, without drawing initial values first.
+
+    The model is built on the device "meta", so that shapes are compared before memory is allocated. Drawing from a
+    normal distribution there makes torch import its compiler, which takes a second.
     """
-    with torch.device("meta"), mock.patch.object(torch.nn.init, "normal_", lambda tensor, *_, **__: tensor):
+    with torch.device("meta"), _NoNormalDraws():
         model = BiLM(config, vocabulary_size)
-    # Takes the tensors of the file for its own; their shapes are compared first.
+    # assign=True keeps the tensors of the file instead of copying them.
     model.load_state_dict(weights, assign=True)
     return model.float()
 

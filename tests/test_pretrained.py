@@ -6,11 +6,13 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from bilm import checkpoint
 from bilm.batching import collate
 from bilm.classifier import ClassifiedEncoder, Classifier
-from bilm.config import ClassifierConfig
+from bilm.config import BiLMConfig, ClassifierConfig
+from bilm.language_model import BiLM
 from bilm.pretrained import in_half_precision, load_bilm, load_classifier, save_bilm, save_classifier
 
 INFO = {"settings": {"corpus": "x"}, "rows_trained": 3, "seed": 0, "combination": {"before": {}, "after": {}}}
@@ -58,3 +60,25 @@ def test_a_classifier_comes_back_without_the_softmax_it_does_not_use(bilm, vocab
     batch = collate(vocabulary.encode(texts), np.arange(5))
     with torch.no_grad():
         torch.testing.assert_close(found(batch), model(batch), rtol=0, atol=5e-3)
+
+
+class _Operations(TorchDispatchMode):
+    """Collects the names of the operations that run within this context."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.names.add(func.name())
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("token_layer", ["word", "char", "word+char"])
+def test_loading_draws_no_initial_weights(vocabulary, tmp_path, token_layer):
+    """On the device "meta" normal_ and empty_like would import torch's compiler, which takes a second."""
+    model = BiLM(BiLMConfig(width=7, token_layer=token_layer), len(vocabulary))
+    save_bilm(tmp_path / "bilstm.pt", model, vocabulary, INFO)
+    with _Operations() as run:
+        load_bilm(tmp_path / "bilstm.pt")
+    assert not any("normal_" in name or "empty_like" in name for name in run.names)
