@@ -13,6 +13,8 @@ from bilm.vocabulary import Tokenizer
 
 SPAN = 4
 SIMILAR = 0.6
+# Texts compared at a time with all training texts, to bound the memory.
+BLOCK = 500
 
 
 def find_duplicates(corpus: Corpus, limit: int | None) -> tuple[np.ndarray, float | None]:
@@ -29,39 +31,30 @@ def find_duplicates(corpus: Corpus, limit: int | None) -> tuple[np.ndarray, floa
     return near_rows(similarity, their_labels, np.array([label for label, _ in asked]))
 
 
-def nearest(known: Sequence[Sequence[str]], asked: Sequence[Sequence[str]]) -> tuple[np.ndarray, np.ndarray]:
-    """The most similar one of `known` for each of `asked`, all lists of words, and how similar it is.
+def nearest(known: Sequence[Sequence[str]], queries: Sequence[Sequence[str]]) -> tuple[np.ndarray, np.ndarray]:
+    """For each list of words in `queries` the most similar one of `known`, and its Jaccard index.
 
-    int64 (N,), the first of equals, -1 where none shares a run of words; Jaccard index, fp64 (N,).
+    Returns indices, int64 (N,), the lowest one of equals, -1 where no run of words is shared; and fp64 (N,).
     """
-    numbers: dict[str, int] = {}
-    runs = [_runs(words, numbers) for words in known]
-    sizes = np.array([len(found) for found in runs])
-    everything, owners = np.concatenate(runs), np.repeat(np.arange(len(runs)), sizes)
-    order = np.argsort(everything, kind="stable")
-    everything, owners = everything[order], owners[order]
-    best, similarity = np.full(len(asked), -1, np.int64), np.zeros(len(asked))
-    for row, words in enumerate(asked):
-        wanted = _runs(words, numbers)
-        begin, end = (np.searchsorted(everything, wanted, side) for side in ("left", "right"))
-        hits = [owners[a:b] for a, b in zip(begin, end, strict=True) if a < b]
-        if hits:
-            candidates, shared = np.unique(np.concatenate(hits), return_counts=True)
-            jaccard = shared / (sizes[candidates] + len(wanted) - shared)
-            best[row], similarity[row] = candidates[jaccard.argmax()], jaccard.max()
-    return best, similarity
+    from sklearn.feature_extraction.text import CountVectorizer  # takes a second to import
+
+    # Fitted on the queries: the runs of all training texts would fill a gigabyte, and only shared ones are counted.
+    counter = CountVectorizer(analyzer=_runs, binary=True)
+    query_runs, known_runs = counter.fit_transform(queries), counter.transform(known).T.tocsc()
+    query_sizes, known_sizes = query_runs.getnnz(1), np.array([len(set(_runs(words))) for words in known])
+    best, similarity = np.empty(len(queries), np.int64), np.empty(len(queries))
+    for start in range(0, len(queries), BLOCK):
+        rows = slice(start, start + BLOCK)
+        shared = (query_runs[rows] @ known_runs).tocsr()
+        sizes = known_sizes[shared.indices] + np.repeat(query_sizes[rows], np.diff(shared.indptr))
+        shared.data = shared.data / (sizes - shared.data)
+        best[rows], similarity[rows] = shared.argmax(1).ravel(), shared.max(1).toarray().ravel()
+    return np.where(similarity > 0, best, -1), similarity
 
 
-def _runs(words: Sequence[str], numbers: dict[str, int]) -> np.ndarray:
-    """Hashes of the distinct runs of SPAN words, uint64; a shorter text is one run. `numbers` grows by new words."""
-    ids = np.array([numbers.setdefault(word, len(numbers) + 1) for word in words], dtype=np.uint64)
-    ids = np.concatenate([ids, np.zeros(max(0, SPAN - len(ids)), np.uint64)])
-    count = len(ids) - SPAN + 1
-    hashed = np.zeros(count, np.uint64)
-    for offset in range(SPAN):
-        hashed = (hashed ^ ids[offset : offset + count]) * np.uint64(0x9E3779B97F4A7C15)
-        hashed ^= hashed >> np.uint64(29)
-    return np.unique(hashed)
+def _runs(words: Sequence[str]) -> list[tuple[str, ...]]:
+    """The runs of SPAN words; a shorter text is one run."""
+    return [tuple(words[start : start + SPAN]) for start in range(max(1, len(words) - SPAN + 1))]
 
 
 def near_rows(similarity: np.ndarray, their_labels: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, float | None]:
