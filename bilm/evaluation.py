@@ -12,7 +12,7 @@ from bilm.classifier import ClassifiedEncoder
 from bilm.config import ENSEMBLE
 from bilm.language_model import DIRECTIONS, BiLM
 from bilm.lexicon import SPECIALS
-from bilm.metrics import ClassCounts, confusion_matrix, perplexity
+from bilm.metrics import ClassCounts, perplexity
 from bilm.vocabulary import Vocabulary
 
 CONFUSION_WORDS = 20
@@ -32,6 +32,8 @@ def evaluate_language_model(
     Perplexity, accuracy and top-5 accuracy of the next (previous) word; precision, recall and F1 over the vocabulary;
     the confusion matrix of the 20 most frequent words (row: the word there; last column: any other word predicted).
     """
+    from sklearn.metrics import confusion_matrix  # takes a second to import
+
     assert model.softmax is not None
     size = len(vocabulary)
     # Fewer in a vocabulary that has fewer.
@@ -52,7 +54,7 @@ def evaluate_language_model(
                 in_top[direction] += int((likeliest == asked.targets[:, None]).sum())
                 actual, predicted = asked.targets.cpu().numpy(), likeliest[:, 0].cpu().numpy()
                 counts[direction].add(actual, predicted)
-                confusion[direction] += confusion_matrix(place[actual], place[predicted], len(words) + 1)
+                confusion[direction] += confusion_matrix(place[actual], place[predicted], labels=range(len(words) + 1))
     figures: dict[str, Any] = {}
     for direction in DIRECTIONS:
         targets = int(counts[direction].actual.sum())
@@ -101,16 +103,33 @@ def class_probabilities(
 
 
 def classification_figures(actual: np.ndarray, predicted: np.ndarray, class_names: list[str]) -> dict[str, Any]:
-    """The figures of one classifier from its predictions; precision, recall and f1 without a suffix are macro means."""
-    counts = ClassCounts(len(class_names))
-    counts.add(actual, predicted)
-    per_class = zip(class_names, *counts.per_class(), counts.actual, strict=True)
+    """The scores of one classifier, computed by scikit-learn from two int arrays (N,) of classes.
+
+    precision, recall and f1 without a suffix are macro averages; both averages leave out classes that neither occur nor
+    are predicted. A quotient without a denominator counts as 0; `undefined` is the number of classes with one.
+    """
+    from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+
+    labels = range(len(class_names))
+    matrix = confusion_matrix(actual, predicted, labels=labels)
+    occurrences, predictions = matrix.sum(1), matrix.sum(0)
+    per_class, macro, weighted = (
+        precision_recall_fscore_support(actual, predicted, zero_division=0, **options)
+        for options in ({"labels": labels}, {"average": "macro"}, {"average": "weighted"})
+    )
     return {
-        **counts.scores(),
+        "accuracy": float(matrix.trace() / len(actual)),
+        **{
+            f"{name}{suffix}": float(averages[i])
+            for i, name in enumerate(("precision", "recall", "f1"))
+            for suffix, averages in (("", macro), ("_weighted", weighted))
+        },
+        "classes": int(((occurrences > 0) | (predictions > 0)).sum()),
+        "undefined": int(((occurrences > 0) ^ (predictions > 0)).sum()),
         "rows": len(actual),
         "per_class": [
             {"class": name, "precision": float(p), "recall": float(r), "f1": float(f), "support": int(n)}
-            for name, p, r, f, n in per_class
+            for name, p, r, f, n in zip(class_names, *per_class, strict=True)
         ],
-        "confusion_matrix": confusion_matrix(actual, predicted, len(class_names)).tolist(),
+        "confusion_matrix": matrix.tolist(),
     }

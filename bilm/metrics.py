@@ -1,7 +1,7 @@
-"""Sums over batches -> accuracy, precision, recall, F1, confusion matrix; divided once, at the end.
+"""Scores of the language model from counts that are added up over batches, so that no target need be kept.
 
-The same counts serve four classes and a vocabulary of thousands. A quotient without a denominator (a class that was
-never predicted, or never there) counts as 0, as scikit-learn has it with zero_division=0; `undefined` says how many.
+A quotient without a denominator (a word that never occurs or is never predicted) counts as 0, as in scikit-learn with
+zero_division=0. Scores of classifiers are computed by scikit-learn itself; see evaluation.py.
 """
 
 import math
@@ -11,7 +11,7 @@ import numpy as np
 
 
 class ClassCounts:
-    """How often each of C classes was there, was predicted, and both: int64 (C,) each."""
+    """How often each of C classes occurs, is predicted, and both at once: int64 (C,) each."""
 
     def __init__(self, num_classes: int):
         self.actual = np.zeros(num_classes, dtype=np.int64)
@@ -26,40 +26,28 @@ class ClassCounts:
         self.hits += np.bincount(actual[actual == predicted], minlength=size)
 
     def scores(self) -> dict[str, Any]:
-        """accuracy; macro precision, recall, f1; the same weighted by support; and how many classes they rest on.
+        """Accuracy; macro averages of precision, recall and F1; the same weighted by support; the number of classes.
 
-        Classes that neither occurred nor were predicted are left out, as in scikit-learn.
+        Classes that neither occur nor are predicted are left out, as in scikit-learn.
+        `undefined`: how many of the others lack the denominator of a quotient.
         """
         seen = (self.actual + self.predicted) > 0
-        precision, recall, f1 = (values[seen] for values in self.per_class())
-        support = self.actual[seen]
-        scores: dict[str, Any] = {"accuracy": float(self.hits.sum() / max(self.actual.sum(), 1))}
-        for name, values in (("precision", precision), ("recall", recall), ("f1", f1)):
+        actual, predicted, hits = self.actual[seen], self.predicted[seen], self.hits[seen]
+        scores: dict[str, Any] = {"accuracy": float(hits.sum() / max(actual.sum(), 1))}
+        for name, numerator, denominator in (
+            ("precision", hits, predicted),
+            ("recall", hits, actual),
+            ("f1", 2 * hits, actual + predicted),
+        ):
+            values = np.divide(numerator, denominator, out=np.zeros(len(hits)), where=denominator > 0)
             scores[name] = float(values.mean()) if len(values) else 0.0
-            scores[f"{name}_weighted"] = float((values * support).sum() / max(support.sum(), 1))
-        scores["classes"] = int(seen.sum())
-        scores["undefined"] = int(((self.actual == 0) | (self.predicted == 0))[seen].sum())
+            scores[f"{name}_weighted"] = float((values * actual).sum() / max(actual.sum(), 1))
+        scores["classes"] = len(hits)
+        scores["undefined"] = int(((actual == 0) | (predicted == 0)).sum())
         return scores
-
-    def per_class(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Precision, recall, F1 of each class: fp64 (C,)."""
-        return (
-            _quotient(self.hits, self.predicted),
-            _quotient(self.hits, self.actual),
-            _quotient(2 * self.hits, self.actual + self.predicted),
-        )
 
 
 def perplexity(nll: float, targets: int) -> float:
     """exp of the mean negative log-likelihood (nats) per target; inf where that is beyond a float."""
     mean = nll / targets
     return math.exp(mean) if mean < 700 else math.inf
-
-
-def _quotient(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
-    return np.divide(numerator, denominator, out=np.zeros(len(numerator)), where=denominator > 0)
-
-
-def confusion_matrix(actual: np.ndarray, predicted: np.ndarray, num_classes: int) -> np.ndarray:
-    """int64 (C, C): row the true class, column the predicted one."""
-    return np.bincount(actual * num_classes + predicted, minlength=num_classes**2).reshape(num_classes, num_classes)

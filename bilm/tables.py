@@ -85,29 +85,41 @@ def comparison_table(paired: dict[str, dict[str, Any]]) -> str:
 
 
 def classifier_table(name: str, figures: dict[str, Any]) -> str:
-    """Precision, recall and F1 per class and averaged, and the confusion matrix."""
-    per_class = [[c["class"], c["precision"], c["recall"], c["f1"], c["support"]] for c in figures["per_class"]]
-    averages = [
-        [label, *(figures[f"{metric}{suffix}"] for metric in ("precision", "recall", "f1")), figures["rows"]]
-        for label, suffix in (("macro average", ""), ("weighted average", "_weighted"))
+    """The accuracy, scikit-learn's classification report, and the confusion matrix."""
+    import numpy as np
+    from sklearn.metrics import classification_report
+
+    matrix = np.array(figures["confusion_matrix"])
+    actual, predicted = (index.repeat(matrix[matrix > 0]) for index in matrix.nonzero())
+    classes = [printable(c["class"]) for c in figures["per_class"]]
+    present = np.union1d(actual, predicted).tolist()
+    report = classification_report(
+        actual,
+        predicted,
+        labels=present,
+        target_names=[classes[i] for i in present],
+        digits=4,
+        zero_division=0,
+    )
+    rows = [[label, *counts] for label, counts in zip(classes, matrix, strict=True)]
+    notes = [
+        f"Note: {', '.join(label for label, n in zip(classes, counts, strict=True) if not n)}: {effect}."
+        for counts, effect in (
+            (matrix.sum(1), "no row; the recall counts as 0"),
+            (matrix.sum(0), "no prediction; the precision counts as 0"),
+        )
+        if not counts.all()
     ]
-    classes = [c["class"] for c in figures["per_class"]]
-    rows = [[label, *counts] for label, counts in zip(classes, figures["confusion_matrix"], strict=True)]
-    parts = [
-        f"{'' if name == 'ensemble' else 'classifier '}{name}: accuracy {figures['accuracy']:.4f}",
-        table([*per_class, *averages], ["", "precision", "recall", "f1", "rows"]),
-        table(rows, ["true \\ predicted", *classes]) if len(classes) <= MATRIX_UP_TO else _confusions(classes, figures),
-    ]
-    predicted = [sum(column) for column in zip(*figures["confusion_matrix"], strict=True)]
-    absent = [c["class"] for c in figures["per_class"] if not c["support"]]
-    unpredicted = [label for label, count in zip(classes, predicted, strict=True) if not count]
-    for labels, what in (
-        (absent, "no row; the recall counts as 0"),
-        (unpredicted, "no prediction; the precision counts as 0"),
-    ):
-        if labels:
-            parts.append(f"Note: {', '.join(labels)}: {what}.")
-    return "\n".join(parts)
+    return "\n".join(
+        [
+            f"{'' if name == 'ensemble' else 'classifier '}{name}: accuracy {figures['accuracy']:.4f}",
+            report,
+            table(rows, ["true \\ predicted", *classes])
+            if len(classes) <= MATRIX_UP_TO
+            else _confusions(classes, figures),
+            *notes,
+        ]
+    )
 
 
 def _confusions(classes: Sequence[str], figures: dict[str, Any], count: int = 10) -> str:

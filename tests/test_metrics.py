@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -6,7 +8,8 @@ from sklearn import metrics as sklearn_metrics
 from bilm.batching import Batch, iterate_batches
 from bilm.evaluation import classification_figures, evaluate_language_model
 from bilm.lexicon import BOS, EOS
-from bilm.metrics import ClassCounts, confusion_matrix, perplexity
+from bilm.metrics import ClassCounts, perplexity
+from bilm.tables import classifier_table
 
 
 @pytest.fixture
@@ -39,18 +42,43 @@ def test_perplexity():
     assert perplexity(1e6, 10) == np.inf
 
 
-def test_confusion_matrix_equals_scikit_learn(answers):
-    wanted = sklearn_metrics.confusion_matrix(*answers, labels=range(7))
-    assert np.array_equal(confusion_matrix(*answers, 7), wanted)
+def test_figures_of_a_classifier_by_hand():
+    """Class d neither occurs nor is predicted, and does not count in the averages; e is never predicted."""
+    actual, predicted = np.array([0, 0, 1, 2, 2, 2, 4]), np.array([0, 1, 1, 2, 2, 0, 2])
+    figures = classification_figures(actual, predicted, list("abcde"))
+    per_class = figures.pop("per_class")
+    assert [row["class"] for row in per_class] == list("abcde")
+    assert [row["support"] for row in per_class] == [2, 1, 3, 0, 1]
+    assert [row["precision"] for row in per_class] == pytest.approx([1 / 2, 1 / 2, 2 / 3, 0, 0])
+    assert [row["recall"] for row in per_class] == pytest.approx([1 / 2, 1, 2 / 3, 0, 0])
+    assert [row["f1"] for row in per_class] == pytest.approx([1 / 2, 2 / 3, 2 / 3, 0, 0])
+    matrix = figures.pop("confusion_matrix")
+    assert matrix == [[1, 1, 0, 0, 0], [0, 1, 0, 0, 0], [1, 0, 2, 0, 0], [0] * 5, [0, 0, 1, 0, 0]]
+    assert figures == pytest.approx(
+        {
+            "accuracy": 4 / 7,
+            "precision": (1 / 2 + 1 / 2 + 2 / 3) / 4,
+            "precision_weighted": (2 / 2 + 1 / 2 + 3 * 2 / 3) / 7,
+            "recall": (1 / 2 + 1 + 2 / 3) / 4,
+            "recall_weighted": 4 / 7,
+            "f1": (1 / 2 + 2 / 3 + 2 / 3) / 4,
+            "f1_weighted": (2 / 2 + 2 / 3 + 3 * 2 / 3) / 7,
+            "classes": 4,
+            "undefined": 1,
+            "rows": 7,
+        }
+    )
 
 
-def test_figures_per_class_equal_scikit_learn():
+def test_a_classifier_is_reported_as_by_scikit_learn():
     actual, predicted = np.array([0, 0, 1, 2, 2, 2]), np.array([0, 1, 1, 2, 2, 0])
-    figures = classification_figures(actual, predicted, ["a", "b", "c"])
-    wanted = sklearn_metrics.precision_recall_fscore_support(actual, predicted)
-    for name, values in zip(("precision", "recall", "f1", "support"), wanted, strict=True):
-        assert [row[name] for row in figures["per_class"]] == pytest.approx(values.tolist())
-    assert figures["rows"] == 6 and figures["confusion_matrix"] == [[1, 1, 0], [0, 1, 0], [1, 0, 2]]
+    names = ["World", "Sports", "\x1b[31m"]
+    text = classifier_table("trainable", classification_figures(actual, predicted, [*names, "Rare"]))
+    report = sklearn_metrics.classification_report(actual, predicted, target_names=[*names[:2], "�[31m"], digits=4)
+    first, rest = text.split("\n", 1)
+    assert first == "classifier trainable: accuracy 0.6667" and rest.startswith(report)
+    assert re.search(r"\nWorld +1 +1 +0 +0\nSports +0 +1 +0 +0\n", rest)
+    assert text.endswith("Note: Rare: no prediction; the precision counts as 0.")
 
 
 def test_language_model_figures_equal_scikit_learn(bilm, vocabulary, texts):
