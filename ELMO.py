@@ -22,6 +22,7 @@ from bilm.errors import UserError
 from bilm.folders import ROOT, folders, shown, write_json
 from bilm.options import parse_options
 from bilm.presets import PRETRAINING
+from bilm.tensorboard_log import TensorBoardOptions
 from utils import (
     ResumeOptions,
     RunOptions,
@@ -77,12 +78,13 @@ class ImportOptions:
 
 
 def main() -> None:
-    run, again, besides, importing, embedding, model_config, tokenizer_config, vocabulary_config, fit_config = (
+    run, again, besides, board, importing, embedding, model_config, tokenizer_config, vocabulary_config, fit_config = (
         parse_options(
             __doc__,
             RunOptions,
             ResumeOptions,
             MoreOptions,
+            TensorBoardOptions,
             ImportOptions,
             EmbeddingOptions,
             BiLMConfig,
@@ -201,6 +203,7 @@ def main() -> None:
         settings=settings,
         autocast=runtime.autocast,
         resume=action == "resume",
+        log=board.log(out.runs / "tensorboard" / "bilm", runtime.is_main),
     )
     info = {
         "corpus": corpus.name,

@@ -26,6 +26,7 @@ from bilm.errors import UserError
 from bilm.folders import folders, shown, write_json
 from bilm.options import parse_options
 from bilm.presets import CLASSIFICATION
+from bilm.tensorboard_log import TensorBoardOptions
 from utils import (
     EncoderOptions,
     ResumeOptions,
@@ -67,11 +68,12 @@ FIT = FitConfig(epochs=4, learning_rate=2e-3)
 
 
 def main() -> None:
-    run, again, standing, options, storing, config, fit_config = parse_options(
+    run, again, standing, board, options, storing, config, fit_config = parse_options(
         __doc__,
         RunOptions,
         ResumeOptions,
         EncoderOptions,
+        TensorBoardOptions,
         ClassificationOptions,
         StoreOptions,
         ClassifierConfig,
@@ -191,6 +193,7 @@ def main() -> None:
             settings=settings[mode],
             autocast=runtime.autocast,
             resume=todo[mode] == "resume",
+            log=board.log(out.runs / "tensorboard" / f"classifier_{mode}", runtime.is_main),
         )
         after = classifier.combine.describe()
         say(f"  before: {in_words(before)}\n  after:  {in_words(after)}")

@@ -15,7 +15,7 @@ import math
 import signal
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
@@ -32,6 +32,7 @@ from bilm.process import defer_signals
 from bilm.progress import progress, remark, tell
 from bilm.provenance import first_difference
 from bilm.ranks import Ranks
+from bilm.tensorboard_log import Record
 
 # Steps between two readings of the running loss: a GPU is asked for it no more often than that.
 STEPS_BETWEEN_READINGS = 25
@@ -86,12 +87,14 @@ def fit(
     settings: dict[str, Any],
     autocast: Callable[[], AbstractContextManager],
     resume: bool,
+    log: Callable[[int], AbstractContextManager[Record]] | None = None,
 ) -> State:
     """Train `model` and leave it with the weights of its best epoch; returns the history.
 
-    `settings` are compared with the checkpoint's when resuming. Raises Interrupted when told to stop, UserError when
-    the loss is no longer a number or the checkpoint belongs to another run. Under torchrun, each rank calls this with
-    the same arguments; rank 0 writes.
+    `log` is entered with the number of steps done, and receives the figures of the run while it trains; see
+    tensorboard_log.py. `settings` are compared with the checkpoint's when resuming. Raises Interrupted when told to
+    stop, UserError when the loss is no longer a number or the checkpoint belongs to another run. Under torchrun, each
+    rank calls this with the same arguments but for `log`; rank 0 writes.
     """
     ranks = Ranks()
     run = _Run(model, optimizer, config, checkpoint_path, settings, ranks)
@@ -103,7 +106,7 @@ def fit(
     elif run.parameters[0].device.type == "cpu" and (number := settle_threads(model, task, autocast)):
         settings["threads"] = number
     stepped = DistributedDataParallel(model) if ranks.size > 1 else model
-    with defer_signals() as received:
+    with defer_signals() as received, log(run.state.step) if log else nullcontext() as run.record:
         while run.state.epoch < config.epochs:
             _train_epoch(run, stepped, task, autocast, received)
             run.finish_epoch(task, autocast)
@@ -186,6 +189,9 @@ def _train_epoch(run: "_Run", stepped: nn.Module, task: Task, autocast: Callable
                 mean, rate = state.loss_sum / state.loss_count, units * ranks.size / (time.monotonic() - started)
                 last_norm = tally.last_norm if math.isfinite(tally.last_norm) else None
                 state.curve.append({"step": state.step, "loss": mean, "gradient_norm": last_norm})
+                if run.record:
+                    figures = {"loss": mean, "learning_rate": run.learning_rate, "gradient_norm": last_norm}
+                    run.record(state.step, {f"training/{name}": value for name, value in figures.items()})
                 bar.set_postfix_str(f"loss {mean:.3f}, {rate:,.0f} {task.unit}/s", refresh=False)
             bar.update()
             if state.left_out > left_out and ranks.is_main:
@@ -250,6 +256,7 @@ class _Run:
         self.path: Path = path
         self.settings: dict[str, Any] = settings
         self.ranks: Ranks = ranks
+        self.record: Record | None = None
         self.state = State()
         self.best_weights: dict[str, Tensor] | None = None
         self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
@@ -296,6 +303,8 @@ class _Run:
             figures = task.validate(self.model)
         name, direction = task.better_is
         figure = figures[name]
+        if self.record:
+            self.record(state.step, {f"validation/{key}": value for key, value in figures.items()})
         self.require_number(f"validation {name}", figure)
         if state.best_epoch < 0 or (figure < state.best_figure if direction == "lower" else figure > state.best_figure):
             state.best_epoch, state.best_figure = state.epoch, figure
