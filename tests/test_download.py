@@ -169,7 +169,7 @@ def test_a_second_download_at_the_same_time_is_refused(fetch, tmp_path, server):
     server.pause = 0.2
     first = threading.Thread(target=fetch)
     first.start()
-    while not server.requested:
+    while first.is_alive() and not server.requested:
         time.sleep(0.01)
     with pytest.raises(UserError, match=r"process \d+ on .* is downloading AG News"):
         fetch()
