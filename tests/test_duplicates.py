@@ -4,6 +4,7 @@ from conftest import SAMPLE
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bilm import duplicates
 from bilm.corpus import Corpus
 from bilm.duplicates import SPAN, find_duplicates, near_rows, nearest
 
@@ -14,7 +15,10 @@ def jaccard(one, other):
     return len(sets[0] & sets[1]) / len(sets[0] | sets[1])
 
 
-def test_by_hand():
+@pytest.mark.parametrize("block", [1, 3, 4, 500])
+def test_by_hand(monkeypatch, block):
+    """Whatever the number of texts that are compared at a time."""
+    monkeypatch.setattr(duplicates, "BLOCK", block)
     known = [list("abcdef"), list("abcdxyz"), ["q"], list("abcdef")]
     best, similarity = nearest(known, [list("abcdeg"), ["q"], list("none"), list("abcdef")])
     assert best.tolist() == [0, 2, -1, 0] and similarity.tolist() == [2 / 4, 1, 0, 1]
