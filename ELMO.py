@@ -20,6 +20,7 @@ from typing import Any
 from bilm.config import BiLMConfig, FitConfig, TokenizerConfig, VocabularyConfig, setting
 from bilm.errors import UserError
 from bilm.folders import ROOT, folders, shown, write_json
+from bilm.optional import require
 from bilm.options import parse_options
 from bilm.presets import PRETRAINING
 from bilm.tensorboard_log import TensorBoardOptions
@@ -103,6 +104,8 @@ def main() -> None:
         raise UserError("--start-from and --init-embeddings word2vec exclude each other.")
     if besides.unlabelled_column and not besides.unlabelled:
         raise UserError("--unlabelled-column is for --unlabelled.")
+    if embedding.init_embeddings == "word2vec":
+        require("gensim", "--init-embeddings word2vec")
     # Imported once the command line is understood: torch takes seconds, and --help needs none of it.
     import torch
 

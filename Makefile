@@ -62,17 +62,18 @@ reliability: .venv/ready-dev
 	$(PY) -m pytest $(RELIABILITY) --record results/reliability.json
 
 audit: .venv/ready-dev
-	$(PY) -m pip_audit
+	$(PY) -m pip_audit --skip-editable
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
 
-.venv/ready: requirements.txt | .venv/bin/python
-	$(PY) -m pip install --quiet -r requirements.txt
+# With the versions that the results were made with; any others would be as good for a run.
+.venv/ready: requirements.txt constraints.txt | .venv/bin/python
+	$(PY) -m pip install --quiet -r requirements.txt -c constraints.txt
 	touch $@
 
-.venv/ready-dev: requirements-dev.txt .venv/ready
-	$(PY) -m pip install --quiet -r requirements-dev.txt
+.venv/ready-dev: pyproject.toml .venv/ready
+	$(PY) -m pip install --quiet -e ".[dev]" -c constraints.txt
 	touch $@
 
 # The environment and what unfinished runs left; models/ and results/ stay.

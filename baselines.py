@@ -5,14 +5,14 @@
     python baselines.py --resume           go on after Ctrl-C or a crash
 
     tfidf_svm, tfidf_logistic   words and pairs of words, and a linear model
-    fasttext                    a learned bag of words and pairs of words; where the package floret is installed
+    fasttext                    a learned bag of words and pairs of words; needs the package floret
     random                      word vectors that the classifier learns with the rest, from random ones
     svd_2, _3, _5, _8           SVD of co-occurrences (PPMI) within so many words
-    word2vec_2, _3, _5, _8      skip-gram with negative sampling, within so many words
+    word2vec_2, _3, _5, _8      skip-gram with negative sampling, within so many words; needs the package gensim
 
 The last three kinds are by default as wide as ELMo's layers, and feed the classifier of classification.py, with the
 settings of its preset best. What is chosen (strengths, rates, the best epoch) is chosen on validation rows. evaluate.py
-then compares each classifier with them, row by row.
+then compares each classifier with them, row by row. Without --only, baselines whose package is missing are left out.
 """
 
 import time
@@ -24,6 +24,7 @@ from typing import Any
 from bilm.config import ClassifierConfig, FitConfig, setting
 from bilm.errors import UserError
 from bilm.folders import folders, shown, write_json
+from bilm.optional import require
 from bilm.options import parse_options
 from bilm.presets import CLASSIFICATION
 from bilm.provenance import first_difference
@@ -32,6 +33,7 @@ from utils import ResumeOptions, RunOptions, decide_action, run_script, run_sett
 WINDOWS = (2, 3, 5, 8)
 LINEAR = {"tfidf_svm": "svm", "tfidf_logistic": "logistic"}
 STATIC = ("random", *(f"{kind}_{window}" for kind in ("svd", "word2vec") for window in WINDOWS))
+PACKAGES = {"fasttext": "floret", "word2vec": "gensim"}
 NAMES = (*LINEAR, "fasttext", *STATIC)
 
 
@@ -52,7 +54,6 @@ def main() -> None:
         __doc__, RunOptions, ResumeOptions, BaselineOptions, CLASSIFIER, FIT
     )
     # Imported once the command line is understood: --help needs none of it.
-    from bilm import fasttext
     from bilm import summary as summaries
     from bilm.checkpoint import content_hash
     from bilm.evaluation import classification_figures
@@ -64,8 +65,8 @@ def main() -> None:
     runtime = start(run)
     if runtime.processes > 1:
         raise UserError("the baselines take one process; call it without torchrun.")
-    if options.only == "fasttext" and not fasttext.is_installed():
-        raise UserError("fasttext needs the package floret: python -m pip install floret")
+    names = list(NAMES) if options.only == "all" else [options.only]
+    names = [name for name in names if is_available(name, asked_for=name == options.only)]
     corpus = run.corpus()
     out = folders(run.output, corpus.name, run.limit)
     out.hold("evaluation")
@@ -75,10 +76,6 @@ def main() -> None:
     predictions = read_predictions(predictions_path, rows.hashes)
     # Which of them are asked for shapes none.
     settings = run_settings(run, runtime, replace(options, only="all"), shape, fitting, **rows.hashes)
-    names = list(NAMES) if options.only == "all" else [options.only]
-    if "fasttext" in names and not fasttext.is_installed():
-        names.remove("fasttext")
-        print("fasttext is left out: it needs the package floret (python -m pip install floret).")
     known = {name: entry.get("settings") or {} for name, entry in summary["baselines"].items()}
     there = [name for name in names if name in known and first_difference(known[name], settings) is None]
     unfinished = out.runs / "baselines"
@@ -135,6 +132,22 @@ def main() -> None:
     if summary["paired"]:
         print(f"\n{comparison_table(summaries.with_strongest(summary))}")
     print(f"\nWrote {shown(path)} and {shown(predictions_path)}. Next: python evaluate.py{run.data_options()}")
+
+
+def is_available(name: str, asked_for: bool) -> bool:
+    """Whether the package of this baseline is installed. Raises UserError when it is not, and was `asked_for` by name.
+
+    Checked before the texts are read, which may take minutes.
+    """
+    try:
+        if package := PACKAGES.get(name.partition("_")[0]):
+            require(package, name)
+    except UserError as error:
+        if asked_for:
+            raise
+        print(f"{name} is left out: {error}")
+        return False
+    return True
 
 
 def linear(kind: str, rows: Any, seed: int) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from typing import Any
 from bilm.config import ClassifierConfig, FitConfig, setting
 from bilm.errors import UserError
 from bilm.folders import folders, shown, write_json
+from bilm.optional import require
 from bilm.options import parse_options
 from bilm.presets import CLASSIFICATION
 from utils import EncoderOptions, ResumeOptions, RunOptions, decide_action, run_script, run_settings, run_stamp, start
@@ -81,6 +82,7 @@ def main() -> None:
     from bilm.tfidf import word_weights
     from bilm.vocabulary import EncodedTexts
 
+    require("gensim", "Word2Vec")
     runtime = start(run)
     if runtime.processes > 1:
         raise UserError("this takes one process; call it without torchrun.")

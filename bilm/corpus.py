@@ -15,12 +15,12 @@ from bilm.csv_rows import CLASS_NAMES, file_hash
 from bilm.errors import UserError
 from bilm.own_rows import NO_LABEL, Columns, read_classes
 from bilm.records import KINDS, has_columns
+from bilm.repository import repository_folder, working_folder
 from bilm.source import Source, Unlabelled
 
 SPLITS = ("train", "test")
-ROOT = Path(__file__).resolve().parent.parent
-DOWNLOADED = ROOT / "data" / "ag_news"
-SAMPLE = ROOT / "data" / "sample"
+DOWNLOADED = working_folder() / "data" / "ag_news"
+SAMPLE = (repository_folder() or working_folder()) / "data" / "sample"
 
 VALIDATION_SHARE = 0.05
 # A class of few rows gives more than that share, so that the best epoch is not picked on two or three texts.
@@ -104,7 +104,9 @@ def find_corpus(data: str | None = None) -> Corpus:
             download_ag_news(DOWNLOADED)
         except Unreachable as error:
             print(f"AG News could not be downloaded: {error}{BANNER}", file=sys.stderr, flush=True)
-            return replace(Corpus.in_folder("sample", SAMPLE), is_fallback=True)
+            return replace(
+                _checked(Corpus.in_folder("sample", SAMPLE), "the sample of this repository"), is_fallback=True
+            )
     return corpus
 
 

@@ -11,6 +11,7 @@ from bilm.batching import collate, mask_of, plan_batches
 from bilm.errors import UserError
 from bilm.lstm import ProjectedLSTMStack
 from bilm.pretrained import Pretrained, import_original, load_bilm
+from bilm.repository import bundled_bilm
 from bilm.vocabulary import EncodedTexts
 
 BATCH_TOKENS = 8192
@@ -40,7 +41,7 @@ class ELMo:
     @classmethod
     def load(
         cls,
-        path: str | Path,
+        path: str | Path | None = None,
         weights: str | Path | None = None,
         *,
         device: str | torch.device = "cpu",
@@ -48,12 +49,15 @@ class ELMo:
     ) -> "ELMo":
         """ELMo.load("models/bilstm.pt"), or ELMo.load("options.json", "weights.hdf5") in the original's format.
 
+        path: without one, the models/bilstm.pt of this repository.
+
         stateful: as the original program did, let sentence b of a call to `embed` go on in the state in which sentence
         b of the call before ended. The same sentence then has other vectors each time.
 
         Raises UserError when a file is missing, damaged or not of its kind, or cannot be `stateful`.
         """
-        pretrained = load_bilm(Path(path)) if weights is None else import_original(Path(path), Path(weights))
+        file = bundled_bilm() if path is None else Path(path)
+        pretrained = load_bilm(file) if weights is None else import_original(file, Path(weights))
         return cls(pretrained, device, stateful)
 
     @property

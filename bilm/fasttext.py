@@ -1,6 +1,5 @@
 """A supervised bag of words and pairs of words (fastText, Joulin et al. 2016), by the package floret if it is there."""
 
-import importlib.util
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -8,14 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from bilm.checkpoint import written_whole
+from bilm.optional import require
 
 # Peak learning rates that validation chooses from.
 RATES = (0.05, 0.1, 0.2)
 EPOCHS, WIDTH, PAIRS = 5, 100, 500_000  # pairs of words share so many vectors
-
-
-def is_installed() -> bool:
-    return importlib.util.find_spec("floret") is not None
 
 
 def fit_fasttext(
@@ -28,10 +24,10 @@ def fit_fasttext(
 ) -> tuple[Callable[[np.ndarray], np.ndarray], dict[str, float]]:
     """Rows -> their classes, int64, by the rate that does best on `validation`; and the accuracies there by rate.
 
-    texts: words of each row; folder: where the rows `training` lie meanwhile, as the package wants them.
+    texts: words of each row; folder: where the rows `training` lie meanwhile, as the package wants them. Raises
+    UserError when the package is missing.
     """
-    import floret
-
+    floret = require("floret", "fasttext")
     path = folder / "fasttext.txt"
     try:
         with written_whole(path) as temporary:

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from bilm.errors import UserError
+from bilm.repository import working_folder
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = working_folder()
 
 
 @dataclass(frozen=True)

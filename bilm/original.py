@@ -21,6 +21,7 @@ from bilm.config import BiLMConfig, CharCNNConfig, ProjectedLSTMConfig, Tokenize
 from bilm.errors import UserError
 from bilm.language_model import BiLM
 from bilm.lexicon import NUM_CHARACTERS, SPECIALS
+from bilm.optional import require
 from bilm.vocabulary import Tokenizer, Vocabulary
 
 
@@ -93,10 +94,7 @@ def _limit(value: Any) -> float | None:
 
 
 def _read_weights(path: Path, options: Path, config: BiLMConfig) -> dict[str, Tensor]:
-    try:
-        import h5py
-    except ImportError as error:
-        raise UserError("Reading the original weights needs h5py: python -m pip install h5py") from error
+    h5py = require("h5py", f"Reading {path}")
     if not path.exists():
         raise UserError(f"{path} is not there.")
     datasets: dict[str, Any] = {}

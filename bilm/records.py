@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from bilm.errors import UserError
+from bilm.optional import require
 from bilm.progress import Watched, progress
 
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
@@ -104,14 +105,10 @@ def _of_json(file: io.TextIOBase, path: Path, columns: Sequence[str]) -> Iterato
 
 
 def _of_parquet(path: Path, columns: Sequence[str], doing: str) -> Iterator[tuple[str, list[Any]]]:
-    try:
-        import pyarrow.lib
-        import pyarrow.parquet
-    except ImportError:
-        raise UserError(f"{path}: Parquet needs the package pyarrow: python -m pip install pyarrow") from None
+    parquet, pyarrow = require("pyarrow.parquet", f"Reading {path}"), require("pyarrow", f"Reading {path}")
     number = 0
     try:
-        with pyarrow.parquet.ParquetFile(path) as file:
+        with parquet.ParquetFile(path) as file:
             names = file.schema_arrow.names
             for column in columns:
                 if column not in names:

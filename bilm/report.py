@@ -7,13 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import typst
-
 from bilm import study_figures
 from bilm.checkpoint import written_whole
 from bilm.config import ENSEMBLE, MODES
 from bilm.errors import UserError
 from bilm.figures import draw_confusion_matrix, save
+from bilm.optional import require
 
 # Of each kind of baseline the one whose confusion matrix is shown: the best on validation.
 KINDS = {"tfidf_svm": "TF-IDF, SVM", "tfidf_logistic": "TF-IDF, logistic", "fasttext": "fastText"}
@@ -23,8 +22,9 @@ KINDS |= {"random": "random, learned", "svd": "SVD", "word2vec": "Word2Vec"}
 def build_report(found: Mapping[str, Any], template: Path, pdf: Path) -> int:
     """Write `pdf` from the contents of the results' files, by name; returns the number of pages.
 
-    Raises UserError when they lack what the template asks for.
+    Raises UserError when they lack what the template asks for, or when the package typst is missing.
     """
+    typst = require("typst", "The report")
     _require_one_model(found)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from bilm.lexicon import PAD, UNK
+from bilm.optional import require
 from bilm.progress import progress
 from bilm.token_layer import EMBEDDING_STD
 from bilm.vocabulary import EncodedTexts
@@ -36,13 +37,12 @@ def skip_gram(
     """Word2Vec vectors (Mikolov et al. 2013: skip-gram, negative sampling) of every id: fp32 (vocabulary_size, width).
 
     Scaled to the standard deviation that the language model gives its own; ids that never occur, and padding, are 0.
-    One thread, so that the same seed gives the same vectors.
+    One thread, so that the same seed gives the same vectors. Raises UserError when gensim is missing.
     """
-    from gensim.models import Word2Vec
-
+    models = require("gensim.models", "Word2Vec")
     # Once more than the epochs: the words are counted first.
     with progress(total=(EPOCHS + 1) * len(rows), unit="text", label=f"skip-gram, window {window}") as bar:
-        model = Word2Vec(
+        model = models.Word2Vec(
             _Sentences(texts, rows, vocabulary_size, bar),
             vector_size=width,
             window=window,

@@ -11,6 +11,7 @@ from bilm.batching import iterate_batches
 from bilm.errors import UserError
 from bilm.evaluation import class_probabilities
 from bilm.pretrained import Pretrained, TrainedClassifier, find_classifiers, load_bilm, load_classifier
+from bilm.repository import bundled_bilm
 
 BATCH_TOKENS = 8192
 
@@ -41,17 +42,19 @@ class TextClassifier:
     @classmethod
     def load(
         cls,
-        bilm: str | Path = "models/bilstm.pt",
+        bilm: str | Path | None = None,
         classifier: str | Path | None = None,
         *,
         device: str | torch.device = "cpu",
     ) -> "TextClassifier":
-        """classifier: its file; without one, that on `bilm`, in the same folder, that is best on validation.
+        """bilm: file of a language model; without one, the models/bilstm.pt of this repository.
+        classifier: its file; without one, that on `bilm`, in the same folder, that is best on validation.
 
         Raises UserError when a file is missing, damaged, or of another language model.
         """
-        pretrained = load_bilm(Path(bilm))
-        path = Path(classifier) if classifier else best_classifier(Path(bilm).parent, pretrained)
+        file = bundled_bilm() if bilm is None else Path(bilm)
+        pretrained = load_bilm(file)
+        path = Path(classifier) if classifier else best_classifier(file.parent, pretrained)
         return cls(pretrained, load_classifier(path, pretrained), device)
 
     def predict_proba(self, texts: Sequence[str]) -> np.ndarray:

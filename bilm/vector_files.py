@@ -11,7 +11,6 @@
 An .hdf5 has one more dataset, sentence_to_index: JSON of {text: number}; of equal texts the last.
 """
 
-import importlib.util
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -20,21 +19,23 @@ import numpy as np
 
 from bilm.checkpoint import written_whole
 from bilm.errors import UserError
+from bilm.optional import require
 
 KINDS = (".npz", ".hdf5", ".safetensors")
+_PACKAGES = {".hdf5": "h5py", ".safetensors": "safetensors.numpy"}
 
 
 def write_vectors(path: Path, found: Iterable[tuple[str, list[str], np.ndarray]]) -> int:
     """found: of each text the text, its words, and its vectors: (D,), or (J, n, E). Returns how many there were.
 
-    What ends in .hdf5 is written as it comes; others are gathered in memory. Raises UserError for another ending, for
-    .safetensors without the package of that name, or when the disk refuses.
+    What ends in .hdf5 is written as it comes; others are gathered in memory. Raises UserError for another ending, when
+    the package that writes the file is missing, or when the disk refuses.
     """
     if path.suffix not in KINDS:
         raise UserError(f"--output: {path} should end in {', '.join(KINDS[:-1])} or {KINDS[-1]}.")
-    if path.suffix == ".safetensors" and importlib.util.find_spec("safetensors") is None:
-        raise UserError(f"--output: {path} needs the package safetensors: python -m pip install safetensors")
     write = {".npz": _write_npz, ".hdf5": _write_hdf5, ".safetensors": _write_safetensors}[path.suffix]
+    if path.suffix in _PACKAGES:
+        require(_PACKAGES[path.suffix], f"--output {path}")
     with written_whole(path) as temporary:
         return write(temporary, found)
 

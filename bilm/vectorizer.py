@@ -12,11 +12,12 @@ from bilm.elmo import ELMo
 class ELMoVectorizer(TransformerMixin, BaseEstimator):
     """Texts -> the mean vectors of `ELMo.sentence_vectors`: fp32 (N, D).
 
-    path: of a bilstm.pt; layers: see there; device: as torch names it. Nothing is learned in `fit`, so that it may be
-    called on any texts; the file is read when vectors are first asked for. A pickle holds the path, not the weights.
+    path: of a bilstm.pt; without one, the models/bilstm.pt of this repository; layers: see there; device: as torch
+    names it. Nothing is learned in `fit`, so that it may be called on any texts; the file is read when vectors are
+    first asked for. A pickle holds the path, not the weights.
     """
 
-    def __init__(self, path: str = "models/bilstm.pt", layers: tuple[int, ...] | None = None, device: str = "cpu"):
+    def __init__(self, path: str | None = None, layers: tuple[int, ...] | None = None, device: str = "cpu"):
         self.path = path
         self.layers = layers
         self.device = device
