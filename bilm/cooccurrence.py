@@ -6,7 +6,7 @@ The matrix is symmetric and sparse; Levy et al. 2015 compare this with skip-gram
 """
 
 import numpy as np
-from scipy import sparse  # scikit-learn, which is required, requires it
+from scipy import sparse
 from sklearn.utils.extmath import randomized_svd
 
 from bilm.lexicon import UNK

@@ -104,9 +104,8 @@ def find_corpus(data: str | None = None) -> Corpus:
             download_ag_news(DOWNLOADED)
         except Unreachable as error:
             print(f"AG News could not be downloaded: {error}{BANNER}", file=sys.stderr, flush=True)
-            return replace(
-                _checked(Corpus.in_folder("sample", SAMPLE), "the sample of this repository"), is_fallback=True
-            )
+            sample = _checked(Corpus.in_folder("sample", SAMPLE), "the sample of this repository")
+            return replace(sample, is_fallback=True)
     return corpus
 
 

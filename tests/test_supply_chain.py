@@ -47,7 +47,7 @@ REQUIRED = [Requirement(line) for line in lines("requirements.txt")]
 MODULES = {"scikit-learn": "sklearn"}
 # Used without an import: commands of the Makefile, and what an imported package asks for.
 TOOLS = {"ruff", "mypy", "pip-audit", "pytest-xdist", "ipykernel", "setuptools", "tensorboard"}
-COMING = {"pandas", "nltk", "filelock", "psutil", "pooch", "nbclient"}
+COMING = {"pandas", "nltk", "filelock", "psutil", "pooch", "joblib", "nbclient"}
 
 
 def packages(requirements: list[Requirement]) -> set[str]:
