@@ -2,6 +2,7 @@
 
 python benchmark.py            on all of AG News        -> results/benchmark.json
 python benchmark.py --quick    seconds, to see it work  -> results/limit-400/benchmark.json
+python benchmark.py --busy     instead: pretraining beside other programs, which it starts   -> results/busy.json
 python benchmark.py --tools    instead: predict.py, vectors.py, neighbours.py, lm.py with the weights in models/, on the
                                test rows                 -> results/tools.json
 
@@ -21,6 +22,7 @@ class BenchmarkOptions:
     """How much is measured."""
 
     quick: bool = setting(False, "few rows, few steps, each once: shows that all works, its figures mean nothing")
+    busy: bool = setting(False, "how fast pretraining is beside programs that keep one core, or all cores, busy")
     tools: bool = setting(False, "what predict.py and the other tools take, with trained weights, as a user calls them")
     bilm: str | None = setting(None, "with --tools: the language model (default: models/bilstm.pt)")
 
@@ -33,6 +35,7 @@ def main() -> None:
     from pathlib import Path
 
     from benchmarks import (
+        busy,
         classifiers,
         documents,
         growth,
@@ -74,6 +77,15 @@ def main() -> None:
             "processes": 1,
         }
         path = out.results / "tools.json"
+        write_json(path, stamp | found)
+        print(f"Wrote {shown(path)}.")
+        return
+    if options.busy:
+        with tempfile.TemporaryDirectory(dir=out.runs, prefix="benchmark-") as folder:
+            job = Job(run, sizes, corpus.path("train"), corpus.path("train"), Path(folder))
+            found, _ = in_own_process(busy.measure, job)
+        stamp = {"corpus": corpus.name, "quick": options.quick, **run_stamp(run, runtime)}
+        path = out.results / "busy.json"
         write_json(path, stamp | found)
         print(f"Wrote {shown(path)}.")
         return

@@ -1,5 +1,6 @@
 """The project's own training step, taken out of fit() so that a clock can stand beside it."""
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ from torch import nn
 from benchmarks.data import Data
 from benchmarks.measure import now
 from benchmarks.models import SHAPE
+from bilm import threads
 from bilm.config import BiLMConfig, FitConfig
 from bilm.language_model import DIRECTIONS, BiLM
 from bilm.optimizer import build_optimizer
@@ -32,10 +34,12 @@ class Training:
 
     def step(self, item: Any) -> int:
         """One step on a batch of task.plan(); returns how many targets it had."""
+        started = time.monotonic()
         with self.runtime.autocast():
-            loss, count, _ = self.task.loss(self.model, item, 0, 1)
+            loss, count, units = self.task.loss(self.model, item, 0, 1)
         (loss * (1 / count)).backward()
         self.update(loss.detach(), count)
+        threads.after_step(units, time.monotonic() - started)
         return count
 
     def update(self, loss: torch.Tensor, count: int) -> None:

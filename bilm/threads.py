@@ -142,7 +142,7 @@ def start(wanted: int | None) -> ThreadCount | None:
     from bilm.process import at_end
 
     global _active
-    at_end(_stop)
+    at_end(stop)
     at_end(_number_setter(torch.get_num_threads()))
     if wanted is not None:
         torch.set_num_threads(wanted)
@@ -187,7 +187,8 @@ def fix(number: int) -> int:
     return torch.get_num_threads()
 
 
-def _stop() -> None:
+def stop() -> None:
+    """Leave the number as it is from now on."""
     global _active
     _active = None
 
