@@ -6,10 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
-
-matplotlib.use("Agg")  # no screen needed
-
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -19,6 +15,15 @@ from bilm.tables import printable
 
 # Rows of a matrix of which the numbers can be read.
 _READABLE = 60
+
+
+def new_figure(rows: int = 1, columns: int = 1, *, figsize: tuple[float, float], **options: Any) -> tuple[Figure, Any]:
+    """As pyplot.subplots, but without pyplot: in a notebook, what its user draws goes on being shown.
+
+    `options` go to Figure.subplots.
+    """
+    figure = Figure(figsize=figsize, layout="constrained")
+    return figure, figure.subplots(rows, columns, **options)
 
 
 def save(figure: Figure, path: Path) -> None:
@@ -32,7 +37,6 @@ def save(figure: Figure, path: Path) -> None:
     ):
         warnings.filterwarnings("ignore", "Glyph")  # scripts that the font lacks show as boxes
         figure.savefig(temporary, format=kind, dpi=120, metadata=unstamped)
-    plt.close(figure)
 
 
 def draw_confusion_matrix(
@@ -42,7 +46,7 @@ def draw_confusion_matrix(
     counts = np.array(matrix)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     side = 2.2 + 0.45 * min(len(rows), _READABLE) if len(rows) > 6 else 5.0
-    figure, axes = plt.subplots(figsize=(side + 0.6, side), layout="constrained")
+    figure, axes = new_figure(figsize=(side + 0.6, side))
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     axes.set_xticks(
         range(len(columns)), [*map(printable, columns)], rotation=90 if len(rows) > 6 else 0, parse_math=False
@@ -59,7 +63,7 @@ def draw_confusion_matrix(
 
 def draw_learning_curves(path: Path, runs: Mapping[str, Mapping[str, Any]], figure_name: str, title: str) -> None:
     """Training loss (running mean within each epoch) beside a validation figure per epoch, one line per run."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    figure, (left, right) = new_figure(1, 2, figsize=(10, 4))
     for name, run in runs.items():
         left.plot([p["step"] for p in run["curve"]], [p["loss"] for p in run["curve"]], label=name)
         right.plot([e["epoch"] for e in run["epochs"]], [e[figure_name] for e in run["epochs"]], marker="o", label=name)

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -45,9 +46,14 @@ class _LoggedBar(tqdm):
     monitor_interval = 0
 
 
+def is_live_terminal() -> bool:
+    """Whether a line on stderr can be drawn again: not in a cell of a notebook, which would keep each state of it."""
+    return sys.stderr.isatty() and "JPY_PARENT_PID" not in os.environ
+
+
 def progress(items: Iterable | None = None, *, total: int | None = None, unit: str, label: str, **more: Any) -> tqdm:
     """A tqdm bar on stderr: iterate over it, or call `update(n)` on it. `more` goes to tqdm."""
-    if sys.stderr.isatty():
+    if is_live_terminal():
         return tqdm(items, total=total, unit=unit, desc=label, file=_STDERR, dynamic_ncols=True, leave=False, **more)
     return _LoggedBar(
         items,

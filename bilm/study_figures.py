@@ -6,10 +6,11 @@ Each function returns a figure; figures.save writes it, as SVG or PNG.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from bilm.figures import new_figure
 
 # Okabe and Ito 2008: told apart by the colour-blind, too.
 BLUE, ORANGE, GREEN, RED, PURPLE, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#666666"
@@ -32,7 +33,7 @@ def label_efficiency(found: Mapping[str, Any], finetuned_on_all: float | None) -
     """
     sizes, classes = found["labels_per_class"], found["classes"]
     place = {size: found["rows_of_all"] / classes if size == "all" else int(size) for size in sizes}
-    figure, axes = plt.subplots(figsize=(7.2, 4.2), layout="constrained")
+    figure, axes = new_figure(figsize=(7.2, 4.2))
     for name, (label, colour, style, marker) in _LINES.items():
         points = [
             (place[size], 100 * f[name]["test_accuracy"], 100 * (f[name]["test_accuracy_std"] or 0.0))
@@ -60,7 +61,7 @@ def lambdas(study: Mapping[str, Any]) -> Figure:
     arrows lead from where trainable ones began to where they ended."""
     corners = np.array([[0.0, 0.0], [1.0, 0.0], [0.5, np.sqrt(0.75)]])
     parts = study["parts"]
-    figure, axes = plt.subplots(figsize=(5.4, 4.4), layout="constrained")
+    figure, axes = new_figure(figsize=(5.4, 4.4))
     axes.fill(*corners.T, facecolor="none", edgecolor=GREY, linewidth=0.8)
     at = {name: np.array(part["after"]["lambdas"]) @ corners for name, part in parts.items()}
     accuracies = {name: 100 * part["test_accuracy"] for name, part in parts.items()}
@@ -104,7 +105,7 @@ def lambdas(study: Mapping[str, Any]) -> Figure:
 
 def windows(summary: Mapping[str, Any], lines: Sequence[tuple[str, float, str]]) -> Figure:
     """Accuracy on test of the SVD and Word2Vec baselines by window; `lines`: name, accuracy and colour of others."""
-    figure, axes = plt.subplots(figsize=(5.4, 3.2), layout="constrained")
+    figure, axes = new_figure(figsize=(5.4, 3.2))
     for kind, label, colour, marker in (("svd", "SVD of PPMI", GREEN, "v"), ("word2vec", "Word2Vec", ORANGE, "D")):
         found = sorted(
             (entry["window"], 100 * entry["test"]["accuracy"])
@@ -125,9 +126,7 @@ def confusion_matrices(matrices: Mapping[str, Sequence[Sequence[int]]], classes:
     """By title, rows the true class: counts as numbers, shares of each row as colour; three beside each other."""
     columns = min(3, len(matrices))
     rows = -(-len(matrices) // columns)
-    figure, grid = plt.subplots(
-        rows, columns, figsize=(2.35 * columns, 2.45 * rows), layout="constrained", squeeze=False
-    )
+    figure, grid = new_figure(rows, columns, figsize=(2.35 * columns, 2.45 * rows), squeeze=False)
     for axes in grid.flat[len(matrices) :]:
         axes.axis("off")
     for i, (axes, (title, matrix)) in enumerate(zip(grid.flat, matrices.items(), strict=False)):
@@ -146,7 +145,7 @@ def confusion_matrices(matrices: Mapping[str, Sequence[Sequence[int]]], classes:
 
 def learning_curves(pretraining: Mapping[str, Any], classifiers: Mapping[str, Mapping[str, Any]]) -> Figure:
     """Of the language model: perplexity on validation per epoch, and the training loss; of classifiers: accuracy."""
-    figure, (loss, perplexity, accuracy) = plt.subplots(1, 3, figsize=(7.4, 2.5), layout="constrained")
+    figure, (loss, perplexity, accuracy) = new_figure(1, 3, figsize=(7.4, 2.5))
     loss.plot([p["step"] for p in pretraining["curve"]], [p["loss"] for p in pretraining["curve"]], color=BLUE, lw=0.9)
     loss.set(xlabel="step", ylabel="loss of language model, nats", ylim=(None, 7))
     for direction, colour in (("forward", BLUE), ("backward", ORANGE)):
