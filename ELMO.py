@@ -119,8 +119,9 @@ def main() -> None:
     from bilm.shipped import drop_shipped_classifiers, keep_shipped, shipped_bilm, shipped_files
     from bilm.source import Source
     from bilm.static_vectors import skip_gram
+    from bilm.tokenizer import Tokenizer, comparable_settings
     from bilm.training import fit
-    from bilm.vocabulary import Tokenizer, Vocabulary
+    from bilm.vocabulary import Vocabulary
 
     runtime = start(run)
     print_main = print if runtime.is_main else lambda *_: None
@@ -149,6 +150,7 @@ def main() -> None:
     inputs |= {"start": former.hash} if former else {}
     groups = (embedding, model_config, tokenizer_config, vocabulary_config, fit_config)
     settings = run_settings(run, runtime, *groups, **inputs)
+    settings = comparable_settings(settings, source.same_words_by_both_rules)
     runtime.on_main(lambda: out.hold("training"))
     runtime.on_main(lambda: shipped_files(out.models))  # a list that cannot be read is said now, not at the end
 

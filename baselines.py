@@ -176,7 +176,7 @@ def on_words(rows, ledger, seed, width, shape, fitting, runtime, num_classes) ->
     from bilm.static_encoder import StaticEncoder
     from bilm.static_vectors import skip_gram
     from bilm.study import Study
-    from bilm.vocabulary import Tokenizer
+    from bilm.tokenizer import Tokenizer
 
     vocabulary, encoded = words_of(rows)
     study = Study(rows, encoded, num_classes, shape, fitting, ledger, runtime.device, runtime.autocast)

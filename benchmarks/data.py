@@ -12,7 +12,8 @@ from bilm.corpus import split_validation
 from bilm.csv_rows import file_hash, read_rows
 from bilm.encoded_corpus import EncodedCorpus, encode, learn_and_encode, open_encoded
 from bilm.source import Source
-from bilm.vocabulary import EncodedTexts, Tokenizer, Vocabulary
+from bilm.tokenizer import Tokenizer
+from bilm.vocabulary import EncodedTexts, Vocabulary
 
 WORDS = "words.txt"
 

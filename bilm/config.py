@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 TOKEN_LAYERS = ("word", "char", "word+char")
+# What a word is; see tokenizer.py.
+WORD_RULES = ("unicode", "legacy")
 # How a classifier combines the layers (combine.py); in the last one the language model learns along.
 MODES = ("trainable", "frozen", "function", "finetune")
 # What the mean of the probabilities of several classifiers goes by.
@@ -37,6 +39,12 @@ class TokenizerConfig:
 
     lowercase: bool = setting(True, "lower-case the text")
     max_tokens: int = setting(128, "words of a text that are read; what follows is ignored", at_least=1)
+    # No option, but part of the file: one of WORD_RULES (tokenizer.py).
+    word_rule: str = "unicode"
+
+    def __post_init__(self) -> None:
+        if self.word_rule not in WORD_RULES:
+            raise ValueError(f"the tokenizer's rule {self.word_rule!r} is none of {', '.join(WORD_RULES)}")
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +16,7 @@ from bilm.own_rows import NO_LABEL, Columns, read_classes
 from bilm.records import KINDS, has_columns
 from bilm.repository import repository_folder, working_folder
 from bilm.source import Source, Unlabelled
+from bilm.text_rules import collapse_blanks, composed, letters_and_digits
 
 SPLITS = ("train", "test")
 DOWNLOADED = working_folder() / "data" / "ag_news"
@@ -25,6 +25,8 @@ SAMPLE = (repository_folder() or working_folder()) / "data" / "sample"
 VALIDATION_SHARE = 0.05
 # A class of few rows gives more than that share, so that the best epoch is not picked on two or three texts.
 VALIDATION_AT_LEAST = 10
+# A text with fewer letters and digits is known by its other characters, too. No text of AG News has fewer than 23.
+FEW_LETTERS = 8
 
 BANNER = """
 ***************************************************************************************
@@ -78,7 +80,7 @@ class Corpus:
     def source(self, split: str, limit: int | None, more: Unlabelled | None = None) -> Source:
         """Raises UserError when the file cannot be read."""
         path = self.path(split)
-        return Source(path, limit, file_hash(path), self.columns, self.classes, more)
+        return Source(path, limit, file_hash(path), self.columns, self.classes, more, self.name)
 
 
 def find_corpus(data: str | None = None) -> Corpus:
@@ -149,9 +151,15 @@ def unlabelled(file: str, column: str | None, usual: str | None) -> Unlabelled:
 
 
 def text_key(text: str) -> int:
-    """64 bits of a hash of the letters and digits of `text`: texts that agree in them count as one."""
-    letters = re.sub(r"[\W_]+", "", text).lower()
-    return int.from_bytes(hashlib.sha256(letters.encode()).digest()[:8], "big")
+    """64 bits of a hash of the letters and digits of `text`: texts that agree in them count as one.
+
+    Texts with hardly any ("C" and "C++", "!!!", emojis) count as one where they agree in every character, up to case
+    and the number of blanks.
+    """
+    content = letters_and_digits(text).lower()
+    if len(content) < FEW_LETTERS:
+        content = collapse_blanks(composed(text)).casefold()
+    return int.from_bytes(hashlib.sha256(content.encode("utf-8", "replace")).digest()[:8], "big")
 
 
 def split_validation(

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from bilm.corpus import Corpus, split_validation, text_key
-from bilm.vocabulary import Tokenizer
+from bilm.tokenizer import Tokenizer
 
 SPAN = 4
 SIMILAR = 0.6

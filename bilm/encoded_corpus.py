@@ -28,7 +28,8 @@ from bilm.corpus import split_validation, text_key
 from bilm.errors import UserError
 from bilm.lexicon import BOS, EOS, SPECIALS, Lexicon
 from bilm.source import Source
-from bilm.vocabulary import EncodedTexts, Tokenizer, Vocabulary
+from bilm.tokenizer import Tokenizer, comparable_settings
+from bilm.vocabulary import EncodedTexts, Vocabulary
 
 # Ids that are handled at once.
 _CHUNK = 2**20
@@ -123,7 +124,8 @@ def learn_and_encode(
 def _made_of(source: Source, tokenizer: Tokenizer) -> dict[str, Any]:
     """`source` is known by what it says of itself, and labels by the classes that they number."""
     rows = source.stamp() | {"classes": list(source.classes)}
-    return {"rows": rows, "tokenizer": asdict(tokenizer.config), "format": _FORMAT}
+    settings = comparable_settings(asdict(tokenizer.config), source.same_words_by_both_rules)
+    return {"rows": rows, "tokenizer": settings, "format": _FORMAT}
 
 
 def _is_there(folder: Path, made_of: dict[str, Any]) -> bool:

@@ -7,7 +7,8 @@ import numpy as np
 from bilm.config import TokenizerConfig, VocabularyConfig
 from bilm.corpus import SPLITS, Corpus, split_validation, text_key
 from bilm.errors import UserError
-from bilm.vocabulary import EncodedTexts, Tokenizer, Vocabulary
+from bilm.tokenizer import Tokenizer
+from bilm.vocabulary import EncodedTexts, Vocabulary
 
 
 @dataclass(frozen=True)

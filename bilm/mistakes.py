@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from bilm.vocabulary import clean
+from bilm.tokenizer import clean
 
 CONFUSIONS = 5
 # Characters of a text that are kept, cut at a blank.

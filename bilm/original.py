@@ -22,7 +22,8 @@ from bilm.errors import UserError
 from bilm.language_model import BiLM
 from bilm.lexicon import NUM_CHARACTERS, SPECIALS
 from bilm.optional import require
-from bilm.vocabulary import Tokenizer, Vocabulary
+from bilm.tokenizer import Tokenizer
+from bilm.vocabulary import Vocabulary
 
 
 def read_original(options: Path, weights: Path) -> tuple[BiLM, Vocabulary]:

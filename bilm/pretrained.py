@@ -17,13 +17,14 @@ from torch.overrides import TorchFunctionMode
 
 from bilm import checkpoint
 from bilm.classifier import ClassifiedEncoder, Classifier
-from bilm.config import MODES, BiLMConfig, ClassifierConfig, TokenizerConfig, bilm_config
+from bilm.config import MODES, BiLMConfig, ClassifierConfig, bilm_config
 from bilm.csv_rows import file_hash
 from bilm.errors import UserError
 from bilm.language_model import BiLM
 from bilm.original import read_original
 from bilm.provenance import first_difference
-from bilm.vocabulary import Tokenizer, Vocabulary
+from bilm.tokenizer import Tokenizer, read_config
+from bilm.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True)
@@ -81,9 +82,10 @@ def load_bilm(path: Path) -> Pretrained:
     saved = checkpoint.load(path, "bilm")
     with checkpoint.understood(path):
         config = bilm_config(saved["config"])
-        vocabulary = Vocabulary(saved["words"], Tokenizer(TokenizerConfig(**saved["tokenizer"])), config.spells)
-        model = _bilm(config, len(vocabulary), saved["weights"])
         info = _checked(saved["info"], rows_trained=int, validation_perplexity=float | None, settings=dict)
+        tokenizer = Tokenizer(read_config(saved["tokenizer"], info))
+        vocabulary = Vocabulary(saved["words"], tokenizer, config.spells)
+        model = _bilm(config, len(vocabulary), saved["weights"])
         return Pretrained(model.eval(), vocabulary, info, saved["id"])
 
 

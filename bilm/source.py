@@ -10,6 +10,7 @@ from typing import Any
 from bilm.csv_rows import CLASS_NAMES, file_hash, read_rows
 from bilm.errors import UserError
 from bilm.own_rows import Columns, own_rows
+from bilm.tokenizer import SAME_WORDS_BY_BOTH_RULES
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,8 @@ class Unlabelled:
 class Source:
     """A file of which at most `limit` rows are read; sha256: csv_rows.file_hash of it.
 
-    columns: None for AG News in one of its forms; more: texts without labels that follow, as many at most.
+    columns: None for AG News in one of its forms; more: texts without labels that follow, as many at most;
+    corpus: Corpus.name.
     """
 
     path: Path
@@ -39,6 +41,12 @@ class Source:
     columns: Columns | None = None
     classes: tuple[str, ...] = CLASS_NAMES
     more: Unlabelled | None = None
+    corpus: str = ""
+
+    @property
+    def same_words_by_both_rules(self) -> bool:
+        """Whether it makes no difference by which rule these rows are tokenised."""
+        return self.corpus in SAME_WORDS_BY_BOTH_RULES and self.more is None
 
     @property
     def identity(self) -> str:

@@ -1,64 +1,14 @@
-"""Text -> words -> ids.
+"""Words -> ids."""
 
-The texts of AG News passed through several feeds on their way into the CSV: entities lost their ampersand
-(`China #39;s`, `quot;`), backslashes stand for line breaks (`on\\Tuesday`) or before a dollar (`\\$50`), tags are
-left over. `clean` undoes that, so that `China's` is one spelling wherever it came from.
-"""
-
-import html
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
-from bilm.config import TokenizerConfig, VocabularyConfig
+from bilm.config import VocabularyConfig
 from bilm.lexicon import BOS, EOS, SPECIALS, UNK, Lexicon
-
-# An entity whose ampersand is there, missing, or became a blank: "&amp;", "quot;", " #39;".
-_ENTITY = re.compile(r"(?:&|(?<![\w&]))(#\d{1,6}|#x[0-9a-fA-F]{1,5}|quot|amp|lt|gt|nbsp|hellip|[lr][sd]quo|[mn]dash);")
-# The blank that took the place of the ampersand, where it tears a word apart: "China #39;s", "Johnson  amp; Co".
-_TORN_APOSTROPHE = re.compile(r" (?:#39|#8217|#146|rsquo);(?=(?:s|t|re|ve|ll|d|m)\b)", re.IGNORECASE)
-# A tag, whole or cut off at the end of the text; "<" before a blank or a digit is a comparison, not a tag.
-_TAG = re.compile(r"</?[A-Za-z][^<>]*(?:>|$)")
-_QUOTES = str.maketrans({"‘": "'", "’": "'", "“": '"', "”": '"', "–": "-", "—": "-", "\xa0": " "})
-
-_WORD = re.compile(
-    r"""\d+(?:[.,:]\d+)*          # 2004  3.5  1,200  10:30
-      | (?:[^\W\d_]\.){2,}        # U.S.  p.m.
-      | '(?:s|t|re|ve|ll|d|m)\b   # the end of China's, don't, we're
-      | [^\W_]+                   # words of any script, J2SE
-      | \.\.\.
-      | [^\w\s]                   # every other mark by itself
-    """,
-    re.VERBOSE | re.IGNORECASE,
-)
-
-# For a text that cleaning and the pattern above leave nothing of: "<b>", "___".
-_ANYTHING = re.compile(r"[^\W_]+|\S")
-
-
-def clean(text: str) -> str:
-    """`text` without the traces of markup and feeds; see the module's first lines for what they are."""
-    text = text.replace("\\$", "$").replace("\\", " ")
-    text = _TORN_APOSTROPHE.sub("'", text)
-    text = _ENTITY.sub(lambda match: html.unescape(f"&{match.group(1)};"), text)
-    return _TAG.sub(" ", text).translate(_QUOTES)
-
-
-@dataclass(frozen=True)
-class Tokenizer:
-    """Callable: text -> at most `config.max_tokens` words; [] for nothing but white space."""
-
-    config: TokenizerConfig = field(default_factory=TokenizerConfig)
-
-    def __call__(self, text: str) -> list[str]:
-        words = _WORD.findall(self.cased(clean(text))) or _ANYTHING.findall(self.cased(text))
-        return words[: self.config.max_tokens]
-
-    def cased(self, text: str) -> str:
-        return text.lower() if self.config.lowercase else text
+from bilm.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from bilm.language_model import DIRECTIONS
 from bilm.lexicon import BOS, EOS, PAD, SPECIALS, UNK
 from bilm.metrics import perplexity
 from bilm.pretrained import Pretrained
-from bilm.vocabulary import Tokenizer, Vocabulary
+from bilm.tokenizer import Tokenizer
+from bilm.vocabulary import Vocabulary
 
 BLANK = "___"
 BATCH_TOKENS = 8192
