@@ -24,6 +24,7 @@ from bilm.optional import require
 from bilm.options import parse_options
 from bilm.presets import PRETRAINING
 from bilm.tensorboard_log import TensorBoardOptions
+from bilm.text_options import truncation_note
 from utils import (
     ResumeOptions,
     RunOptions,
@@ -199,6 +200,8 @@ def main() -> None:
         f" on; {len(vocabulary):,} words; {sum(p.numel() for p in model.parameters()):,} parameters; "
         f"{runtime.device}, {runtime.precision}"
     )
+    if note := truncation_note(encoded.num_truncated, len(encoded), tokenizer_config.max_tokens):
+        say(note)
     state = fit(
         model,
         PretrainingTask(texts, training_rows, validation_rows, fit_config.batch_tokens, run.seed, runtime.device),

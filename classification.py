@@ -27,6 +27,7 @@ from bilm.folders import folders, shown, write_json
 from bilm.options import parse_options
 from bilm.presets import CLASSIFICATION
 from bilm.tensorboard_log import TensorBoardOptions
+from bilm.text_options import truncation_note
 from utils import (
     EncoderOptions,
     ResumeOptions,
@@ -153,6 +154,9 @@ def main() -> None:
         f" on; language model {quality}; "
         f"{runtime.device}, {runtime.precision}"
     )
+    max_tokens = pretrained.vocabulary.tokenizer.config.max_tokens
+    if note := truncation_note(encoded.num_truncated, len(encoded), max_tokens):
+        say(note)
     for label in sorted(set(range(len(class_names))) - set(labels.tolist())):
         say(f"Note: no row is of class {class_names[label]!r}; the classifiers will not learn it.")
     if pretrained.info["settings"]["corpus"] not in (source.identity, None):

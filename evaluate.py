@@ -23,6 +23,7 @@ from bilm.config import ENSEMBLE, setting
 from bilm.errors import UserError
 from bilm.folders import folders, shown, write_json
 from bilm.options import parse_options
+from bilm.text_options import truncation_note
 from utils import EncoderOptions, RunOptions, run_script, run_stamp, start
 
 
@@ -121,6 +122,9 @@ def main() -> None:
             return {name: found.argmax(1) for name, found in probabilities_of(label, texts, rows).items()}
 
         print(f"\n=== {corpus.name}, {split}: {len(rows):,} descriptions ===\n", flush=True)
+        max_tokens = pretrained.vocabulary.tokenizer.config.max_tokens
+        if note := truncation_note(encoded.num_truncated, len(encoded), max_tokens):
+            print(f"{note}\n")
         if pretrained.model.softmax is None:
             print("The language model was imported without its softmax: there is nothing to say of its predictions.")
         else:

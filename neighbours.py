@@ -55,6 +55,7 @@ def main() -> None:
     from bilm.neighbours import Index, build_index
     from bilm.progress import progress
     from bilm.text_input import in_portions, read_texts, whole
+    from bilm.text_options import print_truncation
 
     elmo, folder = ELMo.load(options.bilm, device=start_answering(options)), Path(options.index)
     if options.build:
@@ -67,18 +68,20 @@ def main() -> None:
                     threads.after_step()
 
         count = build_index(elmo, portions(), folder)
+        print_truncation(elmo.vocabulary.tokenizer)
         print(f"Wrote {shown(folder)}: {count:,} tokens. Next: python neighbours.py --index {options.index} --word ...")
         return
     index = Index(folder, elmo)
     mark = ("\x1b[1m", "\x1b[0m") if sys.stdout.isatty() else ("[", "]")
     for text in map(whole, options.texts):
         words = elmo.words(text)
-        place = place_of(str(options.word), words)
-        (vectors,) = elmo.embed([text])
+        place = place_of(elmo.vocabulary.tokenizer.cased(str(options.word)), words)
+        (vectors,) = elmo.embed([words])
         for layer in range(elmo.num_layers):
             print(f"e{layer}: {marked(words, place, mark)}")
             for found in index.nearest(vectors[layer, place], layer, options.count, but=text):
                 print(f"  {found.similarity:.3f}  {marked(found.words, found.place, mark)}")
+    print_truncation(elmo.vocabulary.tokenizer)
 
 
 def place_of(word: str, words: Sequence[str]) -> int:
@@ -87,7 +90,7 @@ def place_of(word: str, words: Sequence[str]) -> int:
         if not 1 <= int(word) <= len(words):
             raise UserError(f"--word {word}: the text has {len(words)} words.")
         return int(word) - 1
-    places = [i for i, other in enumerate(words) if other == word.lower() or other == word]
+    places = [i for i, other in enumerate(words) if other == word]
     if not places:
         raise UserError(f"--word: {word!r} is none of the words {' '.join(words)!r}.")
     if len(places) > 1:

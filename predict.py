@@ -74,11 +74,13 @@ def main() -> None:
     from bilm.progress import progress
     from bilm.text_classifier import TextClassifier
     from bilm.text_input import in_portions
+    from bilm.text_options import print_truncation
 
     texts = given.read()
     model = TextClassifier.load(which.bilm, which.classifier, device=start_answering(which))
     if options.explain:
         explain(model, texts, options.html)
+        print_truncation(model.vocabulary.tokenizer)
         return
     write = Writer(options.format, model.classes)
     bar = progress(unit="text", label="classifying", disable=given.input is None)
@@ -88,6 +90,7 @@ def main() -> None:
                 write(text, probabilities)
             sys.stdout.flush()
             bar.update(len(portion))
+    print_truncation(model.vocabulary.tokenizer)
 
 
 def serve(given: TextOptions, port: int | None, which: ModelOptions) -> None:
@@ -105,6 +108,7 @@ def serve(given: TextOptions, port: int | None, which: ModelOptions) -> None:
     from bilm.summary import read_summary
     from bilm.text_classifier import TextClassifier
     from bilm.text_input import in_portions, read_texts
+    from bilm.text_options import print_truncation
 
     bilm, device = Path(which.bilm), start_answering(which)
     model, elmo = TextClassifier.load(bilm, which.classifier, device=device), ELMo(load_bilm(bilm), device)
@@ -117,6 +121,7 @@ def serve(given: TextOptions, port: int | None, which: ModelOptions) -> None:
         for portion in in_portions(texts, PORTION):
             vectors.append(elmo.sentence_vectors(portion))
             bar.update(len(portion))
+    print_truncation(elmo.vocabulary.tokenizer)
     about = f"Of the {len(texts):,} texts of {Path(str(source)).name}; in brackets the cosine of the mean vectors."
     known = what_is_known(model, read_summary(results_beside(bilm) / "summary.json"), about)
     nearest = Nearest(elmo, texts, np.concatenate(vectors[1:] or vectors))

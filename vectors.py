@@ -29,7 +29,9 @@ PORTION = 512
 class VectorOptions:
     """Which vectors, and where to."""
 
-    tokenized: bool = setting(False, "the texts are words with blanks between them; take those as they are")
+    tokenized: bool = setting(
+        False, "the texts are tokens already, parted by the blank U+0020 or a tab and by nothing else"
+    )
     output: str = setting("vectors.hdf5", "file to write, .hdf5, .npz or .safetensors")
     per: str = setting("token", "vectors of each token, or of each text", choices=("token", "text"))
     layers: str | None = setting(
@@ -54,6 +56,8 @@ def main() -> None:
     from bilm.pretrained import load_bilm
     from bilm.progress import progress
     from bilm.text_input import in_portions
+    from bilm.text_options import print_truncation
+    from bilm.text_rules import split_tokens
     from bilm.vector_files import write_vectors
 
     pretrained = load_bilm(Path(options.bilm))
@@ -65,7 +69,7 @@ def main() -> None:
     def found() -> Iterator[tuple[str, list[str], np.ndarray]]:
         with progress(unit="text", label="vectors", disable=given.input is None) as bar:
             for portion in in_portions(texts, PORTION):
-                words = [text.split() if options.tokenized else elmo.words(text) for text in portion]
+                words = [split_tokens(text) if options.tokenized else elmo.words(text) for text in portion]
                 if options.per == "text":
                     vectors = list(elmo.sentence_vectors(words, layers))
                 else:
@@ -77,6 +81,7 @@ def main() -> None:
                 threads.after_step()
 
     count = write_vectors(Path(options.output), found())
+    print_truncation(elmo.vocabulary.tokenizer)
     print(f"Wrote {shown(Path(options.output))}: {count:,} texts.")
 
 

@@ -1,7 +1,7 @@
 """ELMo as a library: words in, the vectors of every layer out."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +9,7 @@ import torch
 
 from bilm.batching import collate, mask_of, plan_batches
 from bilm.errors import UserError
+from bilm.input_checks import check_texts
 from bilm.lstm import ProjectedLSTMStack
 from bilm.pretrained import Pretrained, import_original, load_bilm
 from bilm.repository import bundled_bilm
@@ -79,13 +80,13 @@ class ELMo:
                 stack.forget()
 
     @torch.no_grad()
-    def embed(self, sentences: Sequence[str | Sequence[str]]) -> list[np.ndarray]:
+    def embed(self, sentences: Iterable[str | Iterable[str]]) -> list[np.ndarray]:
         """The vectors of each sentence: fp32 (J, n, E) for its n words; [e0, e1, ...] without the boundaries.
 
-        A sentence is a list of words, or a text, which is tokenised, and cut after so many words, as the language
-        model's own texts were (the original's: 128 words, case kept). An empty word is a word of no characters
-        (unknown, where there is only a table of words), a word of more bytes than the model reads loses its end.
-        Raises TypeError when given one text instead of a list.
+        A sentence is a text or a list of words. A text is tokenised, and read up to `max_tokens` of the tokenizer's
+        settings, as in pretraining (the original: 128 words, case kept). Words are taken as they are, but for their
+        case. An empty word has no characters (unknown, where there is only a table of words), a word of more bytes than
+        the model reads loses its end. Raises TypeError as `input_checks.check_texts`.
         """
         texts = self._encoded(sentences)
         vectors = [np.empty(0, dtype=np.float32)] * len(texts)
@@ -98,7 +99,7 @@ class ELMo:
 
     @torch.no_grad()
     def sentence_vectors(
-        self, sentences: Sequence[str | Sequence[str]], layers: Sequence[int] | None = None
+        self, sentences: Iterable[str | Iterable[str]], layers: Sequence[int] | None = None
     ) -> np.ndarray:
         """One vector per sentence: the means of these layers over its words, side by side: fp32 (N, len(layers) * E).
 
@@ -128,14 +129,8 @@ class ELMo:
         """What is read of a text."""
         return self.vocabulary.tokenizer(text)
 
-    def _encoded(self, sentences: Sequence[str | Sequence[str]]) -> EncodedTexts:
-        if isinstance(sentences, str):
-            raise TypeError("a list of sentences is expected; for one text: [text]")
-        words = [self.words(s) if isinstance(s, str) else self._cased(s) for s in sentences]
-        return self.vocabulary.encode_words(words)
-
-    def _cased(self, words: Sequence[str]) -> list[str]:
-        return [self.vocabulary.tokenizer.cased(word) for word in words]
+    def _encoded(self, sentences: Iterable[str | Iterable[str]]) -> EncodedTexts:
+        return self.vocabulary.encode_words(map(self.vocabulary.tokenizer.words_of, check_texts(sentences)))
 
 
 def _inside(lengths: torch.Tensor, width: int) -> torch.Tensor:

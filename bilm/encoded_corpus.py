@@ -40,6 +40,7 @@ _FORMAT = 3
 class EncodedCorpus:
     """texts: N of them; labels: int64 (N,), from 0; keys: uint64 (N,), corpus.text_key; words: of the vocabulary.
 
+    num_truncated: how many texts had more words than the tokenizer reads of one.
     texts.lexicon begins with the vocabulary, and ends there if that is not open-ended.
     """
 
@@ -47,6 +48,7 @@ class EncodedCorpus:
     labels: np.ndarray
     keys: np.ndarray
     words: list[str]
+    num_truncated: int
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -62,7 +64,9 @@ def open_encoded(folder: Path) -> EncodedCorpus:
     if len(ids) != offsets[-1]:
         raise ValueError(f"{folder}: {len(ids)} ids where there should be {offsets[-1]}")
     words = made_of["words"]
-    return EncodedCorpus(EncodedTexts(ids, offsets, Lexicon(words)), labels, keys, words[: made_of["vocabulary_size"]])
+    texts, vocabulary = EncodedTexts(ids, offsets, Lexicon(words)), words[: made_of["vocabulary_size"]]
+    # Folders of earlier versions did not count them.
+    return EncodedCorpus(texts, labels, keys, vocabulary, made_of.get("num_truncated", 0))
 
 
 def encode(source: Source, vocabulary: Vocabulary, folder: Path) -> None:
@@ -101,7 +105,7 @@ def learn_and_encode(
     numbers = {word: i for i, word in enumerate(SPECIALS)}
     with _written_whole(folder, made_of) as temporary:
         rows = _encode_rows(source, tokenizer, lambda word: numbers.setdefault(word, len(numbers)), temporary)
-        offsets, labels, keys = rows
+        offsets, labels, keys, _ = rows
         in_training = np.zeros(len(labels), dtype=bool)
         in_training[split_validation(labels, keys, source.classes)[0]] = True
         ids = np.memmap(temporary / "ids.bin", np.int32, "r+")
@@ -160,9 +164,10 @@ def _written_whole(folder: Path, made_of: dict[str, Any]) -> Iterator[Path]:
 
 def _encode_rows(
     source: Source, tokenizer: Tokenizer, id_of: Callable[[str], int], folder: Path
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Write ids.bin; offsets, labels and keys. Raises UserError as Source.rows."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+    """Write ids.bin; offsets, labels, keys, and how many texts were cut. Raises UserError as Source.rows."""
     offsets, labels, keys = array("q", [0]), array("q"), array("Q")
+    cut_before = tokenizer.num_truncated
     ids, written = array("i"), 0
     with (folder / "ids.bin").open("wb") as file:
         for label, text in source.rows():
@@ -177,7 +182,7 @@ def _encode_rows(
                 written += len(ids)
                 del ids[:]
         ids.tofile(file)
-    return np.array(offsets), np.array(labels), np.array(keys)
+    return np.array(offsets), np.array(labels), np.array(keys), tokenizer.num_truncated - cut_before
 
 
 def _chunks(offsets: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
@@ -191,7 +196,9 @@ def _chunks(offsets: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
         start = stop
 
 
-def _finish(folder: Path, made_of: dict[str, Any], words: Sequence[str], size: int, offsets, labels, keys) -> None:
+def _finish(
+    folder: Path, made_of: dict[str, Any], words: Sequence[str], size: int, offsets, labels, keys, num_truncated: int
+) -> None:
     np.savez(folder / "rows.npz", offsets=offsets, labels=labels, keys=keys)
-    content = {"made_of": made_of, "vocabulary_size": size, "words": words}
+    content = {"made_of": made_of, "vocabulary_size": size, "num_truncated": num_truncated, "words": words}
     (folder / "corpus.json").write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")

@@ -1,6 +1,6 @@
 """A trained classifier as a library: texts in, classes and probabilities out."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import torch
 from bilm.batching import iterate_batches
 from bilm.errors import UserError
 from bilm.evaluation import class_probabilities
+from bilm.input_checks import check_text, check_texts
 from bilm.pretrained import Pretrained, TrainedClassifier, find_classifiers, load_bilm, load_classifier
 from bilm.repository import bundled_bilm
 
@@ -57,26 +58,27 @@ class TextClassifier:
         path = Path(classifier) if classifier else best_classifier(file.parent, pretrained)
         return cls(pretrained, load_classifier(path, pretrained), device)
 
-    def predict_proba(self, texts: Sequence[str]) -> np.ndarray:
-        """Probabilities of `classes`: fp32 (N, C). Raises TypeError when given one text instead of a list."""
-        if isinstance(texts, str):
-            raise TypeError("a list of texts is expected; for one text: [text]")
-        return self._probabilities([self.words(text) for text in texts])
+    def predict_proba(self, texts: Iterable[str | Iterable[str]]) -> np.ndarray:
+        """Probabilities of `classes`: fp32 (N, C). A text may be given as a list of its words (see ELMo.embed).
 
-    def predict(self, texts: Sequence[str]) -> list[str]:
-        """The likeliest class of each text."""
+        Raises TypeError as `input_checks.check_texts`.
+        """
+        return self._probabilities(list(map(self.vocabulary.tokenizer.words_of, check_texts(texts))))
+
+    def predict(self, texts: Iterable[str | Iterable[str]]) -> list[str]:
+        """The likeliest class of each text. Raises TypeError as `predict_proba`."""
         return [self.classes[i] for i in self.predict_proba(texts).argmax(1)]
 
     def words(self, text: str) -> list[str]:
         """What is read of a text."""
         return self.vocabulary.tokenizer(text)
 
-    def explain(self, text: str, of: str | None = None) -> Explanation:
+    def explain(self, text: str | Iterable[str], of: str | None = None) -> Explanation:
         """What each word contributes to class `of`, the likeliest one if it is not named, by leaving it out.
 
-        Raises ValueError when there is no such class.
+        Raises ValueError when there is no such class, TypeError when `text` is no text and no list of words.
         """
-        words = self.words(text)
+        words = self.vocabulary.tokenizer.words_of(check_text(text))
         without = [[*words[:i], *words[i + 1 :]] for i in range(len(words))]
         probabilities = self._probabilities([words, *without])
         chosen = int(probabilities[0].argmax()) if of is None else self.classes.index(of)

@@ -1,10 +1,15 @@
 """Options of the tools that take texts: on the command line, or from a file."""
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from bilm.config import setting
 from bilm.errors import UserError
+
+if TYPE_CHECKING:
+    from bilm.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -29,3 +34,19 @@ class TextOptions:
         from bilm.text_input import read_texts, whole
 
         return read_texts(self.input, self.column) if self.input is not None else map(whole, self.texts)
+
+
+def truncation_note(num_truncated: int, num_texts: int, max_tokens: int) -> str:
+    """For the user, where texts were cut; "" where none was."""
+    if not num_truncated:
+        return ""
+    return (
+        f"Note: {num_truncated:,} of {num_texts:,} texts have more than {max_tokens:,} words; what follows those is not "
+        "read. ELMO.py --max-tokens sets how many are, when a language model is pretrained."
+    )
+
+
+def print_truncation(tokenizer: "Tokenizer") -> None:
+    """To standard error, once all texts are read."""
+    if note := truncation_note(tokenizer.num_truncated, tokenizer.num_texts, tokenizer.config.max_tokens):
+        print(note, file=sys.stderr)

@@ -13,7 +13,7 @@ On English they agree; on AG News and the sample they give the same words.
 
 import html
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -71,6 +71,10 @@ class Tokenizer:
             return _LEGACY_WORD.findall(self.cased(clean(text))) or _LEGACY_ANYTHING.findall(self.cased(text))
         text = composed(text)
         return _find_words(self.cased(clean(text))) or _find_words(self.cased(text), whatever_is_there=True)
+
+    def words_of(self, text: str | Sequence[str]) -> list[str]:
+        """The words that are read of a text, or of a list of words: all of those, as they are but for their case."""
+        return self(text) if isinstance(text, str) else list(map(self.cased, text))
 
     def cased(self, text: str) -> str:
         """`text`, or a word, in lower case where the tokenizer has it so."""

@@ -8,7 +8,10 @@
 
     .safetensors       as .hdf5 without the index; texts, and words: of each its words; both as JSON in UTF-8, uint8
 
-An .hdf5 has one more dataset, sentence_to_index: JSON of {text: number}; of equal texts the last.
+An .hdf5 per token is the file of `allennlp elmo --all` (allennlp/commands/elmo.py, until 1.0): the number of a text,
+from 0, is the key of its vectors, fp32; one more dataset, sentence_to_index of shape (1,), is JSON of
+{text: number as a string}, where a text has lost the white space at both ends (`str.strip`), and of equal texts the
+last counts. allennlp refused empty lines; here an empty text has vectors of shape (J, 0, E).
 """
 
 import json
@@ -48,7 +51,7 @@ def _write_hdf5(path: Path, found: Iterable[tuple[str, list[str], np.ndarray]]) 
     with h5py.File(path, "w") as file:
         for count, (text, _, vectors) in enumerate(found, start=1):
             file.create_dataset(str(count - 1), data=vectors, dtype="float32")
-            index[text] = str(count - 1)
+            index[text.strip()] = str(count - 1)
         strings = file.create_dataset("sentence_to_index", (1,), dtype=h5py.string_dtype())
         strings[0] = json.dumps(index)
     return count
@@ -81,7 +84,10 @@ def _write_npz(path: Path, found: Iterable[tuple[str, list[str], np.ndarray]]) -
         arrays["vectors"] = np.concatenate([v.transpose(1, 0, 2) for v in vectors])
         arrays["offsets"] = np.cumsum([0, *(v.shape[1] for v in vectors)])
         # Not an array of strings: each would be as wide as the longest.
-        arrays["words"] = np.frombuffer("\n".join(word for text in words for word in text).encode(), np.uint8)
+        joined = "\n".join(word for text in words for word in text)
+        if any("\n" in word for text in words for word in text):
+            raise UserError(f"{path.name}: a token holds a line break, which parts tokens there. Write .hdf5 instead.")
+        arrays["words"] = np.frombuffer(joined.encode(), np.uint8)
     else:
         arrays["vectors"] = np.stack(vectors) if vectors else np.zeros((0, 0), np.float32)
     with path.open("wb") as file:

@@ -1,12 +1,13 @@
 """ELMo as a step of a scikit-learn pipeline: texts -> vectors."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 
 from bilm.elmo import ELMo
+from bilm.input_checks import check_texts
 
 
 class ELMoVectorizer(TransformerMixin, BaseEstimator):
@@ -22,15 +23,17 @@ class ELMoVectorizer(TransformerMixin, BaseEstimator):
         self.layers = layers
         self.device = device
 
-    def fit(self, X: Iterable[str], y: Any = None) -> "ELMoVectorizer":
-        """Reads the file anew. Raises UserError when it is missing, damaged or not of its kind."""
+    def fit(self, X: Iterable[str | Iterable[str]], y: Any = None) -> "ELMoVectorizer":
+        """Reads the file anew. Raises UserError when it is missing or damaged, TypeError as `transform`."""
+        if not isinstance(X, Iterator):  # which can be read once, and `fit_transform` needs it for `transform`
+            check_texts(X)
         self._made_of: Any = None
         self._loaded()
         return self
 
-    def transform(self, X: Iterable[str]) -> np.ndarray:
-        """Raises TypeError when given one text instead of a list."""
-        return self._loaded().sentence_vectors(X if isinstance(X, str) else list(X), self.layers)
+    def transform(self, X: Iterable[str | Iterable[str]]) -> np.ndarray:
+        """X: as for `ELMo.embed`. Raises TypeError as `input_checks.check_texts`."""
+        return self._loaded().sentence_vectors(X, self.layers)
 
     def get_feature_names_out(self, _: Any = None) -> np.ndarray:
         """ "e1_0", "e1_1", ... of the layers in order."""
@@ -57,4 +60,5 @@ class ELMoVectorizer(TransformerMixin, BaseEstimator):
         tags.input_tags.two_d_array = False
         tags.input_tags.string = True
         tags.requires_fit = False
+        tags.transformer_tags.preserves_dtype = []  # vectors are fp32 whatever the texts are
         return tags

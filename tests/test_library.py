@@ -1,16 +1,21 @@
 """ELMo as a library: sentence vectors, and a step of a scikit-learn pipeline."""
 
 import pickle
+import warnings
+from functools import cache
 
 import numpy as np
 import pytest
 from conftest import SAMPLE
 from sklearn.base import clone
+from sklearn.exceptions import SkipTestWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
+from sklearn.utils.estimator_checks import check_estimator
+from sklearn.utils.validation import validate_data
 
-from bilm import ELMoVectorizer
+from bilm import ELMo, ELMoVectorizer
 from bilm.csv_rows import read_rows
 from bilm.errors import UserError
 
@@ -30,8 +35,6 @@ def test_sentence_vectors_are_the_means_of_the_words(elmo, texts):
     assert np.isfinite(elmo.sentence_vectors([""])).all() and elmo.sentence_vectors([""]).any()
     assert elmo.sentence_vectors([]).shape == (0, 2 * elmo.output_dim)
     assert np.array_equal(elmo.sentence_vectors([["Rain", "."]]), elmo.sentence_vectors(["Rain."]))
-    with pytest.raises(TypeError, match="list of sentences"):
-        elmo.sentence_vectors("one text")
     with pytest.raises(IndexError):
         elmo.sentence_vectors(texts, [3])
 
@@ -52,6 +55,38 @@ def test_vectorizer_by_the_conventions_of_scikit_learn(path, elmo, texts):
         ELMoVectorizer("nowhere.pt").fit(texts)
     names = vectorizer.get_feature_names_out()
     assert len(names) == elmo.output_dim and names[0] == "e0_0"
+
+
+class OnNumbers(ELMoVectorizer):
+    """scikit-learn's checks feed tables of numbers, and none to what takes texts: here each number is a word."""
+
+    def fit(self, X, y=None):
+        return super().fit(self._words(X, reset=True))
+
+    def transform(self, X):
+        return super().transform(self._words(X, reset=False))
+
+    def _words(self, X, reset):
+        return [[f"{value:.2f}" for value in row] for row in validate_data(self, X, reset=reset)]
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = True
+        return tags
+
+
+# By the name of a check, why it cannot pass.
+EXPECTED_TO_FAIL: dict[str, str] = {}
+
+
+@pytest.mark.parametrize("estimator", [ELMoVectorizer, OnNumbers])
+def test_the_checks_of_scikit_learn(path, estimator, monkeypatch):
+    monkeypatch.setattr("bilm.vectorizer.ELMo.load", cache(ELMo.load))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SkipTestWarning)
+        found = check_estimator(estimator(path), on_fail=None, expected_failed_checks=EXPECTED_TO_FAIL)
+    assert {result["check_name"]: result["exception"] for result in found if result["status"] == "failed"} == {}
+    assert estimator is ELMoVectorizer or sum(result["status"] == "passed" for result in found) > 40
 
 
 def test_in_a_pipeline_and_a_grid_search(path):
