@@ -201,7 +201,7 @@ def main() -> None:
         f"{runtime.device}, {runtime.precision}"
     )
     if note := truncation_note(encoded.num_truncated, len(encoded), tokenizer_config.max_tokens):
-        say(note)
+        print_main(note)
     state = fit(
         model,
         PretrainingTask(texts, training_rows, validation_rows, fit_config.batch_tokens, run.seed, runtime.device),

@@ -41,8 +41,8 @@ def truncation_note(num_truncated: int, num_texts: int, max_tokens: int) -> str:
     if not num_truncated:
         return ""
     return (
-        f"Note: {num_truncated:,} of {num_texts:,} texts have more than {max_tokens:,} words; what follows those is not "
-        "read. ELMO.py --max-tokens sets how many are, when a language model is pretrained."
+        f"Note: {num_truncated:,} of {num_texts:,} texts have more than {max_tokens:,} words; what follows those is "
+        "not read. ELMO.py --max-tokens sets how many are, when a language model is pretrained."
     )
 
 

@@ -76,7 +76,12 @@ def _write_safetensors(path: Path, found: Iterable[tuple[str, list[str], np.ndar
 
 def _write_npz(path: Path, found: Iterable[tuple[str, list[str], np.ndarray]]) -> int:
     vectors, words = [], []
-    for _, of_text, of_vectors in found:
+    for number, (_, of_text, of_vectors) in enumerate(found, start=1):
+        if of_vectors.ndim == 3 and any("\n" in word for word in of_text):
+            raise UserError(
+                f"--output: a token of text {number} has a line break in it; .npz keeps a token a line. Write .hdf5 or "
+                ".safetensors."
+            )
         vectors.append(of_vectors)
         words.append(of_text)
     arrays = {}
@@ -84,10 +89,7 @@ def _write_npz(path: Path, found: Iterable[tuple[str, list[str], np.ndarray]]) -
         arrays["vectors"] = np.concatenate([v.transpose(1, 0, 2) for v in vectors])
         arrays["offsets"] = np.cumsum([0, *(v.shape[1] for v in vectors)])
         # Not an array of strings: each would be as wide as the longest.
-        joined = "\n".join(word for text in words for word in text)
-        if any("\n" in word for text in words for word in text):
-            raise UserError(f"{path.name}: a token holds a line break, which parts tokens there. Write .hdf5 instead.")
-        arrays["words"] = np.frombuffer(joined.encode(), np.uint8)
+        arrays["words"] = np.frombuffer("\n".join(word for text in words for word in text).encode(), np.uint8)
     else:
         arrays["vectors"] = np.stack(vectors) if vectors else np.zeros((0, 0), np.float32)
     with path.open("wb") as file:

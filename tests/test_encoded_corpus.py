@@ -1,5 +1,7 @@
 """Ids on the disk are the ids that would be in memory; a folder is used again only where it holds the same."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -13,8 +15,9 @@ from bilm.errors import UserError
 from bilm.language_model import BiLM
 from bilm.lexicon import UNK
 from bilm.pretraining import PretrainingTask
-from bilm.source import Source
-from bilm.vocabulary import Tokenizer, Vocabulary
+from bilm.source import Source, Unlabelled
+from bilm.tokenizer import Tokenizer
+from bilm.vocabulary import Vocabulary
 
 CONFIG = VocabularyConfig(min_count=2)
 
@@ -51,6 +54,28 @@ def in_memory(rows):
     training, _ = split_validation(labels, keys)
     vocabulary = Vocabulary.learn((texts[i] for i in training), Tokenizer(), CONFIG)
     return labels, keys, vocabulary, vocabulary.encode(texts)
+
+
+def test_texts_that_are_cut_are_counted_in_the_folder(rows, source, tmp_path):
+    tokenizer = Tokenizer(TokenizerConfig(max_tokens=4))
+    longer = sum(len(Tokenizer()(text)) > 4 for _, text in rows)
+    assert 0 < longer < 60
+    for _ in range(2):  # the second time it is there
+        learn_and_encode(source, tokenizer, CONFIG, tmp_path / "learned")
+        assert open_encoded(tmp_path / "learned").num_truncated == longer
+    encode(source, Vocabulary.learn(["a"], tokenizer, CONFIG), tmp_path / "encoded")
+    assert open_encoded(tmp_path / "encoded").num_truncated == longer
+
+
+def test_the_rule_for_words_matters_where_it_makes_a_difference(source, tmp_path):
+    """A folder of before the rule "unicode" is used as it is for AG News and the sample, and for nothing else."""
+    new, old = Tokenizer(), Tokenizer(TokenizerConfig(word_rule="legacy"))
+    for corpus, more, same in (("ag_news", None, True), ("sample", None, True), ("reviews", None, False)):
+        made = [encoded_corpus._made_of(replace(source, corpus=corpus, more=more), t)["tokenizer"] for t in (new, old)]
+        assert (made[0] == made[1]) == same
+        assert not same or made[0] == {"lowercase": True, "max_tokens": 128}
+    more = Unlabelled(source.path, None, source.sha256)
+    assert "word_rule" in encoded_corpus._made_of(replace(source, corpus="ag_news", more=more), new)["tokenizer"]
 
 
 @pytest.mark.usefixtures("chunk")

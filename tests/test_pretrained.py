@@ -6,14 +6,17 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from conftest import ROOT
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from bilm import checkpoint
 from bilm.batching import collate
 from bilm.classifier import ClassifiedEncoder, Classifier
-from bilm.config import BiLMConfig, ClassifierConfig
+from bilm.config import BiLMConfig, ClassifierConfig, TokenizerConfig
 from bilm.language_model import BiLM
 from bilm.pretrained import in_half_precision, load_bilm, load_classifier, save_bilm, save_classifier
+from bilm.tokenizer import Tokenizer
+from bilm.vocabulary import Vocabulary
 
 INFO = {"settings": {"corpus": "x"}, "rows_trained": 3, "seed": 0, "combination": {"before": {}, "after": {}}}
 INFO |= {"validation_perplexity": 9.5, "validation_accuracy": 0.5}
@@ -37,6 +40,24 @@ def test_a_language_model_comes_back_but_for_its_last_digits(bilm, vocabulary, t
     for a, b in zip(bilm.parameters(), found.parameters(), strict=True):
         assert b.dtype == torch.float32
         torch.testing.assert_close(a, b, rtol=2**-11, atol=2**-24)
+
+
+def test_the_rule_for_words_is_in_the_file(bilm, vocabulary, tmp_path):
+    path = tmp_path / "bilstm.pt"
+    for rule in ("unicode", "legacy"):
+        config = TokenizerConfig(word_rule=rule)
+        save_bilm(path, bilm, Vocabulary(vocabulary.words, Tokenizer(config)), INFO)
+        assert checkpoint.load(path, "bilm")["tokenizer"]["word_rule"] == rule
+        assert load_bilm(path).vocabulary.tokenizer.config == config
+    saved = checkpoint.load(path, "bilm")
+    del saved["tokenizer"]["word_rule"]
+    for corpus, rule in (("sample", "unicode"), ("reviews", "legacy")):
+        checkpoint.save(path, "bilm", saved | {"info": saved["info"] | {"corpus": corpus}})
+        assert load_bilm(path).vocabulary.tokenizer.config.word_rule == rule
+
+
+def test_the_weights_in_this_repository_are_read_by_the_new_rule():
+    assert load_bilm(ROOT / "models" / "bilstm.pt").vocabulary.tokenizer("हिन्दी समाचार") == ["हिन्दी", "समाचार"]
 
 
 @pytest.mark.parametrize("tuned", [False, True])

@@ -60,6 +60,57 @@ def test_npz_of_tokens_and_of_texts(path, elmo, texts, tmp_path):
             np.testing.assert_allclose(found["vectors"], elmo.sentence_vectors(texts, wanted), atol=1e-6)
 
 
+def test_an_index_has_stripped_texts_and_a_number_a_text(tmp_path):
+    texts = [" a / b \u3000", "a / b", "", "\t\xa0", "(c", "\ufeffd"]
+    vectors = [np.full((3, len(text.split()), 2), i, np.float32) for i, text in enumerate(texts)]
+    assert write_vectors(tmp_path / "x.hdf5", zip(texts, map(str.split, texts), vectors, strict=True)) == 6
+    with h5py.File(tmp_path / "x.hdf5") as found:
+        index = found["sentence_to_index"]
+        assert index.shape == (1,) and h5py.check_string_dtype(index.dtype).length is None
+        assert json.loads(index[0]) == {"a / b": "1", "": "3", "(c": "4", "\ufeffd": "5"}
+        assert index[0] == json.dumps(json.loads(index[0])).encode()
+        for i, wanted in enumerate(vectors):
+            assert found[str(i)].dtype == np.float32 and np.array_equal(found[str(i)], wanted)
+
+
+def test_a_token_with_a_line_break_is_refused_where_lines_part_tokens(tmp_path):
+    rows = [("a", ["a"], np.zeros((3, 1, 2))), ("b\nc", ["b\nc"], np.zeros((3, 1, 2)))]
+    with pytest.raises(UserError, match=r"a token of text 2 has a line break"):
+        write_vectors(tmp_path / "x.npz", rows)
+    assert not list(tmp_path.iterdir())
+    assert write_vectors(tmp_path / "x.hdf5", rows) == 2
+    assert write_vectors(tmp_path / "x.npz", [("b\nc", [], np.zeros(2))]) == 1
+
+
+def test_tokens_are_parted_by_blanks_and_tabs_alone(path, elmo, tmp_path):
+    lines = ["12\xa0500 people", "The \u3000\tmark", "a\x85b c", "a\u2028b\u200bc\x1cd e", " f  g\t"]
+    (tmp_path / "x.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    run = run_script(
+        "vectors.py", "--bilm", path, "--input", tmp_path / "x.txt", "--tokenized", "--output", tmp_path / "x.hdf5"
+    )
+    assert run.code == 0 and "words" not in run.err, run.err
+    with h5py.File(tmp_path / "x.hdf5") as found:
+        assert [found[str(i)].shape[1] for i in range(5)] == [2, 3, 2, 2, 2]
+        wanted = elmo.embed([["a\x85b", "c"]])[0]
+        np.testing.assert_allclose(found["2"][...], wanted, atol=1e-6)
+
+
+def test_texts_that_are_cut_are_said_once_with_how_many(path, tmp_path):
+    (tmp_path / "x.txt").write_text(("a " * 129 + "\n") * 600 + "b\n" + "a " * 128 + "\n")
+    said = "Note: 600 of 602 texts have more than 128 words; what follows those is not read. ELMO.py --max-tokens"
+    for command in (
+        ("vectors.py", "--input", tmp_path / "x.txt", "--per", "text", "--output", tmp_path / "x.npz"),
+        ("predict.py", "--input", tmp_path / "x.txt", "--format", "csv"),
+        ("neighbours.py", "--build", "--input", tmp_path / "x.txt", "--index", tmp_path / "index"),
+    ):
+        run = run_script(*command, "--bilm", path)
+        assert run.code == 0 and run.err.count("Note:") == 1 and said in run.err, run.err
+    run = run_script("predict.py", "--bilm", path, "--explain", "b c. " * 43, "b")
+    assert run.code == 0 and "Note: 1 of 2 texts have" in run.err, run.err
+    run = run_script("vectors.py", "--bilm", path, "Rain fell.", "--output", tmp_path / "x.npz")
+    assert run.code == 0 and "Note" not in run.err, run.err
+
+
 def test_words_as_they_are(path, elmo, tmp_path):
     run = run_script("vectors.py", "--bilm", path, "--tokenized", "U.S. stocks-fell", "--output", tmp_path / "x.npz")
     assert run.code == 0, run.err
