@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import random
+import re
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +16,15 @@ from hypothesis import strategies as st
 
 from bilm.batching import iterate_batches
 from bilm.config import TokenizerConfig, VocabularyConfig
-from bilm.corpus import split_validation, text_key
+from bilm.corpus import FEW_LETTERS, split_validation, text_key
 from bilm.csv_rows import read_rows
 from bilm.downstream import predict
 from bilm.errors import UserError
 from bilm.lexicon import BOS, EOS, SPECIALS, UNK
 from bilm.pretrained import load_bilm, load_classifier
-from bilm.vocabulary import Tokenizer, Vocabulary, clean
+from bilm.text_rules import JOINERS, collapse_blanks, letters_and_digits
+from bilm.tokenizer import Tokenizer, clean
+from bilm.vocabulary import Vocabulary
 
 # tmp_path is the same for all examples of a test: each writes its file anew.
 one_folder = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -99,17 +102,23 @@ def test_a_split_shares_nothing_and_leaves_nothing_out(texts, data):
         assert "single distinct text" in str(error)
         return
     assert sorted([*training, *validation]) == list(range(len(texts))) and len(training) and len(validation)
-    letters = [{"".join(c for c in texts[i] if c.isalnum()).lower() for i in side} for side in (training, validation)]
-    assert not letters[0] & letters[1]
+    for spelled, at_least in ((collapse_blanks, 0), (letters_and_digits, FEW_LETTERS)):
+        lower = [spelled(text).lower() for text in texts]
+        sides = [{lower[i] for i in side if len(lower[i]) >= at_least} for side in (training, validation)]
+        assert not sides[0] & sides[1]
 
 
 anything = st.text(max_size=80) | st.text("<>/&;#_ \\'\".,aA1\n\0é東", max_size=40)
 
 
+def is_visible(text: str) -> bool:
+    return bool(re.sub(f"[{JOINERS}]", "", collapse_blanks(text)))
+
+
 @given(text=anything, lowercase=st.booleans(), max_tokens=st.integers(1, 20))
 def test_the_tokenizer_never_raises_and_never_comes_back_empty_handed(text, lowercase, max_tokens):
     words = Tokenizer(TokenizerConfig(lowercase=lowercase, max_tokens=max_tokens))(text)
-    assert bool(words) == bool(text.strip()) and len(words) <= max_tokens
+    assert bool(words) == is_visible(text) and len(words) <= max_tokens
     assert all(word and not any(c.isspace() for c in word) for word in words)
     assert isinstance(clean(text), str)
 
@@ -117,7 +126,7 @@ def test_the_tokenizer_never_raises_and_never_comes_back_empty_handed(text, lowe
 @given(texts=st.lists(anything, max_size=6), min_count=st.integers(1, 5), max_words=st.integers(5, 30))
 def test_a_vocabulary_holds_words_when_there_are_any(texts, min_count, max_words):
     vocabulary = Vocabulary.learn(texts, Tokenizer(), VocabularyConfig(min_count=min_count, max_words=max_words))
-    assert (len(vocabulary) > len(SPECIALS)) == any(text.strip() for text in texts) and len(vocabulary) <= max_words
+    assert (len(vocabulary) > len(SPECIALS)) == any(map(is_visible, texts)) and len(vocabulary) <= max_words
     encoded = vocabulary.encode(texts)
     assert len(encoded) == len(texts)
     for i in range(len(texts)):

@@ -22,7 +22,8 @@ from bilm.csv_rows import read_rows
 from bilm.language_model import BiLM
 from bilm.lexicon import BOS, EOS, PAD
 from bilm.softmax import AdaptiveSoftmax, FullSoftmax
-from bilm.vocabulary import EncodedTexts, Tokenizer
+from bilm.tokenizer import Tokenizer
+from bilm.vocabulary import EncodedTexts
 
 MODES = {"trainable", "frozen", "function", "finetune"}
 

@@ -21,7 +21,8 @@ from bilm.errors import UserError
 from bilm.language_model import BiLM
 from bilm.lexicon import SPECIALS
 from bilm.pretrained import load_bilm, load_classifier, save_bilm, save_classifier
-from bilm.vocabulary import Tokenizer, Vocabulary
+from bilm.tokenizer import Tokenizer
+from bilm.vocabulary import Vocabulary
 
 INFO = {"settings": {"corpus": "x"}, "rows_trained": 3, "seed": 0, "combination": {"before": {}, "after": {}}}
 INFO |= {"validation_perplexity": 9.5, "validation_accuracy": 0.5}

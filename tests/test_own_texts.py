@@ -22,7 +22,8 @@ from bilm.own_rows import NO_LABEL, Columns, own_rows, read_classes
 from bilm.pretrained import load_bilm
 from bilm.records import read_records
 from bilm.tables import classifier_table
-from bilm.vocabulary import Tokenizer, Vocabulary, VocabularyConfig
+from bilm.tokenizer import Tokenizer
+from bilm.vocabulary import Vocabulary, VocabularyConfig
 from predict import Writer
 
 # Names that sort otherwise than they come, one with a comma and a blank, one that is not ASCII.

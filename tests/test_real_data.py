@@ -13,7 +13,7 @@ from bilm.csv_rows import file_hash, read_rows
 from bilm.encoded_corpus import learn_and_encode, open_encoded
 from bilm.lexicon import UNK
 from bilm.source import Source
-from bilm.vocabulary import Tokenizer
+from bilm.tokenizer import Tokenizer
 
 pytestmark = [
     pytest.mark.real_data,

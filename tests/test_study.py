@@ -23,7 +23,8 @@ from bilm.lexicon import SPECIALS
 from bilm.source import Source
 from bilm.static_encoder import StaticEncoder
 from bilm.study import Ledger, Study, classes_of
-from bilm.vocabulary import Tokenizer, Vocabulary
+from bilm.tokenizer import Tokenizer
+from bilm.vocabulary import Vocabulary
 
 
 def test_a_ledger_knows_what_is_done_and_nothing_else(tmp_path):
