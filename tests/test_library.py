@@ -45,6 +45,7 @@ def test_vectorizer_by_the_conventions_of_scikit_learn(path, elmo, texts):
     vectors = vectorizer.fit_transform(texts)
     assert np.array_equal(vectors, elmo.sentence_vectors(texts))
     assert np.array_equal(clone(vectorizer).transform(iter(texts)), vectors)
+    assert np.array_equal(clone(vectorizer).fit_transform(iter(texts)), vectors)
     copied = pickle.dumps(vectorizer)
     assert len(copied) < 1000, "no weights"
     assert np.array_equal(pickle.loads(copied).transform(texts), vectors)  # noqa: S301

@@ -260,8 +260,9 @@ def test_pretraining_without_labels(tmp_path):
     lines = tmp_path / "lines.txt"
     lines.write_text("".join(f"{text}\n" for _, text in read_rows(SAMPLE / "train.csv", 60)), encoding="utf-8")
     common = ["--train", lines, "--output", tmp_path / "out"]
-    run = run_script("ELMO.py", *common, *TINY, "--epochs", 1)
+    run = run_script("ELMO.py", *common, *TINY, "--epochs", 1, "--max-tokens", 12)
     assert run.code == 0 and "vectors.py" in run.out, run.err
+    assert "Note: 60 of 60 texts have more than 12 words" in run.out and run.out.count("Note:") == 1, run.out
     assert ELMo.load(tmp_path / "out/models/lines/bilstm.pt").info["rows_trained"] == 50
     run = run_script("classification.py", *common)
     assert run.code == 2 and "name the column of the classes: --label-column NAME" in run.err
