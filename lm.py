@@ -44,13 +44,13 @@ def main() -> None:
     from pathlib import Path
 
     from bilm.pretrained import load_bilm
+    from bilm.readers import replace_surrogates
     from bilm.tables import printable, table
-    from bilm.text_input import whole
     from bilm.word_prediction import BLANK, WordPredictor, joined
 
     model = WordPredictor(load_bilm(Path(options.bilm)), start_answering(options))
     random = np.random.default_rng(options.seed)
-    for text in map(whole, options.texts):
+    for text in map(replace_surrogates, options.texts):
         if options.after or options.before:
             direction = "forward" if options.after else "backward"
             for _ in range(options.samples):

@@ -54,7 +54,7 @@ def main() -> None:
     from bilm.elmo import ELMo
     from bilm.neighbours import Index, build_index
     from bilm.progress import progress
-    from bilm.text_input import in_portions, read_texts, whole
+    from bilm.readers import batched, read_texts, replace_surrogates
     from bilm.text_options import print_truncation
 
     elmo, folder = ELMo.load(options.bilm, device=start_answering(options)), Path(options.index)
@@ -62,7 +62,7 @@ def main() -> None:
 
         def portions() -> Iterator[Sequence[str]]:
             with progress(unit="text", label="vectors") as bar:
-                for portion in in_portions(read_texts(str(options.input), options.column), PORTION):
+                for portion in batched(read_texts(str(options.input), options.column), PORTION):
                     yield portion
                     bar.update(len(portion))
                     threads.after_step()
@@ -73,7 +73,7 @@ def main() -> None:
         return
     index = Index(folder, elmo)
     mark = ("\x1b[1m", "\x1b[0m") if sys.stdout.isatty() else ("[", "]")
-    for text in map(whole, options.texts):
+    for text in map(replace_surrogates, options.texts):
         words = elmo.words(text)
         place = place_of(elmo.vocabulary.tokenizer.cased(str(options.word)), words)
         (vectors,) = elmo.embed([words])

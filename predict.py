@@ -11,12 +11,14 @@ Answers come in the order of the texts, a portion at a time, however many there 
 """
 
 import csv
+import io
 import json
 import os
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from bilm.config import setting, threads_setting
@@ -72,8 +74,8 @@ def main() -> None:
         raise UserError("--explain is shown as text, or as a page (--html); leave out --format.")
     # torch takes seconds to import; a mistyped option is told at once.
     from bilm.progress import progress
+    from bilm.readers import batched
     from bilm.text_classifier import TextClassifier
-    from bilm.text_input import in_portions
     from bilm.text_options import print_truncation
 
     texts = given.read()
@@ -85,7 +87,7 @@ def main() -> None:
     write = Writer(options.format, model.classes)
     bar = progress(unit="text", label="classifying", disable=given.input is None)
     with bar:
-        for portion in in_portions(texts, PORTION):
+        for portion in batched(texts, PORTION):
             for text, probabilities in zip(portion, model.predict_proba(portion), strict=True):
                 write(text, probabilities)
             sys.stdout.flush()
@@ -97,17 +99,17 @@ def serve(given: TextOptions, port: int | None, which: ModelOptions) -> None:
     """Until it is told to stop."""
     import numpy as np
 
+    from bilm.ag_news import CLASS_NAMES
     from bilm.corpus import SAMPLE
-    from bilm.csv_rows import CLASS_NAMES
     from bilm.elmo import ELMo
     from bilm.folders import results_beside
     from bilm.pretrained import load_bilm
     from bilm.progress import progress
+    from bilm.readers import batched, read_texts
     from bilm.server import HOST, Nearest, what_is_known
     from bilm.server import serve as listen
     from bilm.summary import read_summary
     from bilm.text_classifier import TextClassifier
-    from bilm.text_input import in_portions, read_texts
     from bilm.text_options import print_truncation
 
     bilm, device = Path(which.bilm), start_answering(which)
@@ -118,7 +120,7 @@ def serve(given: TextOptions, port: int | None, which: ModelOptions) -> None:
     texts = list(read_texts(source, column)) if source is not None else []
     vectors = [np.zeros((0, 0), np.float32)]
     with progress(total=len(texts), unit="text", label="vectors") as bar:
-        for portion in in_portions(texts, PORTION):
+        for portion in batched(texts, PORTION):
             vectors.append(elmo.sentence_vectors(portion))
             bar.update(len(portion))
     print_truncation(elmo.vocabulary.tokenizer)
@@ -148,12 +150,21 @@ def explain(model: Any, texts: Iterable[str], page: str | None) -> None:
 
 
 class Writer:
-    """Answers to standard output, in one of three forms."""
+    """Answers to standard output, in one of three forms.
+
+    csv and jsonl are UTF-8 on every terminal, and texts in them can be read back as they were. A table shortens texts,
+    and replaces what a terminal cannot show.
+    """
 
     def __init__(self, form: str, classes: list[str]):
         self.form = form
         self.classes = classes
-        self._csv = csv.writer(sys.stdout, lineterminator="\n")
+        if isinstance(sys.stdout, io.TextIOWrapper) and form == "table":
+            sys.stdout.reconfigure(errors="replace")
+        elif isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(encoding="utf-8", errors="strict", newline="\n")
+        # Rows that end in "\r\n" for the csv module: with "\n" it leaves a carriage return in a text without quotes.
+        self._csv = csv.writer(SimpleNamespace(write=lambda row: sys.stdout.write(row.removesuffix("\r\n") + "\n")))
         if form == "csv":
             self._csv.writerow(["class", *classes, "text"])
         # Where they are many, a table has room for the likeliest alone.

@@ -55,7 +55,7 @@ def main() -> None:
     from bilm.elmo import ELMo
     from bilm.pretrained import load_bilm
     from bilm.progress import progress
-    from bilm.text_input import in_portions
+    from bilm.readers import batched
     from bilm.text_options import print_truncation
     from bilm.text_rules import split_tokens
     from bilm.vector_files import write_vectors
@@ -68,7 +68,7 @@ def main() -> None:
 
     def found() -> Iterator[tuple[str, list[str], np.ndarray]]:
         with progress(unit="text", label="vectors", disable=given.input is None) as bar:
-            for portion in in_portions(texts, PORTION):
+            for portion in batched(texts, PORTION):
                 words = [split_tokens(text) if options.tokenized else elmo.words(text) for text in portion]
                 if options.per == "text":
                     vectors = list(elmo.sentence_vectors(words, layers))

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
+from bilm.ag_news import read_ag_news
 from bilm.config import TokenizerConfig, VocabularyConfig
 from bilm.corpus import split_validation
-from bilm.csv_rows import file_hash, read_rows
 from bilm.encoded_corpus import EncodedCorpus, encode, learn_and_encode, open_encoded
+from bilm.files import file_hash
 from bilm.source import Source
 from bilm.tokenizer import Tokenizer
 from bilm.vocabulary import EncodedTexts, Vocabulary
@@ -85,5 +86,5 @@ def encoded(texts: Sequence[str], vocabulary: Vocabulary) -> EncodedTexts:
 
 def descriptions(path: Path, limit: int | None) -> tuple[list[str], np.ndarray]:
     """The texts of a CSV as they stand there, and their labels (N,)."""
-    labels, texts = zip(*read_rows(path, limit), strict=True)
+    labels, texts = zip(*read_ag_news(path, limit), strict=True)
     return list(texts), np.array(labels)

@@ -12,8 +12,8 @@ from benchmarks.data import descriptions, encoded, encoded_file, load_vocabulary
 from benchmarks.measure import figure, four_digits, timed
 from benchmarks.models import SHAPE, classified
 from benchmarks.parts import Job
+from bilm.ag_news import CLASS_NAMES
 from bilm.batching import Batch, iterate_batches
-from bilm.csv_rows import CLASS_NAMES
 from bilm.downstream import predict
 from bilm.evaluation import class_probabilities, classification_figures
 from bilm.language_model import BiLM

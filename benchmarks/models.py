@@ -1,8 +1,8 @@
 """Models with the project's default settings and random weights: what they have learned does not change their cost."""
 
+from bilm.ag_news import CLASS_NAMES
 from bilm.classifier import ClassifiedEncoder, Classifier
 from bilm.config import BiLMConfig, ClassifierConfig
-from bilm.csv_rows import CLASS_NAMES
 from bilm.language_model import BiLM
 
 SHAPE = BiLMConfig()

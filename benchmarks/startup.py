@@ -9,7 +9,7 @@ from benchmarks.data import encoded_file, load_vocabulary
 from benchmarks.measure import figure, timed
 from benchmarks.models import SHAPE, classified
 from benchmarks.parts import Job
-from bilm.csv_rows import CLASS_NAMES
+from bilm.ag_news import CLASS_NAMES
 from bilm.folders import ROOT
 from bilm.language_model import BiLM
 from bilm.pretrained import load_bilm, load_classifier, save_bilm, save_classifier

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from bilm.csv_rows import CLASS_NAMES, file_hash
+from bilm.ag_news import CLASS_NAMES
+from bilm.custom_dataset import NO_LABEL, Columns, read_classes
 from bilm.errors import UserError
-from bilm.own_rows import NO_LABEL, Columns, read_classes
-from bilm.records import KINDS, has_columns
+from bilm.files import COMPRESSED, data_name, file_hash
+from bilm.readers import KINDS, has_columns
 from bilm.repository import repository_folder, working_folder
 from bilm.source import Source, Unlabelled
 from bilm.text_rules import collapse_blanks, composed, letters_and_digits
@@ -56,8 +57,8 @@ class Corpus:
 
     @classmethod
     def in_folder(cls, name: str, folder: Path) -> "Corpus":
-        """train.csv and test.csv, in one of the forms of AG News."""
-        return cls(name, folder / "train.csv", folder / "test.csv")
+        """Files named train and test, in one of the forms of AG News."""
+        return cls(name, _split_file(folder, "train"), _split_file(folder, "test"))
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -87,7 +88,7 @@ def find_corpus(data: str | None = None) -> Corpus:
     """The corpus in folder `data`; without one, in AG_NEWS_DIR; else in data/ag_news, downloaded if need be.
 
     Without a network that is data/sample, with a banner on stderr. Raises UserError when a folder that was named lacks
-    train.csv or test.csv.
+    the file of a split.
     """
     if data is not None:
         folder = Path(data)
@@ -111,10 +112,21 @@ def find_corpus(data: str | None = None) -> Corpus:
     return corpus
 
 
+def _split_file(folder: Path, split: str) -> Path:
+    """The file of a split, also in the folder data/ of a repository of datasets; its usual name where there is none."""
+    names = [f"{split}{kind}{ending}" for kind in KINDS for ending in ("", *COMPRESSED)]
+    names.append(f"{split}-00000-of-00001.parquet")
+    places = [place / name for place in (folder, folder / "data") for name in names]
+    return next((place for place in places if place.is_file()), folder / f"{split}.csv")
+
+
 def _checked(corpus: Corpus, named_by: str) -> Corpus:
     for path in (corpus.train, corpus.test):
         if path is not None and not path.is_file():
-            raise UserError(f"{named_by}: there is no {path.name} in {path.parent}. It needs train.csv and test.csv.")
+            raise UserError(
+                f"{named_by}: there is no {path.name} in {path.parent}. It needs train.csv and test.csv, or one file "
+                f"for each that ends in {', '.join(KINDS[1:])}."
+            )
     return corpus
 
 
@@ -125,14 +137,15 @@ def own_corpus(train: str, test: str | None, text_column: str | None, label_colu
     """
     for option, file in (("--train", train), ("--test", test)):
         if file and not Path(file).is_file():
-            raise UserError(f"{option}: there is no file {file}.")
+            found = f"{file} is a folder; name a file in it" if Path(file).is_dir() else f"there is no file {file}"
+            raise UserError(f"{option}: {found}.")
         if file and has_columns(file) and text_column is None:
             raise UserError(f"{option}: {file} has columns; name that of the texts: --text-column NAME.")
         if file and not has_columns(file) and (text_column or label_column):
             raise UserError(f"{option}: {file} is read line by line; what ends in {', '.join(KINDS)} has columns.")
     if test and Path(test).samefile(train):
         raise UserError("--test: that is what is trained on; for figures on those rows, evaluate.py has --split train.")
-    path = Path(train).resolve()
+    path = data_name(Path(train).resolve())
     name = path.stem if path.stem != "train" else path.parent.name
     # Those names are taken; no data of a user's own may be mistaken for AG News.
     name = f"own-{name}" if name in ("", "ag_news", "sample", "shipped") else name

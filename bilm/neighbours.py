@@ -72,7 +72,7 @@ def _write(elmo: ELMo, portions: Iterable[Sequence[str]], folder: Path) -> int:
     folder.mkdir()
     texts, places, number = [], [], 0
     with ExitStack() as files:
-        said = files.enter_context((folder / "texts.jsonl").open("w", encoding="utf-8"))
+        said = files.enter_context((folder / "texts.jsonl").open("w", encoding="utf-8", newline="\n"))
         layers = [files.enter_context(_layer(folder, j).open("wb")) for j in range(elmo.num_layers)]
         for portion in portions:
             words = [elmo.words(text) for text in portion]
@@ -111,7 +111,7 @@ class Index:
             self._layers = [np.memmap(file, np.float16, "r").reshape(-1, elmo.output_dim) for file in files]
             with np.load(folder / "tokens.npz") as tokens:
                 self._texts, self._places = tokens["texts"], tokens["places"]
-            with (folder / "texts.jsonl").open(encoding="utf-8") as file:
+            with (folder / "texts.jsonl").open(encoding="utf-8", newline="\n") as file:
                 self._said = [json.loads(line) for line in file]
             if any(len(layer) != len(self._texts) for layer in self._layers):
                 raise ValueError("not as many vectors as tokens")

@@ -19,9 +19,11 @@ from torch import Tensor
 
 from bilm.config import BiLMConfig, CharCNNConfig, ProjectedLSTMConfig, TokenizerConfig
 from bilm.errors import UserError
+from bilm.files import HDF5, file_type, open_bytes
 from bilm.language_model import BiLM
 from bilm.lexicon import NUM_CHARACTERS, SPECIALS
 from bilm.optional import require
+from bilm.text_rules import decoded_lines
 from bilm.tokenizer import Tokenizer
 from bilm.vocabulary import Vocabulary
 
@@ -41,9 +43,8 @@ def read_original(options: Path, weights: Path) -> tuple[BiLM, Vocabulary]:
 
 def _read_options(path: Path) -> BiLMConfig:
     try:
-        options = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}.") from error
+        with open_bytes(path) as file:
+            options = json.loads("".join(decoded_lines(file, path)))
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not JSON ({error}).") from error
     try:
@@ -96,8 +97,10 @@ def _limit(value: Any) -> float | None:
 
 def _read_weights(path: Path, options: Path, config: BiLMConfig) -> dict[str, Tensor]:
     h5py = require("h5py", f"Reading {path}")
-    if not path.exists():
-        raise UserError(f"{path} is not there.")
+    with open_bytes(path, decompress=False) as content:
+        head = content.read(64)
+    if not head.startswith(HDF5) and (found := file_type(head)):
+        raise UserError(f"{path} is {found}. The weights of an ELMo are one HDF5 file.")
     datasets: dict[str, Any] = {}
 
     def note(name: str, item: Any) -> None:

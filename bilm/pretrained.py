@@ -18,8 +18,8 @@ from torch.overrides import TorchFunctionMode
 from bilm import checkpoint
 from bilm.classifier import ClassifiedEncoder, Classifier
 from bilm.config import MODES, BiLMConfig, ClassifierConfig, bilm_config
-from bilm.csv_rows import file_hash
 from bilm.errors import UserError
+from bilm.files import file_hash
 from bilm.language_model import BiLM
 from bilm.original import read_original
 from bilm.provenance import first_difference

@@ -19,8 +19,8 @@ import numpy as np
 
 from bilm.elmo import ELMo
 from bilm.errors import UserError
+from bilm.readers import replace_surrogates
 from bilm.text_classifier import TextClassifier
-from bilm.text_input import whole
 
 HOST = "127.0.0.1"
 _PAGE = Path(__file__).with_name("page.html")
@@ -104,7 +104,7 @@ def serve(model: TextClassifier, nearest: Nearest, known: dict[str, Any], port: 
                 except (ValueError, TypeError, KeyError, RecursionError):
                     self._say_json(HTTPStatus.BAD_REQUEST, {"error": 'This takes {"text": ...}.'})
                     return
-                self._say_json(HTTPStatus.OK, answer(whole(text)))
+                self._say_json(HTTPStatus.OK, answer(replace_surrogates(text)))
 
         def _is_for_here(self) -> bool:
             asked = self.headers.get("Host", "").rsplit(":", 1)[0]

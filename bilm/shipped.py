@@ -10,7 +10,7 @@ import shutil
 from pathlib import Path
 
 from bilm.checkpoint import understood, written_whole
-from bilm.csv_rows import file_hash
+from bilm.files import file_hash
 from bilm.folders import read_json, shown
 
 MANIFEST = "shipped.json"

@@ -7,15 +7,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from bilm.csv_rows import CLASS_NAMES, file_hash, read_rows
+from bilm.ag_news import CLASS_NAMES, read_ag_news
+from bilm.custom_dataset import Columns, read_custom_dataset
 from bilm.errors import UserError
-from bilm.own_rows import Columns, own_rows
+from bilm.files import file_hash
 from bilm.tokenizer import SAME_WORDS_BY_BOTH_RULES
 
 
 @dataclass(frozen=True)
 class Unlabelled:
-    """A file of texts without labels; column: of the texts, where it has columns; sha256: csv_rows.file_hash of it."""
+    """A file of texts without labels; column: of the texts, where it has columns; sha256: files.file_hash of it."""
 
     path: Path
     column: str | None
@@ -29,7 +30,7 @@ class Unlabelled:
 
 @dataclass(frozen=True)
 class Source:
-    """A file of which at most `limit` rows are read; sha256: csv_rows.file_hash of it.
+    """A file of which at most `limit` rows are read; sha256: files.file_hash of it.
 
     columns: None for AG News in one of its forms; more: texts without labels that follow, as many at most;
     corpus: Corpus.name.
@@ -56,19 +57,19 @@ class Source:
         return _hash_of([self.sha256, asdict(self.columns)])
 
     def rows(self) -> Iterator[tuple[int, str]]:
-        """Label (from 0; own_rows.NO_LABEL where there is none) and text of every row.
+        """Label (from 0; custom_dataset.NO_LABEL where there is none) and text of every row.
 
         Raises UserError when a file is no longer the one that was hashed, and naming file, row and column of what is
         wrong in it.
         """
         _check(self.path, self.sha256)
         if self.columns is None:
-            yield from read_rows(self.path, self.limit)
+            yield from read_ag_news(self.path, self.limit)
         else:
-            yield from own_rows(self.path, self.columns, self.classes, self.limit)
+            yield from read_custom_dataset(self.path, self.columns, self.classes, self.limit)
         if self.more:
             _check(self.more.path, self.more.sha256)
-            yield from own_rows(self.more.path, Columns(self.more.column, None), (), self.limit)
+            yield from read_custom_dataset(self.more.path, Columns(self.more.column, None), (), self.limit)
 
     def stamp(self) -> dict[str, Any]:
         """What a file that is made of these rows says of them."""

@@ -30,10 +30,10 @@ class TextOptions:
             raise UserError("give texts, or --input FILE (- for standard input).")
 
     def read(self) -> Iterator[str]:
-        """The texts, one after the other. Raises UserError as text_input.read_texts."""
-        from bilm.text_input import read_texts, whole
+        """The texts, one after the other. Raises UserError as readers.read_texts."""
+        from bilm.readers import read_texts, replace_surrogates
 
-        return read_texts(self.input, self.column) if self.input is not None else map(whole, self.texts)
+        return read_texts(self.input, self.column) if self.input is not None else map(replace_surrogates, self.texts)
 
 
 def truncation_note(num_truncated: int, num_texts: int, max_tokens: int) -> str:

@@ -1,7 +1,14 @@
-"""What a blank, a letter and a token are: decided once, for the tokenizer, `--tokenized` and the split of rows.
+"""What a line, a blank, a letter and a token are: decided once, for files, standard input, the tokenizer, `--tokenized`
+and the split of rows.
 
-Written out character by character, because `\\w`, `\\s` and `str.split()` differ between Python's `re`, the package
-`regex` and `str`: a vowel sign of Hindi, for instance, is a word character in one of them and ends a word in another.
+Lines
+    A line ends at "\\n" or "\\r\\n", and nowhere else. A lone carriage return, a vertical tab, a form feed, U+0085 and
+    U+2028 are part of the text, so that there are as many lines as `wc -l` counts. Files are UTF-8, with or without a
+    byte order mark.
+
+Characters
+    Written out one by one, because `\\w`, `\\s` and `str.split()` differ between Python's `re`, the package `regex` and
+    `str`: a vowel sign of Hindi, for instance, is a word character in one of them and ends a word in another.
 
     letters, digits   what `str.isalnum` and `str.isdecimal` say, from Python's Unicode tables
     marks             accents, vowel signs and points (categories Mn, Mc, Me): part of the character before them
@@ -9,11 +16,40 @@ Written out character by character, because `\\w`, `\\s` and `str.split()` diffe
     blanks            white space (`str.isspace`), the zero-width space U+200B, and marks of writing direction
 """
 
+import codecs
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cache
+from pathlib import Path
 from typing import NamedTuple
+
+from bilm.errors import UserError
+from bilm.files import file_type
+
+# --- lines ---------------------------------------------------------------------------------------------------------
+
+
+def decoded_lines(file: Iterable[bytes], name: str | Path) -> Iterator[str]:
+    """The lines of a binary file, with what ends them. Raises UserError with line and byte of what is not UTF-8."""
+    # Of a pipe this takes what has arrived, so that it does not wait for more than a line.
+    if hasattr(file, "peek") and (found := file_type(file.peek(64)[:64])):
+        raise UserError(f"{name} is {found}.")
+    for number, line in enumerate(file, start=1):
+        line = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
+        try:
+            text = line.decode()
+        except UnicodeDecodeError as error:
+            raise UserError(
+                f"{name}, line {number}: byte 0x{line[error.start]:02x} is not UTF-8 (byte {error.start + 1} of the "
+                "line). Save the file as UTF-8 (from Latin-1: iconv -f latin1 -t utf-8)."
+            ) from error
+        yield text
+
+
+def without_line_end(line: str) -> str:
+    return line[:-2] if line.endswith("\r\n") else line.removesuffix("\n")
+
 
 # --- characters -------------------------------------------------------------------------------------------------------
 

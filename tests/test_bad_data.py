@@ -14,10 +14,10 @@ from conftest import SAMPLE, TINY, run_script
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
+from bilm.ag_news import read_ag_news
 from bilm.batching import iterate_batches
 from bilm.config import TokenizerConfig, VocabularyConfig
 from bilm.corpus import FEW_LETTERS, split_validation, text_key
-from bilm.csv_rows import read_rows
 from bilm.downstream import predict
 from bilm.errors import UserError
 from bilm.lexicon import BOS, EOS, SPECIALS, UNK
@@ -56,12 +56,12 @@ def test_what_was_written_is_read(tmp_path, rows, header, titles, newline, mark,
         writer.writerow([label, title, text] if titles else [label, text])
     path = tmp_path / "train.csv"
     path.write_bytes(out.getvalue().encode("utf-8-sig" if mark else "utf-8"))
-    assert list(read_rows(path)) == [(label - 1, text) for label, _, text in rows]
+    assert list(read_ag_news(path)) == [(label - 1, text) for label, _, text in rows]
 
 
 def is_read_or_refused(path: Path) -> None:
     try:
-        rows = list(read_rows(path))
+        rows = list(read_ag_news(path))
     except UserError as error:
         assert str(path) in str(error) and "\n" not in str(error) and "\r" not in str(error)
     else:

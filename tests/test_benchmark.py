@@ -16,9 +16,9 @@ from benchmarks.measure import Memory, figure
 from benchmarks.reference import LENGTH, PlainBiLM, PlainTraining, fixed_length
 from benchmarks.report import with_shares
 from benchmarks.training import taken, tokens
+from bilm.ag_news import read_ag_news
 from bilm.batching import reverse_within_length
 from bilm.config import BiLMConfig
-from bilm.csv_rows import read_rows
 from bilm.language_model import BiLM
 from bilm.lexicon import BOS, EOS, PAD
 from bilm.softmax import AdaptiveSoftmax, FullSoftmax
@@ -219,12 +219,12 @@ def test_the_reference_predicts_what_the_model_does(long_and_short):
 
 
 def test_documents_that_grow_are_distinct_and_of_the_same_words(tmp_path):
-    labels, texts = zip(*read_rows(SAMPLE / "train.csv"), strict=True)
+    labels, texts = zip(*read_ag_news(SAMPLE / "train.csv"), strict=True)
     words = [Tokenizer()(text) for text in texts]
     write_csv(tmp_path / "one.csv", words, np.array(labels), 1000, seed=0)
     write_csv(tmp_path / "two.csv", words, np.array(labels), 1000, seed=0)
     assert (tmp_path / "one.csv").read_bytes() == (tmp_path / "two.csv").read_bytes()
-    written_labels, written = zip(*read_rows(tmp_path / "one.csv"), strict=True)
+    written_labels, written = zip(*read_ag_news(tmp_path / "one.csv"), strict=True)
     assert len(set(written)) == 1000 and written_labels[:400] == labels
     again = [Tokenizer()(text) for text in written]
     assert {word for text in again for word in text} <= {word for text in words for word in text}

@@ -8,8 +8,8 @@ import pytest
 from conftest import ROOT, SAMPLE
 
 from bilm import corpus as corpus_module
+from bilm.ag_news import CLASS_NAMES, read_ag_news
 from bilm.corpus import find_corpus, split_validation, text_key
-from bilm.csv_rows import CLASS_NAMES, read_rows
 from bilm.errors import UserError
 from bilm.folders import folders
 
@@ -38,7 +38,7 @@ FORMS = {
 def test_all_forms_are_read(tmp_path, form):
     path = tmp_path / "train.csv"
     path.write_bytes(FORMS[form].encode())
-    labels, texts = zip(*read_rows(path), strict=True)
+    labels, texts = zip(*read_ag_news(path), strict=True)
     assert [text.replace("\r", "") for text in texts] == [row[2] for row in ROWS]
     assert labels == (2, 0, 1)
 
@@ -50,13 +50,16 @@ def test_all_forms_are_read(tmp_path, form):
         (b"Class Index,Title,Description\n", "has no rows"),
         (b"name,text\na,b\n", "row 1: these are not AG News columns"),
         (b"1,only a title\n", "row 1: these are not AG News columns"),
-        (b'"1","t","fine"\n"5","t","text"\n', r"row 2 \(line 2\), column 1 \(class\): '5' is not a class"),
-        (b'"1","t","fine"\n"x","t","text"\n', "column 1 .*'x'"),
-        (b'"1","t","fine"\n"0","t","text"\n', "column 1 .*'0'"),
-        (b'"1","t","a\nb"\n"2","t",""\n', r"row 2 \(line 3\), column 3 \(description\): it is empty"),
-        (b'"1","t","..."\n', "column 3 .*not text"),
-        (b'"1","t","fine"\n"2","t"\n', "row 2.*: 2 columns where 3 are expected"),
-        (b'"1","t","fine"\n"2","t","cut in the mid', "row 2: the file ends or breaks inside a quoted field"),
+        (b'"1","t","fine"\n"5","t","text"\n', r"row 2 \(line 2\), column 1: '5' is not a class; they are 1 to 4"),
+        (b'"1","t","fine"\n"x","t","text"\n', "column 1: 'x'"),
+        (b'"1","t","fine"\n"0","t","text"\n', "column 1: '0'"),
+        (b'"1","t","a\nb"\n"2","t",""\n', r"row 2 \(line 3\), column 3: it is empty"),
+        (b'"1","t","..."\n', "column 3: it is not text"),
+        (b'"1","t","fine"\n"2","t"\n', "row 2.*: 2 columns where the first row has 3"),
+        (
+            b'"1","t","fine"\n"2","t","cut in the mid',
+            r"row 2 \(line 2\): a quotation mark that opens a cell",
+        ),
         (b'"1","t","fine"\n"2","t","caf\xe9"\n', "line 2: byte 0xe9 is not UTF-8"),
     ],
 )
@@ -64,13 +67,13 @@ def test_what_is_wrong_is_said_with_its_place(tmp_path, content, message):
     path = tmp_path / "train.csv"
     path.write_bytes(content)
     with pytest.raises(UserError, match=message) as error:
-        list(read_rows(path))
+        list(read_ag_news(path))
     assert str(path) in str(error.value) and "\n" not in str(error.value)
 
 
 def test_a_very_long_field_is_read(tmp_path):
     (tmp_path / "train.csv").write_text(quoted((1, "t", "word " * 100_000)), encoding="utf-8")
-    ((label, text),) = read_rows(tmp_path / "train.csv")
+    ((label, text),) = read_ag_news(tmp_path / "train.csv")
     assert label == 0 and len(text) == 500_000
 
 
@@ -124,7 +127,7 @@ def former_key(text: str) -> int:
 
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_keys_of_the_sample_are_as_ever(split):
-    assert all(text_key(text) == former_key(text) for _, text in read_rows(SAMPLE / f"{split}.csv"))
+    assert all(text_key(text) == former_key(text) for _, text in read_ag_news(SAMPLE / f"{split}.csv"))
 
 
 @pytest.mark.real_data
@@ -133,7 +136,7 @@ def test_keys_of_the_sample_are_as_ever(split):
 def test_keys_of_ag_news_are_as_ever(split):
     """And so are its validation rows, which depend on nothing else."""
     path = Path(os.environ["AG_NEWS_DIR"]) / f"{split}.csv"
-    assert all(text_key(text) == former_key(text) for _, text in read_rows(path))
+    assert all(text_key(text) == former_key(text) for _, text in read_ag_news(path))
 
 
 def test_copies_of_a_validation_text_are_not_trained_on():
@@ -155,13 +158,13 @@ def test_a_class_of_one_text_cannot_be_split():
 def test_limit_takes_rows_from_everywhere(tmp_path):
     path = tmp_path / "train.csv"
     path.write_text("".join(quoted((1 + i // 25, "t", f"text {i}")) for i in range(100)), encoding="utf-8")
-    assert np.bincount([label for label, _ in read_rows(path, 8)]).tolist() == [2, 2, 2, 2]
-    assert list(read_rows(path, 500)) == list(read_rows(path, 100)) == list(read_rows(path))
+    assert np.bincount([label for label, _ in read_ag_news(path, 8)]).tolist() == [2, 2, 2, 2]
+    assert list(read_ag_news(path, 500)) == list(read_ag_news(path, 100)) == list(read_ag_news(path))
 
 
 def test_the_sample():
     for split, rows in (("train", 100), ("test", 40)):
-        labels, texts = zip(*read_rows(SAMPLE / f"{split}.csv"), strict=True)
+        labels, texts = zip(*read_ag_news(SAMPLE / f"{split}.csv"), strict=True)
         assert np.bincount(labels).tolist() == [rows] * len(CLASS_NAMES)
         assert len(set(texts)) == len(texts)
 

@@ -9,9 +9,9 @@ import torch
 from bilm import encoded_corpus
 from bilm.config import BiLMConfig, TokenizerConfig, VocabularyConfig
 from bilm.corpus import split_validation, text_key
-from bilm.csv_rows import file_hash
 from bilm.encoded_corpus import encode, learn_and_encode, open_encoded
 from bilm.errors import UserError
+from bilm.files import file_hash
 from bilm.language_model import BiLM
 from bilm.lexicon import UNK
 from bilm.pretraining import PretrainingTask

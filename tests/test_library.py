@@ -16,7 +16,7 @@ from sklearn.utils.estimator_checks import check_estimator
 from sklearn.utils.validation import validate_data
 
 from bilm import ELMo, ELMoVectorizer
-from bilm.csv_rows import read_rows
+from bilm.ag_news import read_ag_news
 from bilm.errors import UserError
 
 
@@ -91,7 +91,7 @@ def test_the_checks_of_scikit_learn(path, estimator, monkeypatch):
 
 
 def test_in_a_pipeline_and_a_grid_search(path):
-    labels, texts = zip(*read_rows(SAMPLE / "train.csv", 80), strict=True)
+    labels, texts = zip(*read_ag_news(SAMPLE / "train.csv", 80), strict=True)
     pipeline = make_pipeline(ELMoVectorizer(path), LogisticRegression(max_iter=1000))
     grid = {"elmovectorizer__layers": [(0,), None], "logisticregression__C": [0.1, 10.0]}
     search = GridSearchCV(pipeline, grid, cv=2).fit(list(texts), labels)

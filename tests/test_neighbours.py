@@ -5,7 +5,7 @@ import pytest
 from conftest import SAMPLE, run_script
 
 from bilm import ELMo
-from bilm.csv_rows import read_rows
+from bilm.ag_news import read_ag_news
 from bilm.errors import UserError
 from bilm.neighbours import Index, build_index
 
@@ -17,7 +17,7 @@ def path(trained_bilm):
 
 @pytest.fixture(scope="module")
 def said() -> list[str]:
-    return [text for _, text in read_rows(SAMPLE / "test.csv", 40)]
+    return [text for _, text in read_ag_news(SAMPLE / "test.csv", 40)]
 
 
 @pytest.fixture(scope="module")

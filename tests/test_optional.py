@@ -15,7 +15,7 @@ from bilm import ELMo, optional
 from bilm.errors import UserError
 from bilm.fasttext import fit_fasttext
 from bilm.optional import require
-from bilm.records import read_records
+from bilm.readers import Table
 from bilm.report import build_report
 from bilm.static_vectors import skip_gram
 from bilm.vector_files import write_vectors
@@ -34,7 +34,7 @@ REQUIREMENTS, PROJECT = (ROOT / "requirements.txt").read_text(), (ROOT / "pyproj
 
 # Every place that needs a package which requirements.txt does not bring to every Python.
 PLACES = [
-    ("pyarrow", lambda folder: list(read_records(folder / "a.parquet", ["text"]))),
+    ("pyarrow", lambda folder: list(Table(folder / "a.parquet", ["text"]).rows())),
     ("h5py", original),
     ("h5py", lambda folder: write_vectors(folder / "new" / "a.hdf5", [])),
     ("safetensors", lambda folder: write_vectors(folder / "new" / "a.safetensors", [])),

@@ -315,7 +315,7 @@ def test_files_that_do_not_fit_each_other(tmp_path, change, said):
 
 def test_files_that_are_no_such_files(files, tmp_path):
     options, weights = files
-    with pytest.raises(UserError, match="is not there"):
+    with pytest.raises(UserError, match="No such file"):
         read_original(options, tmp_path / "none.hdf5")
     with pytest.raises(UserError, match=r"none\.json cannot be read"):
         read_original(tmp_path / "none.json", weights)
@@ -365,7 +365,7 @@ def test_an_import_that_fails_leaves_what_was_there(files, tmp_path):
     ours = tmp_path / "original.pt"
     ours.write_text("mine")
     done = run_script("ELMO.py", "--import-original", files[0], tmp_path / "none.hdf5", "--output", ours)
-    assert done.code == 2 and done.err.count("\n") == 1 and "none.hdf5 is not there" in done.err
+    assert done.code == 2 and done.err.count("\n") == 1 and "none.hdf5 cannot be read: No such file" in done.err
     assert ours.read_text() == "mine" and sorted(p.name for p in tmp_path.iterdir()) == ["original", "original.pt"]
 
 

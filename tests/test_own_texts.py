@@ -10,17 +10,17 @@ import torch
 from conftest import SAMPLE, TINY, run_script
 
 from bilm import ELMo, TextClassifier
+from bilm.ag_news import read_ag_news
 from bilm.batching import collate
 from bilm.corpus import own_corpus, split_validation, unlabelled
-from bilm.csv_rows import read_rows
+from bilm.custom_dataset import NO_LABEL, Columns, read_classes, read_custom_dataset
 from bilm.errors import UserError
 from bilm.evaluation import classification_figures
 from bilm.figures import draw_confusion_matrix
 from bilm.growth import grown
 from bilm.lexicon import SPECIALS
-from bilm.own_rows import NO_LABEL, Columns, own_rows, read_classes
 from bilm.pretrained import load_bilm
-from bilm.records import read_records
+from bilm.readers import Table
 from bilm.tables import classifier_table
 from bilm.tokenizer import Tokenizer
 from bilm.vocabulary import Vocabulary, VocabularyConfig
@@ -56,16 +56,16 @@ def test_every_form_gives_the_same_rows(tmp_path, kind):
     classes = read_classes(path, Columns("said", "kind"))
     assert classes == tuple(sorted(NAMES))
     wanted = [(classes.index(name), text) for name, text in ROWS]
-    assert list(own_rows(path, Columns("said", "kind"), classes)) == wanted
-    assert list(own_rows(path, Columns("said", None), ())) == [(NO_LABEL, text) for _, text in ROWS]
-    some = list(own_rows(path, Columns("said", "kind"), classes, limit=7))
+    assert list(read_custom_dataset(path, Columns("said", "kind"), classes)) == wanted
+    assert list(read_custom_dataset(path, Columns("said", None), ())) == [(NO_LABEL, text) for _, text in ROWS]
+    some = list(read_custom_dataset(path, Columns("said", "kind"), classes, limit=7))
     assert len(some) == 7 and some[0] == wanted[0] and some[-1] == wanted[-1]
 
 
 def test_numbered_columns_and_numbers_for_classes(tmp_path):
     (tmp_path / "a.csv").write_text("10,one two\n9,three\n10,four\n")
     assert read_classes(tmp_path / "a.csv", Columns("2", "1")) == ("9", "10"), "as numbers, not as strings"
-    assert next(own_rows(tmp_path / "a.csv", Columns("2", "1"), ("9", "10"))) == (1, "one two")
+    assert next(read_custom_dataset(tmp_path / "a.csv", Columns("2", "1"), ("9", "10"))) == (1, "one two")
     (tmp_path / "a.jsonl").write_text('{"a": "x", "b": 4.0}\n{"a": "y", "b": 4}\n{"a": "z", "b": "h \\ud83d"}\n')
     assert read_classes(tmp_path / "a.jsonl", Columns("a", "b")) == ("4", "4.0", "h ?")
     for nothing in ("NaN", "null", '" "', "[1]"):
@@ -79,29 +79,32 @@ def test_numbered_columns_and_numbers_for_classes(tmp_path):
 
 def test_lines_are_texts_and_blank_ones_are_not(tmp_path):
     (tmp_path / "a.txt").write_text("one, two\n\n  \n😀\n", encoding="utf-8")
-    assert list(own_rows(tmp_path / "a.txt", Columns(None, None), ())) == [(NO_LABEL, "one, two"), (NO_LABEL, "😀")]
+    assert list(read_custom_dataset(tmp_path / "a.txt", Columns(None, None), ())) == [
+        (NO_LABEL, "one, two"),
+        (NO_LABEL, "😀"),
+    ]
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("kind,said\na,one\nb,\n", r"row 3, column 'said': it is empty"),
-        ("kind,said\na,one\n ,two\n", r"row 3, column 'kind': there is no class"),
+        ("kind,said\na,one\nb,\n", r"row 3 \(line 3\), column 'said': it is empty"),
+        ("kind,said\na,one\n ,two\n", r"row 3 \(line 3\), column 'kind': there is no class"),
         (
             "kind,said\na,one\nc,two\n",
-            r"row 3, column 'kind': no row that is trained on is of class 'c'; they are a, b",
+            r"row 3 \(line 3\), column 'kind': no row that is trained on is of class 'c'; they are a, b",
         ),
-        ("kind,said\na\n", "row 2: 1 columns where the first row has 2"),
-        ("kind,said\na,one, two\n", "row 2: 3 columns where the first row has 2: a comma without quotes"),
+        ("kind,said\na\n", r"row 2 \(line 2\): 1 columns where the first row has 2"),
+        ("kind,said\na,one, two\n", r"row 2 \(line 2\): 3 columns where the first row has 2: a comma without quotes"),
         ("kind,said,said\na,one,two\n", "has 2 columns 'said'"),
-        ("kind,text\na,one\n", "has no column 'said'. The cells of its first row are: kind, text"),
+        ("kind,text\na,one\n", "has no column 'said'. Its first row has: 'kind, text'"),
         ("kind,said\n", "has no rows"),
     ],
 )
 def test_what_is_wrong_is_said_with_its_place(tmp_path, content, message):
     (tmp_path / "mine.csv").write_text(content)
     with pytest.raises(UserError, match=message) as error:
-        list(own_rows(tmp_path / "mine.csv", Columns("said", "kind"), ("a", "b")))
+        list(read_custom_dataset(tmp_path / "mine.csv", Columns("said", "kind"), ("a", "b")))
     assert "mine.csv" in str(error.value) and "\n" not in str(error.value)
 
 
@@ -117,10 +120,10 @@ def test_a_parquet_file_that_is_none_is_one_line(tmp_path):
     pytest.importorskip("pyarrow")
     (tmp_path / "a.parquet").write_bytes(b"PAR1 and no more")
     with pytest.raises(UserError, match="cannot be read as Parquet") as error:
-        list(read_records(tmp_path / "a.parquet", ["x"]))
+        list(Table(tmp_path / "a.parquet", ["x"]).rows())
     assert "\n" not in str(error.value)
-    with pytest.raises(UserError, match=r"has no column 'x'\. It has: kind, said"):
-        list(read_records(write(tmp_path / "b.parquet"), ["x"]))
+    with pytest.raises(UserError, match=r"has no column 'x'\. Its first row has: 'kind, said'"):
+        list(Table(write(tmp_path / "b.parquet"), ["x"]).rows())
 
 
 def test_a_corpus_of_ones_own_is_never_taken_for_ag_news(tmp_path):
@@ -182,7 +185,7 @@ def own_files(folder):
     words = ("world affairs", "sport", "money", "science")
     files = {}
     for split in ("train", "test"):
-        rows = [(words[label], text) for label, text in read_rows(SAMPLE / f"{split}.csv", 120)]
+        rows = [(words[label], text) for label, text in read_ag_news(SAMPLE / f"{split}.csv", 120)]
         files[split] = write(folder / f"news {split}.tsv", rows)
     more = 'wool\n"Yarn and wool and yarn and wool."\n\n"Wool of sheep, yarn of wool, yarn."\n" "\n'
     (folder / "more.csv").write_text(more)
@@ -225,7 +228,7 @@ def test_all_scripts_on_ones_own_texts(tmp_path, sample_bilm):
     classifier = TextClassifier.load(path)
     assert classifier.classes == ["money", "science", "sport", "world affairs"]
     assert classifier.info["data"]["label"] == "kind"
-    labels, texts = zip(*own_rows(files["test"], Columns("said", "kind"), classifier.classes), strict=True)
+    labels, texts = zip(*read_custom_dataset(files["test"], Columns("said", "kind"), classifier.classes), strict=True)
     found = [classifier.classes.index(name) for name in classifier.predict(texts)]
     accuracy = summary["classifiers"]["trainable"]["test"]["accuracy"]
     assert np.mean(np.array(found) == labels) == pytest.approx(accuracy)
@@ -249,7 +252,7 @@ def test_all_scripts_on_ones_own_texts(tmp_path, sample_bilm):
     assert run.code == 2 and "there are no test rows: name them (--test FILE)" in run.err
     write(files["test"], [("weather", "Rain fell."), ("sport", "They won.")])
     run = run_script("evaluate.py", *data)
-    assert run.code == 2 and "row 2, column 'kind': no row that is trained on is of class 'weather'" in run.err
+    assert run.code == 2 and "row 2 (line 2), column 'kind': no row that is trained on is of class 'weather'" in run.err
     assert run.err.count("\n") == 1
     write(files["train"], [("a", f"text {i}") if i % 2 else ("b", f"word {i}") for i in range(40)])
     run = run_script("evaluate.py", "--split", "train", "--train", files["train"], *common)
@@ -258,7 +261,7 @@ def test_all_scripts_on_ones_own_texts(tmp_path, sample_bilm):
 
 def test_pretraining_without_labels(tmp_path):
     lines = tmp_path / "lines.txt"
-    lines.write_text("".join(f"{text}\n" for _, text in read_rows(SAMPLE / "train.csv", 60)), encoding="utf-8")
+    lines.write_text("".join(f"{text}\n" for _, text in read_ag_news(SAMPLE / "train.csv", 60)), encoding="utf-8")
     common = ["--train", lines, "--output", tmp_path / "out"]
     run = run_script("ELMO.py", *common, *TINY, "--epochs", 1, "--max-tokens", 12)
     assert run.code == 0 and "vectors.py" in run.out, run.err

@@ -20,7 +20,7 @@ import pytest
 from conftest import ROOT, SAMPLE, run_script
 
 from bilm import ELMo, TextClassifier
-from bilm.csv_rows import read_rows
+from bilm.ag_news import read_ag_news
 from bilm.folders import results_beside
 from bilm.server import Nearest, what_is_known
 
@@ -67,13 +67,13 @@ def test_it_answers_as_the_library(port, weights):
     assert status == 200 and answer["words"] == wanted.words
     np.testing.assert_allclose(answer["probabilities"], wanted.probabilities, atol=1e-6)
     np.testing.assert_allclose(answer["weights"], wanted.weights, atol=1e-5)
-    known = [text for _, text in read_rows(SAMPLE / "train.csv")]
+    known = [text for _, text in read_ag_news(SAMPLE / "train.csv")]
     assert len(answer["nearest"]) == 5 and all(text in known for text, _ in answer["nearest"])
 
 
 def test_nearest_is_by_the_angle_from_what_is_common(weights):
     elmo = ELMo.load(weights)
-    texts = [text for _, text in read_rows(SAMPLE / "train.csv", 40)]
+    texts = [text for _, text in read_ag_news(SAMPLE / "train.csv", 40)]
     vectors = elmo.sentence_vectors(texts)
     found = Nearest(elmo, texts, vectors)(texts[3])
     assert texts[3] not in dict(found), "a text is not its own neighbour"

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from conftest import ROOT, SAMPLE
 
-from bilm.csv_rows import read_rows
+from bilm.ag_news import read_ag_news
 from bilm.explanations import as_page, in_colour, in_numbers
+from bilm.readers import batched
 from bilm.text_classifier import Explanation, TextClassifier
-from bilm.text_input import in_portions
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def classifier(weights):
 
 @pytest.fixture(scope="module")
 def texts() -> list[str]:
-    return [text for _, text in read_rows(SAMPLE / "test.csv")]
+    return [text for _, text in read_ag_news(SAMPLE / "test.csv")]
 
 
 def predict(weights, *arguments, given: str | None = None) -> subprocess.CompletedProcess:
@@ -91,10 +91,15 @@ def test_forms_of_input_and_output(weights, tmp_path):
     [
         ("a.csv", b"x,y\n1,2\n", ["--column", "z"], "has no column 'z'"),
         ("a.csv", b"x,y\n1,2\n", [], "name that of the texts"),
-        ("a.csv", b'x,y\n1,"2\n', ["--column", "y"], "A quote that is not closed?"),
-        ("a.csv", b"x,y\n1\n", ["--column", "y"], "row 2: 1 columns where the first row has 2"),
+        (
+            "a.csv",
+            b'x,y\n1,"2\n',
+            ["--column", "y"],
+            "row 2 (line 2): a quotation mark that opens a cell",
+        ),
+        ("a.csv", b"x,y\n1\n", ["--column", "y"], "row 2 (line 2): 1 columns where the first row has 2"),
         ("a.jsonl", b'{"x": "1"}\n{"x"', ["--column", "x"], "line 2: it is not JSON"),
-        ("a.jsonl", b'{"x": 1}\n', ["--column", "x"], "line 1: there is no text 'x'"),
+        ("a.jsonl", b'{"x": 1}\n', ["--column", "x"], "line 1, column 'x': it is a number, not text"),
         ("a.txt", b"caf\xe9\n", [], "is not UTF-8"),
         ("a.txt", b"one\n", ["--column", "x"], "is read line by line"),
         ("a.txt", b"one\n", ["a text"], "give texts, or --input"),
@@ -155,7 +160,7 @@ def test_a_text_gives_no_orders_to_a_terminal(weights):
 
 
 def test_portions_keep_the_order():
-    assert list(in_portions(range(7), 3)) == [[0, 1, 2], [3, 4, 5], [6]]
+    assert list(batched(range(7), 3)) == [[0, 1, 2], [3, 4, 5], [6]]
 
 
 def test_a_classifier_that_is_not_there_is_said(weights, tmp_path):

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from conftest import run_script
 
+from bilm.ag_news import read_ag_news
 from bilm.config import VocabularyConfig
 from bilm.corpus import split_validation
-from bilm.csv_rows import file_hash, read_rows
 from bilm.encoded_corpus import learn_and_encode, open_encoded
+from bilm.files import file_hash
 from bilm.lexicon import UNK
 from bilm.source import Source
 from bilm.tokenizer import Tokenizer
@@ -27,13 +28,13 @@ def path():
 
 
 def test_it_is_read_whole(path):
-    counts = np.bincount([label for label, _ in read_rows(path)])
+    counts = np.bincount([label for label, _ in read_ag_news(path)])
     assert len(counts) == 4 and counts.sum() >= 80_000
     assert counts.min() > 0.95 * counts.max(), "the four classes are of one size"
 
 
 def test_nothing_is_left_of_the_markup(path):
-    texts = [text for _, text in read_rows(path)]
+    texts = [text for _, text in read_ag_news(path)]
     left = [t for t in texts if any(w in ("lt", "gt", "quot", "href", "br") for w in Tokenizer()(t))]
     assert len(left) < len(texts) / 2000, left[:5]
 

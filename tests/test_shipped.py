@@ -11,11 +11,12 @@ import pytest
 import torch
 from conftest import ROOT, SAMPLE, TINY, run_script
 
+from bilm.ag_news import read_ag_news
 from bilm.batching import iterate_batches
 from bilm.config import MODES
-from bilm.csv_rows import file_hash, read_rows
 from bilm.errors import UserError
 from bilm.evaluation import class_probabilities
+from bilm.files import file_hash
 from bilm.pretrained import load_bilm, load_classifier
 from bilm.shipped import drop_shipped_classifiers, keep_shipped, shipped_files
 
@@ -117,7 +118,7 @@ def test_what_ships_scores_what_the_summary_says():
     pretrained = load_bilm(models / "bilstm.pt")
     summary = json.loads((ROOT / "results/summary.json").read_text(encoding="utf-8"))
     assert summary["bilm"] == pretrained.hash
-    rows = list(read_rows(Path(os.environ["AG_NEWS_DIR"]) / "test.csv"))
+    rows = list(read_ag_news(Path(os.environ["AG_NEWS_DIR"]) / "test.csv"))
     labels = np.array([label for label, _ in rows])
     texts = pretrained.vocabulary.encode([text for _, text in rows])
     classifiers = {mode: load_classifier(models / f"classifier_{mode}.pt", pretrained).model for mode in MODES}

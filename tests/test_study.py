@@ -12,10 +12,10 @@ import pytest
 import torch
 from conftest import SAMPLE, run_script, start
 
+from bilm.ag_news import read_ag_news
 from bilm.combine import ScalarMix
 from bilm.config import ClassifierConfig, FitConfig
 from bilm.corpus import Corpus, split_validation
-from bilm.csv_rows import read_rows
 from bilm.encoded_corpus import encode, open_encoded
 from bilm.errors import UserError
 from bilm.labelled import LabelledTexts, read_labelled, words_of
@@ -124,7 +124,7 @@ def test_what_a_stopped_classifier_left_is_not_taken_for_one_of_other_settings(r
 
 
 def test_rows_of_both_files_and_the_same_split_as_in_training(rows, tmp_path):
-    given = [list(read_rows(SAMPLE / f"{split}.csv", None)) for split in ("train", "test")]
+    given = [list(read_ag_news(SAMPLE / f"{split}.csv", None)) for split in ("train", "test")]
     assert rows.texts == [text for part in given for _, text in part]
     assert rows.labels.tolist() == [label for part in given for label, _ in part]
     assert rows.of(rows.test) == [text for _, text in given[1]]

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from bilm import tokenizer as tokenizer_module
 from bilm.config import TokenizerConfig
-from bilm.csv_rows import read_rows
+from bilm.ag_news import read_ag_news
 from bilm.tokenizer import Tokenizer, clean, comparable_settings, read_config
 
 LEGACY = Tokenizer(TokenizerConfig(word_rule="legacy"))
@@ -169,7 +169,7 @@ def test_a_long_text_takes_no_long_time():
 
 def rows_differ(path) -> list[str]:
     new, old = (Tokenizer(TokenizerConfig(word_rule=rule, max_tokens=10**6)) for rule in ("unicode", "legacy"))
-    return [text for _, text in read_rows(path) if new(text) != old(text)]
+    return [text for _, text in read_ag_news(path) if new(text) != old(text)]
 
 
 @pytest.mark.parametrize("split", ["train", "test"])

@@ -1,0 +1,81 @@
+"""Files as bytes: open them, compressed or not, hash them, and name those that are not what they should be."""
+
+import hashlib
+import importlib
+import io
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from bilm.errors import UserError
+from bilm.progress import Watched, progress
+
+# Modules of the standard library whose `open` decompresses.
+COMPRESSED = {".gz": "gzip", ".bz2": "bz2", ".xz": "lzma"}
+HDF5 = b"\x89HDF\r\n\x1a\n"
+_UTF16 = "UTF-16, not UTF-8. Save it as UTF-8 (iconv -f utf-16 -t utf-8)"
+# How a file begins, what it then is, and what to do about it.
+_SIGNATURES = (
+    (b"PK\x03\x04", "a ZIP archive, or an Excel workbook. Unpack it, or export the sheet as CSV"),
+    (b"\x1f\x8b", "compressed with gzip. Unpack it, or let its name end in .gz"),
+    (b"BZh", "compressed with bzip2. Unpack it, or let its name end in .bz2"),
+    (b"\xfd7zXZ", "compressed with xz. Unpack it, or let its name end in .xz"),
+    (b"\x28\xb5\x2f\xfd", "compressed with Zstandard. Unpack it (zstd -d)"),
+    (b"7z\xbc\xaf", "a 7z archive. Unpack it"),
+    (b"PAR1", "a Parquet file. Let its name end in .parquet"),
+    (b"ARROW1", "an Arrow file. Export it as Parquet or CSV"),
+    (HDF5, "an HDF5 file"),
+    (b"\xd0\xcf\x11\xe0", "an old Excel or Word file. Export it as CSV or text in UTF-8"),
+    (b"%PDF", "a PDF file. Export its text"),
+    (b"\xff\xfe", _UTF16),
+    (b"\xfe\xff", _UTF16),
+)
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of the file. Raises UserError when it cannot be read."""
+    with open_bytes(path, decompress=False) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def data_name(path: str | Path) -> Path:
+    """`path` without the ending of a compressed file: reviews.csv of reviews.csv.gz."""
+    path = Path(path)
+    return path.with_suffix("") if path.suffix.lower() in COMPRESSED else path
+
+
+@contextmanager
+def open_bytes(path: str | Path, label: str = "", decompress: bool = True) -> Iterator[io.BufferedIOBase]:
+    """The file opened for reading, decompressed by the end of its name.
+
+    label: of a progress bar ("reading"); no bar without it. Raises UserError, also from inside the `with`, when the
+    file is not there, is a folder, cannot be read, or is damaged.
+    """
+    path = Path(path)
+    module = importlib.import_module(COMPRESSED[path.suffix.lower()]) if decompress and path != data_name(path) else io
+    try:
+        size = path.stat().st_size
+        bar = progress(total=size, unit="B", unit_scale=True, label=f"{label} {path.name}", disable=not label)
+        with bar, io.BufferedReader(Watched(path, bar), 2**18) as file:
+            if module is io:
+                yield file
+            else:
+                with module.open(file) as content:
+                    yield content
+    except IsADirectoryError as error:
+        raise UserError(f"{path} is a folder. Name a file in it.") from error
+    except (EOFError, zlib.error, getattr(module, "LZMAError", EOFError)) as error:
+        raise UserError(f"{path} is damaged or cut off ({error}). Copy or download it again.") from error
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}.") from error
+
+
+def file_type(head: bytes) -> str | None:
+    """What a file that begins with `head` is, and what to do about it; None where that may be UTF-8 text."""
+    even, odd = head[::2], head[1::2]
+    if len(head) >= 8 and any(not any(nul) and 0 not in other for nul, other in ((even, odd), (odd[:-1], even))):
+        return _UTF16
+    if 0 not in head and head.decode(errors="ignore").encode() == head:
+        return None
+    return next((name for signature, name in _SIGNATURES if head.startswith(signature)), None)
