@@ -164,15 +164,16 @@ class Writer:
         elif isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(encoding="utf-8", errors="strict", newline="\n")
         # Rows that end in "\r\n" for the csv module: with "\n" it leaves a carriage return in a text without quotes.
+        # Rows that end in "\r\n" for the csv module: with "\n" it leaves a carriage return in a text without quotes.
         self._csv = csv.writer(SimpleNamespace(write=lambda row: sys.stdout.write(row.removesuffix("\r\n") + "\n")))
-        if form == "csv":
-            self._csv.writerow(["class", *classes, "text"])
         # Where they are many, a table has room for the likeliest alone.
         self._columns = classes if len(classes) <= 6 else ["probability"]
-        self._widths = [max(8, len(name)) for name in self._columns]
-        self._width = max(len(name) for name in ("class", *classes))
-        if form == "table":
-            self._row("class", self._columns, "text")
+        widths = "  ".join(f"{{:>{max(8, len(name))}}}" for name in self._columns)
+        self._row = f"{{:<{max(map(len, ('class', *classes)))}}}  {widths}  {{}}"
+        if form == "csv":
+            self._csv.writerow(["class", *classes, "text"])
+        elif form == "table":
+            print(printable(self._row.format("class", *self._columns, "text")))
 
     def __call__(self, text: str, probabilities: Any) -> None:
         best = self.classes[int(probabilities.argmax())]
@@ -185,11 +186,7 @@ class Writer:
             short = " ".join(text.split())
             short = short if len(short) <= 60 else short[:59] + "…"
             figures = probabilities if len(self._columns) == len(self.classes) else [probabilities.max()]
-            self._row(best, [f"{p:.4f}" for p in figures], short)
-
-    def _row(self, first: str, figures: list[str], last: str) -> None:
-        cells = [f"{figure:>{width}}" for figure, width in zip(figures, self._widths, strict=True)]
-        print(printable("  ".join([f"{first:<{self._width}}", *cells, last])))
+            print(printable(self._row.format(best, *(f"{p:.4f}" for p in figures), short)))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from bilm.ag_news import CLASS_NAMES
 from bilm.custom_dataset import NO_LABEL, Columns, read_classes
 from bilm.errors import UserError
 from bilm.files import COMPRESSED, data_name, file_hash
-from bilm.readers import KINDS, has_columns
+from bilm.readers import KINDS, check_column, has_columns
 from bilm.repository import repository_folder, working_folder
 from bilm.source import Source, Unlabelled
 from bilm.text_rules import collapse_blanks, composed, letters_and_digits
@@ -139,10 +139,10 @@ def own_corpus(train: str, test: str | None, text_column: str | None, label_colu
         if file and not Path(file).is_file():
             found = f"{file} is a folder; name a file in it" if Path(file).is_dir() else f"there is no file {file}"
             raise UserError(f"{option}: {found}.")
-        if file and has_columns(file) and text_column is None:
-            raise UserError(f"{option}: {file} has columns; name that of the texts: --text-column NAME.")
-        if file and not has_columns(file) and (text_column or label_column):
-            raise UserError(f"{option}: {file} is read line by line; what ends in {', '.join(KINDS)} has columns.")
+        if file:
+            check_column(
+                file, text_column if has_columns(file) else text_column or label_column, option, "--text-column"
+            )
     if test and Path(test).samefile(train):
         raise UserError("--test: that is what is trained on; for figures on those rows, evaluate.py has --split train.")
     path = data_name(Path(train).resolve())
@@ -154,12 +154,8 @@ def own_corpus(train: str, test: str | None, text_column: str | None, label_colu
 
 def unlabelled(file: str, column: str | None, usual: str | None) -> Unlabelled:
     """Texts without labels, a line each, or in `column`, else in the `usual` one. Raises UserError as `own_corpus`."""
-    if has_columns(file):
-        column = column or usual
-        if column is None:
-            raise UserError(f"--unlabelled: {file} has columns; name that of the texts: --unlabelled-column NAME.")
-    elif column:
-        raise UserError(f"--unlabelled: {file} is read line by line; what ends in {', '.join(KINDS)} has columns.")
+    column = (column or usual) if has_columns(file) else column
+    check_column(file, column, "--unlabelled", "--unlabelled-column")
     return Unlabelled(Path(file), column, file_hash(Path(file)))
 
 

@@ -32,27 +32,21 @@ def read_custom_dataset(
     At most `limit` rows, as ag_news.read_ag_news takes them. Raises UserError naming file, row and column of what is
     wrong, wherever in the file that is.
     """
-    return sample_evenly(partial(_all_rows, path, columns, {name: i for i, name in enumerate(classes)}), limit)
+    return sample_evenly(path, partial(_all_rows, path, columns, {name: i for i, name in enumerate(classes)}), limit)
 
 
 def _all_rows(path: Path, columns: Columns, indices: dict[str, int], progress_label: str) -> Iterator[tuple[int, str]]:
-    row = None
     if columns.label:
-        rows = _labelled(path, columns, indices, progress_label)
-    else:
-        # Texts of nothing but blanks are passed over: no label depends on them.
-        texts = read_texts(str(path), columns.text, progress_label)
-        rows = ((NO_LABEL, text) for text in texts if text.strip())
-    for row in rows:
-        yield row
-    if row is None:
-        raise UserError(f"{path} has no rows.")
+        return _labelled(path, columns, indices, progress_label)
+    # Texts of nothing but blanks are passed over: no label depends on them.
+    texts = read_texts(str(path), columns.text, progress_label)
+    return ((NO_LABEL, text) for text in texts if text.strip())
 
 
 def _labelled(path: Path, columns: Columns, indices: dict[str, int], progress_label: str) -> Iterator[tuple[int, str]]:
     table = Table(path, (str(columns.text), str(columns.label)))
     for number, (cell, named) in table.rows(progress_label):
-        text, label = table.text(number, cell, table.columns[0]), _label(table, number, named)
+        text, label = table.text(number, cell, str(columns.text)), _label(table, number, named)
         if not text.strip():
             raise table.error(number, "it is empty. Fill it or remove the row.", columns.text)
         if label not in indices:

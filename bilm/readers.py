@@ -44,13 +44,15 @@ def has_columns(path: str | Path) -> bool:
 class Table:
     """Some columns of a CSV, TSV, JSON lines or Parquet file.
 
-    columns: their names; of a CSV or TSV also their numbers from 1. Where all are numbered, there is no header.
+    columns: their names; of a CSV or TSV also their numbers from 1, and where all are numbered, there is no header. Or
+    a function that gives them when it is given the cells of the first row, of JSON and Parquet the names of columns.
     """
 
-    def __init__(self, path: str | Path, columns: Sequence[str]):
+    def __init__(self, path: str | Path, columns: Sequence[str] | Callable[[Sequence[str]], Sequence[str]]):
         self.path = Path(path)
-        self.columns = columns
         self.kind = data_name(path).suffix.lower()
+        self._choose = columns if callable(columns) else lambda first: columns
+        self.columns: Sequence[str] = ()
 
     def rows(self, label: str = "") -> Iterator[tuple[int, Sequence[Any]]]:
         """Number of the row (of JSON: of the line), from 1, and its cells in `columns`.
@@ -62,26 +64,13 @@ class Table:
         with open_bytes(self.path, label) as file:
             yield from (read or self._json_rows)(file)
 
-    def first_row(self) -> Sequence[str]:
-        """The cells of the first row of a CSV or TSV, else the names of the columns; nothing of an empty file."""
-        with open_bytes(self.path) as file:
-            if self.kind in _DELIMITERS:
-                return next((cells for _, _, cells in self._csv_structure() if cells), ())
-            if self.kind == _PARQUET:
-                return self._parquet(file).schema_arrow.names
-            return next((list(found) for _, found in self._json_objects(file)), ())
-
     def error(self, number: int, message: str, column: str | None = None) -> UserError:
         """A mistake in the row of that number."""
-        place = f"line {number}"
-        if self.kind in _DELIMITERS:
-            line = next((line for row, line, _ in self._csv_structure() if row == number), "?")
-            place = f"row {number} (line {line})"
-        elif self.kind == _PARQUET:
-            place = f"row {number}"
-        if column:
-            place += f", column {column if column.isdecimal() else repr(column)}"
-        return UserError(f"{self.path}, {place}: {message}")
+        where = "row" if self.kind in (*_DELIMITERS, _PARQUET) else "line"
+        lines = (line for row, line, _ in self._csv_structure() if row == number) if self.kind in _DELIMITERS else ()
+        place = "".join([f"{self.path}, {where} {number}", *(f" (line {line})" for line in lines)])
+        name = column if column is None or column.isdecimal() else repr(column)
+        return UserError(f"{place}{f', column {name}' if name else ''}: {message}")
 
     def text(self, number: int, cell: Any, column: str) -> str:
         """`cell` of that row, which should be a text. Raises UserError where it is not."""
@@ -96,7 +85,8 @@ class Table:
         first, cells = next(((number, cells) for number, _, cells in self._csv_structure() if cells), (0, []))
         if not cells:
             return
-        named, width = not all(column.isdecimal() for column in self.columns), len(cells)
+        self.columns, width = self._choose(cells), len(cells)
+        named = not all(column.isdecimal() for column in self.columns)
         positions = [self._position(column, cells, named) for column in self.columns]
         try:
             # The Python engine checks quotation marks, and tells a missing cell (NaN) from an empty one. One column
@@ -189,52 +179,38 @@ class Table:
     # Not pandas.read_json(lines=True): it makes two rows of a line with two objects, drops halves of surrogate pairs,
     # turns 4 into 4.0 when the next line has 4.5, and its errors name no line.
     def _json_rows(self, file: io.BufferedIOBase) -> Iterator[tuple[int, Sequence[Any]]]:
-        for number, found in self._json_objects(file):
-            cells = (found.get(column) for column in self.columns)
-            yield number, [replace_surrogates(cell) if isinstance(cell, str) else cell for cell in cells]
-
-    def _json_objects(self, file: io.BufferedIOBase) -> Iterator[tuple[int, dict[str, Any]]]:
         for number, line in enumerate(decoded_lines(file, self.path), start=1):
-            line = line.strip(" \t\r\n")
-            if not line:
+            if not (line := line.strip(" \t\r\n")):
                 continue
-            reason = "it is no JSON object"
+            found, reason = None, "it is no JSON object"
             try:
-                found: Any = json.loads(line)
+                found = json.loads(line)
             except (ValueError, RecursionError) as error:
-                found = None
                 reason = f"it is not JSON ({getattr(error, 'msg', error)}, column {getattr(error, 'colno', 1)})"
             if not isinstance(found, dict):
                 raise self.error(number, f"{reason}. Write one object on each line: {{...}}.")
-            yield number, found
+            self.columns = self.columns or self._choose(list(found))
+            cells = map(found.get, self.columns)
+            yield number, [replace_surrogates(cell) if isinstance(cell, str) else cell for cell in cells]
 
     def _parquet_rows(self, file: io.BufferedIOBase) -> Iterator[tuple[int, Sequence[Any]]]:
-        parquet = self._parquet(file)
-        import pyarrow.lib
-
-        for column in self.columns:
-            self._position(column, parquet.schema_arrow.names)
-        number = 0
         try:
-            for batch in parquet.iter_batches(_CHUNK, columns=list(dict.fromkeys(self.columns))):
-                for cells in zip(*(batch.column(column).to_pylist() for column in self.columns), strict=True):
-                    number += 1
-                    yield number, cells
-        except (pyarrow.lib.ArrowException, UnicodeDecodeError) as error:
-            reason = str(error).splitlines()[0]
-            raise UserError(f"{self.path} cannot be read as Parquet, after row {number}: {reason}") from error
-
-    def _parquet(self, file: io.BufferedIOBase) -> Any:
-        try:
-            import pyarrow.lib
-            import pyarrow.parquet
+            from pyarrow import lib, parquet
         except ImportError:
             raise UserError(f"{self.path}: Parquet needs the package pyarrow: python -m pip install pyarrow") from None
+        number = 0
         try:
-            return pyarrow.parquet.ParquetFile(file)
-        except pyarrow.lib.ArrowException as error:
+            content = parquet.ParquetFile(file)
+            names = content.schema_arrow.names
+            self.columns = self._choose(names)
+            selected = {names[self._position(column, names)] for column in self.columns}
+            for batch in content.iter_batches(_CHUNK, columns=list(selected)):
+                cells = zip(*(batch.column(column).to_pylist() for column in self.columns), strict=True)
+                yield from enumerate(cells, start=number + 1)
+                number += batch.num_rows
+        except (lib.ArrowException, UnicodeDecodeError) as error:
             reason = str(error).splitlines()[0]
-            raise UserError(f"{self.path} cannot be read as Parquet: {reason} Export it again.") from error
+            raise UserError(f"{self.path} cannot be read as Parquet, after row {number}: {reason}") from error
 
 
 class _CsvLines(io.TextIOBase):
@@ -257,18 +233,24 @@ def read_texts(source: str, column: str | None, label: str = "") -> Iterator[str
 
     label: see files.open_bytes. Raises UserError naming the place of what is wrong.
     """
-    columned = source != STDIN and has_columns(source)
-    if column is None and columned:
-        raise UserError(f"{source} has columns; name that of the texts: --column NAME.")
-    if column is not None and not columned:
-        raise UserError(f"--column is for files that end in {', '.join(KINDS)}; {source} is read line by line.")
+    if source != STDIN:
+        check_column(source, column, "--input", "--column")
+    elif column is not None:
+        raise UserError("--column is for files with columns; standard input is read line by line.")
     if column is not None:
         table = Table(source, [column])
-        for number, (cell,) in table.rows(label):
-            yield table.text(number, cell, column)
+        yield from (table.text(number, cell, column) for number, (cell,) in table.rows(label))
         return
     with nullcontext(sys.stdin.buffer) if source == STDIN else open_bytes(source, label) as file:
         yield from map(without_line_end, decoded_lines(file, source))
+
+
+def check_column(path: str, column: str | None, option: str, column_option: str) -> None:
+    """Raises UserError, naming the options, where a file with columns has none chosen, or lines have one."""
+    if has_columns(path) and column is None:
+        raise UserError(f"{option}: {path} has columns; name that of the texts: {column_option} NAME.")
+    if column is not None and not has_columns(path):
+        raise UserError(f"{option}: {path} is read line by line; what ends in {', '.join(KINDS)} has columns.")
 
 
 def replace_surrogates(text: str) -> str:
@@ -276,15 +258,20 @@ def replace_surrogates(text: str) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
-def sample_evenly(rows: Callable[[str], Iterator[T]], limit: int | None) -> Iterator[T]:
-    """At most `limit` of the rows, evenly spaced, so that a file sorted by class gives all classes.
+def sample_evenly(path: Path, rows: Callable[[str], Iterator[T]], limit: int | None) -> Iterator[T]:
+    """At most `limit` of the rows of a file, evenly spaced, so that one that is sorted by class gives all classes.
 
-    rows: given the label of a progress bar, all of them; called twice where there is a limit.
+    rows: given the label of a progress bar, all of them; called twice where there is a limit. Raises UserError when
+    there are none.
     """
+    index, chosen = None, None
     if limit is not None and limit < (total := sum(1 for _ in rows("counting the rows of"))):
         chosen = set(np.linspace(0, total - 1, limit).astype(np.int64).tolist())
-        return (row for i, row in enumerate(rows("reading")) if i in chosen)
-    return rows("reading")
+    for index, row in enumerate(rows("reading")):
+        if chosen is None or index in chosen:
+            yield row
+    if index is None:
+        raise UserError(f"{path} has no rows.")
 
 
 def batched(items: Iterable[T], size: int) -> Iterator[Sequence[T]]:

@@ -14,8 +14,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bilm import tokenizer as tokenizer_module
-from bilm.config import TokenizerConfig
 from bilm.ag_news import read_ag_news
+from bilm.config import TokenizerConfig
 from bilm.tokenizer import Tokenizer, clean, comparable_settings, read_config
 
 LEGACY = Tokenizer(TokenizerConfig(word_rule="legacy"))
