@@ -53,6 +53,8 @@ def open_bytes(path: str | Path, label: str = "", decompress: bool = True) -> It
     file is not there, is a folder, cannot be read, or is damaged.
     """
     path = Path(path)
+    if path.is_dir():
+        raise UserError(f"{path} is a folder. Name a file in it.")
     module = importlib.import_module(COMPRESSED[path.suffix.lower()]) if decompress and path != data_name(path) else io
     try:
         size = path.stat().st_size
@@ -63,8 +65,6 @@ def open_bytes(path: str | Path, label: str = "", decompress: bool = True) -> It
             else:
                 with module.open(file) as content:
                     yield content
-    except IsADirectoryError as error:
-        raise UserError(f"{path} is a folder. Name a file in it.") from error
     except (EOFError, zlib.error, getattr(module, "LZMAError", EOFError)) as error:
         raise UserError(f"{path} is damaged or cut off ({error}). Copy or download it again.") from error
     except OSError as error:
