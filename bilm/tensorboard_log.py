@@ -1,6 +1,5 @@
 """The option --tensorboard: event files with the curves of a training run, for the package tensorboard."""
 
-import importlib.util
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -8,8 +7,8 @@ from functools import partial
 from pathlib import Path
 
 from bilm.config import setting
-from bilm.errors import UserError
 from bilm.folders import shown
+from bilm.optional import require
 from bilm.progress import tell
 
 # Called with a step and the figures known at it, by name; None stands for a figure that is no number.
@@ -30,8 +29,8 @@ class TensorBoardOptions:
     )
 
     def __post_init__(self) -> None:
-        if self.tensorboard and importlib.util.find_spec("tensorboard") is None:
-            raise UserError("--tensorboard needs the package tensorboard: pip install tensorboard")
+        if self.tensorboard:
+            require("tensorboard", "--tensorboard")
 
     def log(self, folder: Path, is_main: bool) -> Callable[[int], AbstractContextManager[Record]] | None:
         """The `log` argument of training.fit; None without the option, and on ranks that write no files."""

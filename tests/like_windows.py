@@ -15,7 +15,6 @@ import fcntl
 import io
 import json
 import os
-import runpy
 import shutil
 import signal
 import sys
@@ -25,7 +24,8 @@ import filelock
 import matplotlib.pyplot  # noqa: F401
 import psutil  # noqa: F401
 import sklearn.metrics  # noqa: F401
-import torch.distributed
+import torch.distributed  # noqa: F401
+from run_commands import run_all
 from tqdm import tqdm  # noqa: F401
 
 ABSENT_MODULES = ("fcntl", "resource", "termios", "tty", "pty", "pwd", "grp")
@@ -125,12 +125,8 @@ def apply_rules() -> None:
 
 def main() -> None:
     commands = json.loads(sys.argv[1])
-    assert torch.distributed.is_available()
-    sys.path.insert(0, os.getcwd())
     apply_rules()
-    for command in commands:
-        sys.argv = command
-        runpy.run_path(command[0], run_name="__main__")
+    run_all(commands)
 
 
 if __name__ == "__main__":

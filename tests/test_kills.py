@@ -22,9 +22,11 @@ from conftest import ROOT, SAMPLE, TINY, run_script
 from bilm import checkpoint
 
 KILL, INTERRUPT, TERMINATE, HANG_UP = signal.SIGKILL, signal.SIGINT, signal.SIGTERM, signal.SIGHUP
-# What a stopped process may end with. A signal that comes before a script has begun ends it as it ends any program.
-ENDS = {KILL: {-KILL}, INTERRUPT: {130, -INTERRUPT}, TERMINATE: {143, -TERMINATE}, HANG_UP: {129, -HANG_UP}}
+# What a stopped process ends with.
+ENDS = {KILL: -KILL, INTERRUPT: 130, TERMINATE: 143, HANG_UP: 129}
 MODES = ("trainable", "frozen", "function")
+# What ELMO.py and classification.py print once they are about to train.
+UP = "to train on"
 
 
 @dataclass
@@ -127,14 +129,15 @@ def stopped(job: Job, output: Path, number: signal.Signals, chance: random.Rando
             stderr=subprocess.STDOUT,
             preexec_fn=heed_signals,
         )
+    # Once the script has said that it is up; what comes while Python starts is not this project's to handle.
+    while process.poll() is None and UP not in log.read_text():
+        time.sleep(0.002)
+    training_since, writing = time.time(), False
     # Every other time while a file is being written; else at any time at all.
     when_writing = chance.random() < 0.5
     sightings = chance.randint(1, 40)
-    moment = time.monotonic() + chance.uniform(0, 1.1 * job.seconds)
-    training_since, writing = 0.0, False
+    moment = time.monotonic() + chance.uniform(0, job.seconds)
     while process.poll() is None:
-        if not training_since and "to train on" in log.read_text():
-            training_since = time.time()
         writing = is_writing(output)
         sightings -= writing
         if time.monotonic() > moment if not when_writing else sightings <= 0:
@@ -153,16 +156,15 @@ def stopped(job: Job, output: Path, number: signal.Signals, chance: random.Rando
     said = log.read_text()
     if process.returncode == 0:  # the signal came too late
         return False
-    assert process.returncode in ENDS[number], (process.returncode, said)
-    assert "Traceback" not in said or not training_since, said
+    assert process.returncode == ENDS[number], (process.returncode, said)
+    assert "Traceback" not in said, said
     after = position(output)
     tally.kills += 1
     tally.in_writing += writing
-    if training_since:
-        tally.in_training += 1
-        checkpoints = [p.stat().st_mtime for p in output.glob("runs/sample/*.pt")]
-        tally.seconds_lost.append(max(0.0, killed - max([training_since, *checkpoints])))
-        assert tally.seconds_lost[-1] < float(every) + 5, "a checkpoint was due"
+    tally.in_training += 1
+    checkpoints = [p.stat().st_mtime for p in output.glob("runs/sample/*.pt")]
+    tally.seconds_lost.append(max(0.0, killed - max([training_since, *checkpoints])))
+    assert tally.seconds_lost[-1] < float(every) + 60, "a checkpoint was due, however busy the machine is"
     # A session goes on where the last one was saved, and saves more.
     assert after >= before
     if after > before > (before[0], 0, 0):
@@ -217,7 +219,9 @@ ROUNDS = [
 @pytest.mark.parametrize(("signals", "kills"), ROUNDS)
 def test_stopped_at_any_moment(jobs, tmp_path, record, name, signals, kills):
     job, output, tally = jobs[name], tmp_path / "output", Tally()
-    chance = random.Random(f"{name} {signals}")
+    seed = f"{name} {signals}"
+    print(f"random.Random({seed!r})")  # pytest shows it where the test fails
+    chance = random.Random(seed)
     while tally.kills < kills:
         job.prepare(output)
         while tally.kills < kills and stopped(job, output, signals[tally.kills % len(signals)], chance, tally):

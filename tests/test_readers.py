@@ -33,6 +33,9 @@ any_text = st.text(st.characters(exclude_categories=["Cs"]), max_size=30) | st.t
 )
 ODD = "a\rb\x0bc\x0cd\x1ce\x85f\u2028g\u2029h"
 
+# Earlier versions end a cell at a NUL.
+PANDAS_READS_NUL = int(pandas.__version__.split(".")[0]) >= 3
+
 
 def texts_of(path: Path, column: str | None = None) -> list[str]:
     return list(read_texts(str(path), column))
@@ -189,7 +192,7 @@ def test_compressed_files(tmp_path, ending, module):
         ("t\nhello\n".encode("utf-16"), "UTF-16, not UTF-8. Save it as UTF-8"),
         ("t\nhello\n".encode("utf-16-le"), "UTF-16, not UTF-8. Save it as UTF-8"),
         ("t\nhello\n".encode("utf-16-be"), "UTF-16, not UTF-8. Save it as UTF-8"),
-        (gzip.compress(b"t\n"), "compressed with gzip. Unpack it, or let its name end in .gz"),
+        (gzip.compress(b"t\n", mtime=0), "compressed with gzip. Unpack it, or let its name end in .gz"),
         (b"PAR1\x15\x04\x15\x0e\0", "a Parquet file. Let its name end in .parquet"),
     ],
 )
@@ -313,8 +316,10 @@ def test_answers_can_be_read_back(tmp_path, texts):
         header, *rows = csv.reader(file, strict=True)
     assert header == ["class", *CLASSES, "text"] and [row[-1] for row in rows] == texts
     for column, cells in (("text", texts), ("class", wanted)):
-        frame = pandas.read_csv(path, dtype=str, keep_default_na=False)
-        assert frame[column].tolist() == texts_of(path, column) == cells
+        assert texts_of(path, column) == cells
+        if PANDAS_READS_NUL or not any("\0" in text for text in texts):
+            frame = pandas.read_csv(path, dtype=str, keep_default_na=False)
+            assert frame[column].tolist() == cells
     path = tmp_path / "answers.jsonl"
     path.write_bytes(written("jsonl", texts))
     lines = path.read_bytes().split(b"\n")[:-1]

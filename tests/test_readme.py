@@ -35,7 +35,14 @@ def checkout(tmp_path_factory) -> Path:
     return copy
 
 
-def shell(command: list[str], cwd: Path) -> str:
+# What makes a run short; weights that go on from others have their size.
+TINY = ["--width", "24", "--min-count", "2", "--batch-tokens", "512"]
+TOOLS = ("predict.py", "vectors.py", "neighbours.py", "lm.py")
+# Too long for a test, or asking the network: looked at, not run.
+LONG_TARGETS = {"best", "studies", "report", "test", "check", "bench", "reliability", "audit"}
+
+
+def run(command: list[str], cwd: Path) -> str:
     env = {k: v for k, v in os.environ.items() if k != "AG_NEWS_DIR"}
     env |= {"https_proxy": "http://127.0.0.1:9", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=280, check=False)
@@ -43,56 +50,70 @@ def shell(command: list[str], cwd: Path) -> str:
     return done.stdout + done.stderr
 
 
-def as_run_here(line: str) -> list[str]:
-    """A command of the README, with this interpreter in place of the environment that it would create."""
+def shortened(words: list[str]) -> list[str]:
+    """A script and its options, with those that make it short, and with weights that are there."""
+    script, *options = words
+    if script in TOOLS and "--bilm" not in options:
+        options += ["--bilm", "models/sample/bilstm.pt"]  # the weights that come along were left out of the copy
+    if "--start-from" in options:
+        options[options.index("models/bilstm.pt")] = "models/sample/bilstm.pt"
+    if script == "ELMO.py" and "--import-original" not in options:
+        options += ["--epochs", "1", *([] if "--start-from" in options else TINY)]
+    if script == "classification.py":
+        options += ["--epochs", "1", "--hidden", "16"]
+    return [script, *options]
+
+
+def commands_of(line: str, cwd: Path) -> list[list[str]]:
+    """The scripts that a line of the README calls; none where it is only looked at."""
     words = shlex.split(line, comments=True)
     if words[0] == "make":
-        # The environment counts as made; the tests cannot run themselves, nor what is longer or asks the network.
-        dry = (
-            ["--dry-run"]
-            if words[1] in ("best", "studies", "report", "test", "check", "bench", "reliability", "audit")
-            else []
-        )
-        return ["make", *dry, "-o", ".venv/ready", "-o", ".venv/ready-dev", f"PY={sys.executable}", *words[1:]]
-    if words[0] == "torchrun":
-        return [sys.executable, *torchrun(), *(word for word in words[1:] if "nproc" not in word), "--epochs", "1"]
+        # The environment counts as made.
+        dry = run(["make", "--dry-run", "-o", ".venv/ready", "-o", ".venv/ready-dev", *words[1:]], cwd)
+        lines = [shlex.split(text) for text in dry.splitlines()]
+        assert lines, f"{line} does nothing"
+        return [] if words[1] in LONG_TARGETS else [shortened(called[1:]) for called in lines]
     assert words[0] == "python", f"the README has a command that this test does not know: {line}"
-    if words[1] in ("predict.py", "vectors.py", "neighbours.py", "lm.py") and "--bilm" not in words:
-        words += ["--bilm", "models/sample/bilstm.pt"]  # the weights that come along were left out of the copy
-    if "--start-from" in words:
-        words[words.index("models/bilstm.pt")] = "models/sample/bilstm.pt"
-    if words[1] in ("ELMO.py", "classification.py"):
-        words += ["--epochs", "1"]  # the same, but shorter; `make run` above is not
-    return [sys.executable, *words[1:]]
+    return [shortened(words[1:])]
 
 
-def test_the_first_two_commands():
-    commands = [line.split("#")[0].strip() for line in blocks("bash")[0].splitlines()]
-    assert commands[-2:] == ["make run", "make test"]
+def test_the_plain_commands_come_first_and_make_beside_them():
+    plain, by_make = ([line.split("#")[0].strip() for line in text.splitlines()] for text in blocks("bash")[:2])
+    assert plain[-3:] == ["python ELMO.py", "python classification.py", "python evaluate.py"]
+    assert plain[-4] == "python -m pip install -r requirements.txt" and by_make == ["make run", "make test"]
+    assert README[: README.index("make run")].count("\n") < 40
 
 
 def test_commands(checkout):
-    """Every line of every bash block, in order; the data is the sample, since there is no other."""
+    """Every line of every bash block, in order, in one process; the data is the sample, since there is no other."""
     lines = [
         line for block in blocks("bash") for line in block.splitlines() if line.strip() and not line.startswith("#")
     ]
-    lines = [line for line in lines if not line.startswith(("git clone", "cd ", "export ", "python -m pip"))]
+    lines = [line for line in lines if not line.startswith(("git clone", "cd ", "python -m pip"))]
     lines = [line for line in lines if "--serve" not in line]  # which does not end; test_page.py has it
-    assert len(lines) > 5
-    for line in lines:
-        said = shell(as_run_here(line), checkout)
-        if line.startswith("make run"):
-            assert "SAMPLE DATA" in said
-        if "examples/docstrings.py" in line:
-            for path in (checkout / "data/docstrings").glob("*.csv"):  # of a tenth of them
-                header, *rows = path.read_text(encoding="utf-8").splitlines(keepends=True)
-                path.write_text("".join([header, *rows[::10]]), encoding="utf-8")
+    assert len(lines) > 30
+    commands = [command for line in lines if "torchrun" not in line for command in commands_of(line, checkout)]
+    after_the_example = next(i for i, command in enumerate(commands) if "examples/docstrings.py" in command) + 1
+    said = run_in_one_process(commands[:after_the_example], checkout)
+    assert "SAMPLE DATA" in said
+    for path in (checkout / "data/docstrings").glob("*.csv"):  # of a tenth of them
+        header, *rows = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        path.write_text("".join([header, *rows[::10]]), encoding="utf-8")
+    run_in_one_process(commands[after_the_example:], checkout)
     assert (checkout / "models/sample/classifier.pt").exists()
     real = [path.name for path in (checkout / "models").glob("*.pt")]
     assert real == ["original.pt"], "the sample's models are not the real ones"
+    for line in lines:
+        if "torchrun" in line:
+            words = [word for word in shlex.split(line, comments=True)[1:] if "nproc" not in word]
+            run([sys.executable, *torchrun(), *shortened(words)], checkout)
+    code = "\n".join(blocks("python")).replace("models/bilstm.pt", "models/sample/bilstm.pt")
+    code = code.replace("models/classifier", "models/sample/classifier")
+    run([sys.executable, "-c", code], checkout)
 
-    for block in blocks("python"):
-        shell([sys.executable, "-c", block.replace("models/", "models/sample/")], checkout)
+
+def run_in_one_process(commands: list[list[str]], cwd: Path) -> str:
+    return run([sys.executable, "tests/run_commands.py", json.dumps(commands)], cwd)
 
 
 def test_the_file_tree_is_true():
@@ -127,20 +148,6 @@ def test_speed_of_the_tools_is_what_was_measured():
     for shown, part, name in rows:
         digits = len(shown.partition(".")[2])
         assert float(shown.replace(",", "")) == round(measured[part][name]["median"], digits), name
-
-
-def test_times_are_what_was_measured():
-    run, fast = (
-        json.loads((ROOT / f"results/make_{name}.json").read_text(encoding="utf-8")) for name in ("run", "fast")
-    )
-    pretraining = run["parts_seconds"]["pretraining"] / 60
-    classifiers = sum(run["parts_seconds"].values()) / 60 - pretraining
-    said = " ".join(README.split())
-    assert f"`make run` takes {run['seconds'] / 60:.0f} minutes" in said
-    assert f"{pretraining:.0f} for pretraining" in said and f"{classifiers:.0f} for the classifiers" in said
-    assert f"pretraining peaks at {run['peak_memory_mb']['pretraining'] / 1024:.1f} GB" in said
-    assert f"`make fast` takes {fast['seconds'] / 60:.0f} minutes" in said
-    assert f"of test accuracy {fast['accuracy']['function']['test']:.4f}" in said
 
 
 def test_reliability_is_what_was_counted():

@@ -47,7 +47,6 @@ REQUIRED = [Requirement(line) for line in lines("requirements.txt")]
 MODULES = {"scikit-learn": "sklearn"}
 # Used without an import: commands of the Makefile, and what an imported package asks for.
 TOOLS = {"ruff", "mypy", "pip-audit", "pytest-xdist", "ipykernel", "setuptools", "tensorboard"}
-COMING = {"pandas", "nltk", "filelock", "psutil", "pooch", "joblib", "nbclient"}
 
 
 def packages(requirements: list[Requirement]) -> set[str]:
@@ -79,7 +78,7 @@ def test_what_is_imported_is_listed_and_what_is_listed_is_used():
     tests = list((ROOT / "tests").rglob("*.py"))
     everything = required | optional | packages(EXTRAS["dev"])
     assert imported(tests) <= everything
-    assert everything - imported(code + tests) <= TOOLS | COMING
+    assert everything - imported(code + tests) <= TOOLS
 
 
 def test_every_requirement_is_a_range_that_holds_the_pinned_version():
