@@ -126,14 +126,16 @@ def main() -> None:
 
     runtime = start(run)
     print_main = print if runtime.is_main else lambda *_: None
-    corpus = runtime.on_main(run.corpus)
     base_file = Path(besides.start_from) if besides.start_from else None
+    former = load_bilm(base_file) if base_file else None
+    corpus = runtime.on_main(run.corpus)
     shape = (embedding, replace(model_config, dropout=BiLMConfig.dropout), tokenizer_config, vocabulary_config)
     if corpus.is_fallback and base_file is None and not besides.from_scratch and are_defaults(shape):
         base_file = shipped_bilm(ROOT / "models")
         if base_file and fit_config.learning_rate == FitConfig.learning_rate:
             fit_config = replace(fit_config, learning_rate=FURTHER_LEARNING_RATE)
-    former = load_bilm(base_file) if base_file else None
+    if base_file and former is None:
+        former = load_bilm(base_file)
     if former:
         model_config, tokenizer_config = shape_of(former, model_config, tokenizer_config)
 

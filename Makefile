@@ -6,7 +6,7 @@
 # make studies   baselines, label efficiency, lambdas: what the report compares; some hours
 # make report    report.pdf from results/
 # make bench  how fast everything is here, and how much memory it takes   -> results/benchmark.json
-# make reliability   the long tests: kills, damaged files, determinism   -> results/reliability.json
+# make reliability   the long tests: kills, damaged files, determinism   -> results/reliability.json; and all slow ones
 # make audit  known vulnerabilities of what requirements.txt installs (asks the network)
 #
 # DATA=folder with train.csv and test.csv; without it AG_NEWS_DIR, else data/ag_news (downloaded), else the sample.
@@ -14,7 +14,7 @@
 
 PYTHON ?= python3
 PY := .venv/bin/python
-# Side by side, on a thread each: most of their time is the start of small processes.
+# Side by side, on a thread each: the models of tests are too small to gain by more.
 TESTS := OMP_NUM_THREADS=1 $(PY) -m pytest -n auto --maxprocesses 4 --dist loadfile
 RELIABILITY := $(addprefix tests/test_,kills.py foreign_files.py bad_data.py determinism.py long_use.py)
 OPTIONS := $(if $(DATA),--data '$(DATA)')
@@ -60,6 +60,7 @@ check: .venv/ready-dev
 
 reliability: .venv/ready-dev
 	$(PY) -m pytest $(RELIABILITY) --record results/reliability.json
+	$(PY) -m pytest -m slow $(addprefix --ignore=,$(RELIABILITY))
 
 audit: .venv/ready-dev
 	$(PY) -m pip_audit --skip-editable

@@ -39,6 +39,8 @@ class _Command:
         self.received.append(number)
 
     def interrupt(self, number: int, _frame: FrameType | None) -> None:
+        if self.received:
+            os._exit(128 + number)
         self.received.append(number)
         raise KeyboardInterrupt(number)
 
@@ -119,7 +121,6 @@ def run_script(main: Callable[[], None]) -> None:
         _leave_process_group(status)
     finally:
         gc.collect()  # maps of files that `main` opened, which Windows would not let be removed
-        _install(signal.SIG_IGN)
         command.cleanup.close()
         _current = outer
         _restore(handlers)
@@ -133,8 +134,11 @@ def _status_of(main: Callable[[], None], command: _Command) -> int:
     """Run `main`; returns the exit status, and says on stderr what went wrong."""
     name = Path(sys.argv[0]).name
     try:
-        main()
-        sys.stdout.flush()  # what cannot be written is reported below
+        try:
+            main()
+            sys.stdout.flush()  # what cannot be written is reported below
+        finally:
+            _install(signal.SIG_IGN)  # what comes while this is done is handled below, what comes later does nothing
         return 0
     except UserError as error:
         _print_error(f"{name}: error: {error}")

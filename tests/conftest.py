@@ -123,15 +123,16 @@ class Run:
     err: str
 
 
-def run_script(*arguments: object, cwd: Path = ROOT, timeout: float = 240, **environment: str) -> Run:
-    """A script on the command line, AG_NEWS_DIR unset unless given, and no network.
+def run_script(*arguments: object, cwd: Path = ROOT, timeout: float = 240, given: str = "", **environment: str) -> Run:
+    """A script on the command line, `given` on its standard input; AG_NEWS_DIR unset unless given, and no network.
 
     Runs in this process, which saves the seconds in which Python and torch start, as IPython's %run does it; in one of
     its own where the environment has to be there at the start, or where `arguments` begin with an option of Python.
     """
     words = [str(argument) for argument in arguments]
     environment = {**NO_NETWORK, **environment}
-    if words[0].startswith("-") or set(environment) & READ_AT_START:
+    changed = {name for name, value in environment.items() if os.environ.get(name) != value}
+    if words[0].startswith("-") or changed & READ_AT_START:
         return run_process(*words, cwd=cwd, timeout=timeout, **environment)
     out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", newline="") for _ in range(2))
     code, folder, path = 0, Path.cwd(), list(sys.path)
@@ -141,7 +142,8 @@ def run_script(*arguments: object, cwd: Path = ROOT, timeout: float = 240, **env
         patch.delenv("AG_NEWS_DIR", raising=False)
         for name, value in environment.items():
             patch.setenv(name, value)
-        for name, stream in (("stdin", io.StringIO()), ("stdout", out), ("stderr", err)):
+        stdin = io.TextIOWrapper(io.BytesIO(given.encode()), encoding="utf-8")
+        for name, stream in (("stdin", stdin), ("stdout", out), ("stderr", err)):
             patch.setattr(sys, name, stream)
         patch.setattr(sys, "argv", words)
         os.chdir(cwd)

@@ -31,7 +31,7 @@ from tqdm import tqdm  # noqa: F401
 ABSENT_MODULES = ("fcntl", "resource", "termios", "tty", "pty", "pwd", "grp")
 ABSENT_SIGNALS = ("SIGHUP", "SIGPIPE", "SIGKILL", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGALRM", "SIGCHLD")
 ABSENT_FUNCTIONS = ("preadv", "pwritev", "pread", "pwrite", "sysconf", "fork", "getuid", "geteuid", "mkfifo", "killpg")
-ABSENT_FUNCTIONS += ("sched_getaffinity", "getloadavg", "fchmod", "posix_fallocate", "sendfile", "nice")
+ABSENT_FUNCTIONS += ("sched_getaffinity", "getloadavg", "fchmod", "posix_fallocate", "nice")
 
 
 def _is_in_use(path: object) -> bool:
@@ -74,18 +74,19 @@ def _is_called_by_filelock() -> bool:
     return sys._getframe(2).f_globals["__name__"].startswith("filelock")
 
 
-def _os_open_like_windows(path, *arguments, **options):
-    if os.path.isdir(path) and not _is_called_by_filelock():
+def _os_open_like_windows(path, flags, *arguments, **options):
+    without_name = flags & os.O_TMPFILE == os.O_TMPFILE  # Linux' way to what Windows has O_TEMPORARY for
+    if os.path.isdir(path) and not without_name and not _is_called_by_filelock():
         raise PermissionError(errno.EACCES, "Permission denied", str(path))
-    return _os_open(path, *arguments, **options)
+    return _os_open(path, flags, *arguments, **options)
 
 
-def _open_like_windows(file, mode="r", buffering=-1, encoding=None, errors=None, newline=None, *rest):
+def _open_like_windows(file, mode="r", buffering=-1, encoding=None, errors=None, newline=None, **rest):
     if "b" not in mode and not str(file).startswith(("/proc", "/sys")):
         encoding = "cp1252" if encoding in (None, "locale") else encoding
         if newline is None and any(letter in mode for letter in "wax"):
             newline = "\r\n"
-    return _open(file, mode, buffering, encoding, errors, newline, *rest)
+    return _open(file, mode, buffering, encoding, errors, newline, **rest)
 
 
 class _Absent:

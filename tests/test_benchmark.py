@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import ROOT, SAMPLE, run_script
+from conftest import ROOT, SAMPLE, run_process, run_script
 
 from benchmarks.arithmetic import lstm_per_token, softmax_per_target, training_per_token
 from benchmarks.documents import write_csv
-from benchmarks.measure import Memory, figure
+from benchmarks.measure import figure
 from benchmarks.reference import LENGTH, PlainBiLM, PlainTraining, fixed_length
 from benchmarks.report import with_shares
 from benchmarks.training import taken, tokens
@@ -51,6 +51,7 @@ def numbers_of(value, name=""):
         yield name, value
 
 
+@pytest.mark.slow
 def test_it_says_what_was_measured_and_on_what(found):
     assert found["quick"] is True and found["corpus"] == "sample"
     assert (found["rows"], found["rows_trained"]) == (400, 360) and found["vocabulary"] > 500
@@ -60,6 +61,7 @@ def test_it_says_what_was_measured_and_on_what(found):
     assert found["machine"]["torch_threads"] == 1
 
 
+@pytest.mark.slow
 def test_every_figure_has_its_spread(found):
     def figures(value):
         if isinstance(value, dict):
@@ -80,6 +82,7 @@ def test_every_figure_has_its_spread(found):
         assert math.isfinite(number) and (number > 0 or any(word in name for word in allowed_zero)), name
 
 
+@pytest.mark.slow
 def test_all_parts_are_there(found):
     assert {
         "token",
@@ -107,6 +110,18 @@ def test_all_parts_are_there(found):
     assert all(20 < figures["peak_memory_mb"] < 20_000 for figures in found["memory"].values())
 
 
+@pytest.mark.slow
+def test_pretraining_beside_other_programs(tmp_path):
+    run = run_script("benchmark.py", "--quick", "--busy", "--data", SAMPLE, "--output", tmp_path)
+    assert run.code == 0, run.err
+    found = json.loads((tmp_path / "results/sample-limit-400/busy.json").read_text())
+    assert set(found["beside"]) == {"alone", "one", "one_per_core", "one_that_comes_later"}
+    for situation in found["beside"].values():
+        assert set(situation) == {"chosen", "one_per_core", "one"}
+        assert situation["one"]["threads"] == 1 and situation["one_per_core"]["threads"] == found["cores"]
+
+
+@pytest.mark.slow
 def test_the_tools_with_trained_weights(trained, tmp_path):
     weights = trained[0] / "models/sample/bilstm.pt"
     common = ["--data", SAMPLE, "--limit", 40, "--output", tmp_path, "--bilm", weights]
@@ -121,6 +136,7 @@ def test_the_tools_with_trained_weights(trained, tmp_path):
     assert set(found["in_process_ms"]) == {"classify", "vectors", "explain"} and found["corpus"] == "sample"
 
 
+@pytest.mark.slow
 def test_growth_is_told_size_by_size(found):
     sizes = [entry["documents"] for entry in found["growth"]]
     assert sizes == sorted(sizes) and len(sizes) >= 2
@@ -130,6 +146,7 @@ def test_growth_is_told_size_by_size(found):
     assert all(keys | {"peak_memory_mb", "anonymous_memory_mb"} <= set(entry) for entry in found["growth"])
 
 
+@pytest.mark.slow
 def test_what_follows_from_other_figures_does(found):
     pretraining = found["pretraining"]
     rate, plain = pretraining["tokens_per_second"]["median"], pretraining["reference_tokens_per_second"]["median"]
@@ -147,13 +164,21 @@ def test_a_figure_is_median_least_and_greatest():
 
 
 def test_memory_is_what_was_taken():
-    with Memory() as before:
-        pass
-    with Memory() as memory:
-        block = np.ones(64 * 2**20, dtype=np.uint8)
-    assert block.all()
-    assert memory.figures()["anonymous_memory_mb"] - before.figures()["anonymous_memory_mb"] >= 60
-    assert memory.figures()["peak_memory_mb"] >= memory.figures()["anonymous_memory_mb"] - 1
+    """In a new process: one that has run other tests takes memory that it had before."""
+    code = """
+import json
+import numpy as np
+from benchmarks.measure import Memory
+with Memory() as before:
+    pass
+with Memory() as memory:
+    block = np.ones(64 * 2**20, dtype=np.uint8)
+print(json.dumps([before.figures(), memory.figures()]))
+"""
+    run = run_process("-c", code)
+    before, after = json.loads(run.out)
+    assert after["anonymous_memory_mb"] - before["anonymous_memory_mb"] >= 60
+    assert after["peak_memory_mb"] >= after["anonymous_memory_mb"] - 1
 
 
 def test_operations_of_the_lstms():

@@ -146,8 +146,8 @@ def offline(tmp_path_factory):
     """A run of the three scripts that names no data; fewer epochs than by default."""
     output = tmp_path_factory.mktemp("offline")
     runs = [
-        run_script("ELMO.py", "--output", output, "--epochs", 2),
-        run_script("classification.py", "--output", output, "--mode", "all"),
+        run_script("ELMO.py", "--output", output, "--epochs", 1),
+        run_script("classification.py", "--output", output, "--mode", "all", "--epochs", 3),
         run_script("evaluate.py", "--output", output),
     ]
     return output, runs

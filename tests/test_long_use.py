@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import pytest
 from conftest import ROOT
 
 CLASSIFY = """
@@ -39,6 +40,7 @@ print(later - memory, files_later - files)
 """
 
 
+@pytest.mark.slow
 def test_a_thousand_texts_leak_nothing(trained, record):
     done = subprocess.run(
         [sys.executable, "-c", CLASSIFY, trained[0] / "models/sample"],

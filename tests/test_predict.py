@@ -3,12 +3,11 @@
 import csv
 import io
 import json
-import subprocess
-import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from conftest import ROOT, SAMPLE
+from conftest import SAMPLE, run_script
 
 from bilm.ag_news import read_ag_news
 from bilm.explanations import as_page, in_colour, in_numbers
@@ -31,9 +30,9 @@ def texts() -> list[str]:
     return [text for _, text in read_ag_news(SAMPLE / "test.csv")]
 
 
-def predict(weights, *arguments, given: str | None = None) -> subprocess.CompletedProcess:
-    command = [sys.executable, "predict.py", "--bilm", str(weights / "bilstm.pt"), *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, input=given, capture_output=True, text=True, timeout=120, check=False)
+def predict(weights, *arguments, given: str = "") -> SimpleNamespace:
+    run = run_script("predict.py", "--bilm", weights / "bilstm.pt", *arguments, given=given)
+    return SimpleNamespace(returncode=run.code, stdout=run.out, stderr=run.err)
 
 
 def test_classes_are_those_of_the_evaluation(trained, weights, texts, tmp_path):

@@ -47,6 +47,7 @@ def test_two_processes_have_the_loss_curve_of_one(alone, tmp_path):
     assert_same_course(history(tmp_path), alone)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("two_at_first", [True, False], ids=["2 to 1", "1 to 2"])
 def test_a_run_goes_on_with_another_number_of_processes(alone, tmp_path, two_at_first):
     first, then = (torchrun(), []) if two_at_first else ([], torchrun())
@@ -62,6 +63,7 @@ def test_a_run_goes_on_with_another_number_of_processes(alone, tmp_path, two_at_
     assert_same_course(history(tmp_path), alone)
 
 
+@pytest.mark.slow
 def test_characters_in_two_processes_follow_the_course_of_one(tmp_path):
     arguments = ["ELMO.py", "--data", SAMPLE, *TINY, "--dropout", 0, "--epochs", 2, "--token-layer", "word+char"]
     for name, command in (("one", []), ("two", torchrun())):
@@ -80,6 +82,7 @@ def test_a_mistake_in_the_data_ends_all_ranks_with_one_line(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_finetuning_in_two_processes(trained, tmp_path):
     output, _ = trained
     subprocess.run(["cp", "-r", f"{output}/.", tmp_path], check=True)
@@ -93,6 +96,7 @@ def test_evaluation_in_two_processes_is_refused(trained):
     assert run.code != 0 and run.err.count("evaluate.py: error: evaluation takes one process") == 1, run.err
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_under_torchrun_ends_all_ranks_with_one_line(tmp_path):
     arguments = ["ELMO.py", "--data", SAMPLE, "--output", tmp_path, *TINY, "--epochs", 2, "--checkpoint-seconds", 0]
     command = shlex.join(map(str, [sys.executable, *torchrun(), *arguments]))

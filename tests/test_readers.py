@@ -343,7 +343,7 @@ def test_texts_beside_vectors_can_be_read_back(tmp_path, texts):
     found = [(text, text.split() or ["-"], np.zeros((3, len(text.split() or "-"), 2), np.float32)) for text in texts]
     write_vectors(tmp_path / "x.hdf5", found)
     with h5py.File(tmp_path / "x.hdf5") as file:
-        assert json.loads(file["sentence_to_index"][0]) == {text: str(i) for i, text in enumerate(texts)}
+        assert json.loads(file["sentence_to_index"][0]) == {text.strip(): str(i) for i, text in enumerate(texts)}
     safetensors = pytest.importorskip("safetensors.numpy")
     write_vectors(tmp_path / "x.safetensors", found)
     tensors = safetensors.load_file(tmp_path / "x.safetensors")

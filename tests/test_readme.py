@@ -59,7 +59,7 @@ def shortened(words: list[str]) -> list[str]:
         options[options.index("models/bilstm.pt")] = "models/sample/bilstm.pt"
     if script == "ELMO.py" and "--import-original" not in options:
         options += ["--epochs", "1", *([] if "--start-from" in options else TINY)]
-    if script == "classification.py":
+    if script in ("classification.py", "baselines.py", "lambda_study.py"):
         options += ["--epochs", "1", "--hidden", "16"]
     return [script, *options]
 

@@ -50,6 +50,7 @@ def test_vocabulary_and_unknown_words(path, tmp_path):
     assert (ids == UNK).mean() < 0.03
 
 
+@pytest.mark.slow
 def test_a_quick_look_learns_something(tmp_path):
     """2,000 rows and half a minute: far above chance already."""
     common = ["--limit", 2000, "--output", tmp_path]

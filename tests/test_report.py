@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, run_script
+from conftest import ROOT, run_process, run_script
 from pypdf import PdfReader
 
 from bilm.config import MODES
@@ -89,7 +89,7 @@ def test_what_is_missing_is_said_with_the_command_that_makes_it(tmp_path):
     for name in ("report.py", "utils.py", "bilm", "report"):
         source = ROOT / name
         (shutil.copytree if source.is_dir() else shutil.copy)(source, tmp_path / name)
-    run = run_script("report.py", cwd=tmp_path)
+    run = run_process("report.py", cwd=tmp_path)
     assert run.code == 2 and run.err.count("\n") == 1, run.err
     assert "results/bilstm_training.json is not there. Make it first: python ELMO.py" in run.err
 

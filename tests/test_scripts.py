@@ -107,6 +107,7 @@ def test_another_seed_adds_to_the_summary(trained, tmp_path):
         "frozen",
         "--seed",
         7,
+        "--restart",
     )
     assert run.code == 0, run.err
     assert run_script("evaluate.py", *common).code == 0
@@ -207,7 +208,7 @@ def test_two_runs_at_once(tmp_path, trained):
     output, _ = trained
     subprocess.run(["cp", "-r", f"{output}/.", tmp_path], check=True)
     common = ["--data", SAMPLE, "--output", tmp_path]
-    first = start("ELMO.py", *common, *TINY, "--epochs", 200, "--checkpoint-seconds", 0)
+    first = start("ELMO.py", *common, *TINY, "--epochs", 200, "--checkpoint-seconds", 0, "--restart")
     wait_for_checkpoints(tmp_path / "runs/sample/bilm.pt", first, 1)
     for arguments in (["ELMO.py", *TINY, "--restart"], ["classification.py", "--resume"]):
         second = run_script(*arguments, *common)
@@ -244,7 +245,7 @@ def test_help(script):
         (b'"9","t","text"\n', "'9' is not a class"),
         (b'"1","t",""\n', "it is empty"),
         (b'"1","t","caf\xe9"\n', "not UTF-8"),
-        (b'"1","t","cut', "quoted field"),
+        (b'"1","t","cut', "quotation mark"),
     ],
 )
 def test_bad_data_is_one_line_and_nothing_written(tmp_path, content, message):
@@ -299,7 +300,9 @@ def test_a_disk_that_fills_up_loses_nothing(trained, tmp_path):
     output, _ = trained
     subprocess.run(["cp", "-r", f"{output}/.", tmp_path], check=True)
     before = (tmp_path / "models/sample/bilstm.pt").read_bytes()
-    command = shlex.join(map(str, [sys.executable, "ELMO.py", "--data", SAMPLE, "--output", tmp_path, *TINY]))
+    command = shlex.join(
+        map(str, [sys.executable, "ELMO.py", "--data", SAMPLE, "--output", tmp_path, *TINY, "--restart"])
+    )
     done = subprocess.run(
         ["bash", "-c", f"ulimit -f 100; exec {command}"],
         cwd=ROOT,
@@ -336,9 +339,8 @@ def test_bad_weights_are_one_line_and_nothing_lost(trained, tmp_path, damage):
         (models / "bilstm.pt").write_bytes((models / "classifier.pt").read_bytes())
         wanted = "is a 'classifier' file"
     elif damage == "another language model":
-        assert (
-            run_script("ELMO.py", "--data", SAMPLE, "--output", tmp_path, *TINY, "--epochs", 1, "--seed", 5).code == 0
-        )
+        other = ["--epochs", 1, "--seed", 5, "--restart"]
+        assert run_script("ELMO.py", "--data", SAMPLE, "--output", tmp_path, *TINY, *other).code == 0
         wanted = "trained on another language model"
     else:
         torch.save({"kind": "bilm", "content": re.compile("x")}, models / "bilstm.pt")
@@ -354,7 +356,7 @@ def test_a_classifier_of_an_older_language_model_does_not_stand_in_the_way(train
     output, _ = trained
     subprocess.run(["cp", "-r", f"{output}/.", tmp_path], check=True)
     common = ["--data", SAMPLE, "--output", tmp_path]
-    assert run_script("ELMO.py", *common, *TINY, "--epochs", 1, "--seed", 5).code == 0
+    assert run_script("ELMO.py", *common, *TINY, "--epochs", 1, "--seed", 5, "--restart").code == 0
     run = run_script("classification.py", *common, "--mode", "frozen", "--epochs", 1, "--resume")
     assert run.code == 0, run.err
     run = run_script("evaluate.py", *common)

@@ -17,7 +17,7 @@ from bilm.config import MODES
 from bilm.errors import UserError
 from bilm.evaluation import class_probabilities
 from bilm.files import file_hash
-from bilm.pretrained import load_bilm, load_classifier
+from bilm.pretrained import find_classifiers, load_bilm, load_classifier
 from bilm.shipped import drop_shipped_classifiers, keep_shipped, shipped_files
 
 CAME = ("bilstm.pt", "classifier_frozen.pt", "classifier_finetune.pt")
@@ -106,28 +106,29 @@ def test_a_list_that_cannot_be_read_is_refused_by_name(tmp_path, content):
 def test_what_ships_is_what_the_list_says():
     files = shipped_files(ROOT / "models")
     listed = json.loads((ROOT / "models/shipped.json").read_text(encoding="utf-8"))["files"]
-    assert {path.name for path in files} == set(listed) == {"bilstm.pt", *(f"classifier_{mode}.pt" for mode in MODES)}
+    assert {path.name for path in files} == set(listed)
+    others = {f"classifier_{mode}.pt" for mode in MODES if mode != "finetune"}
+    assert set(listed) == {"bilstm.pt", "classifier.pt", *others}, "the best mode has no second file"
     assert sum(path.stat().st_size for path in files) < 60e6
 
 
 @pytest.mark.real_data
 @pytest.mark.skipif("AG_NEWS_DIR" not in os.environ, reason="AG_NEWS_DIR is not set")
-def test_what_ships_scores_what_the_summary_says():
-    """On any machine, within two of 7,600 rows."""
+def test_what_ships_predicts_what_the_results_say():
+    """On any machine: of every fourth test row, hardly one is given another class than in results/predictions.json."""
     models = ROOT / "models"
     pretrained = load_bilm(models / "bilstm.pt")
     summary = json.loads((ROOT / "results/summary.json").read_text(encoding="utf-8"))
     assert summary["bilm"] == pretrained.hash
-    rows = list(read_ag_news(Path(os.environ["AG_NEWS_DIR"]) / "test.csv"))
-    labels = np.array([label for label, _ in rows])
-    texts = pretrained.vocabulary.encode([text for _, text in rows])
-    classifiers = {mode: load_classifier(models / f"classifier_{mode}.pt", pretrained).model for mode in MODES}
+    rows = np.arange(0, 7600, 4)
+    given = [text for _, text in read_ag_news(Path(os.environ["AG_NEWS_DIR"]) / "test.csv")]
+    texts = pretrained.vocabulary.encode([given[row] for row in rows])
+    paths = find_classifiers(models, pretrained).paths
+    classifiers = {mode: load_classifier(path, pretrained).model for mode, path in paths.items()}
     batches = iterate_batches(texts, np.arange(len(texts)), 8192)
     found = class_probabilities(classifiers, batches, len(texts), torch.device("cpu"), nullcontext)
-    wanted = {mode: entry["test"] for mode, entry in summary["classifiers"].items()} | {
-        "ensemble": summary["ensemble"]["test"]
-    }
-    assert set(found) == set(wanted)
+    wanted = json.loads((ROOT / "results/predictions.json").read_text(encoding="utf-8"))["models"]
+    assert set(found) == set(summary["classifiers"]) | {"ensemble"}
     for name, probabilities in found.items():
-        right = int((probabilities.argmax(1) == labels).sum())
-        assert abs(right - round(wanted[name]["accuracy"] * len(labels))) <= 2, name
+        classes = np.array(wanted[name]["classes"].split(), dtype=int)[rows]
+        assert (probabilities.argmax(1) != classes).sum() <= 2, name
