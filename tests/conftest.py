@@ -31,6 +31,10 @@ from utils import RunOptions, Runtime, run_stamp
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# One thread, as in the Makefile: tests run side by side, and the bits of small models depend on the number.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
 
@@ -172,7 +176,8 @@ def run_process(*arguments: object, cwd: Path = ROOT, timeout: float = 240, **en
         cwd=cwd,
         env=env,
         capture_output=True,
-        text=True,
+        encoding=environment.get("PYTHONIOENCODING", "utf-8"),
+        errors="replace",
         timeout=timeout,
         check=False,
     )

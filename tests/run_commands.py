@@ -15,7 +15,7 @@ import sys
 def run_all(commands: list[list[str]]) -> None:
     sys.path.insert(0, os.getcwd())
     for command in commands:
-        print(f"$ {shlex.join(command)}", flush=True)
+        print(f"$ {shlex.join(command)}".encode("ascii", "replace").decode(), flush=True)
         sys.argv = command
         try:
             runpy.run_path(command[0], run_name="__main__")
