@@ -43,7 +43,8 @@ LONG_TARGETS = {"best", "studies", "report", "test", "check", "bench", "reliabil
 
 
 def run(command: list[str], cwd: Path) -> str:
-    env = {k: v for k, v in os.environ.items() if k != "AG_NEWS_DIR"}
+    # `make test` passes its own options on to a make that is called here.
+    env = {k: v for k, v in os.environ.items() if k not in ("AG_NEWS_DIR", "MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
     env |= {"https_proxy": "http://127.0.0.1:9", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=280, check=False)
     assert done.returncode == 0, f"{command}: {done.stdout}\n{done.stderr}"
@@ -69,7 +70,7 @@ def commands_of(line: str, cwd: Path) -> list[list[str]]:
     words = shlex.split(line, comments=True)
     if words[0] == "make":
         # The environment counts as made.
-        dry = run(["make", "--dry-run", "-o", ".venv/ready", "-o", ".venv/ready-dev", *words[1:]], cwd)
+        dry = run(["make", "--dry-run", "--no-print-directory", "-o", ".venv/ready", "-o", ".venv/ready-dev", *words[1:]], cwd)
         lines = [shlex.split(text) for text in dry.splitlines()]
         assert lines, f"{line} does nothing"
         return [] if words[1] in LONG_TARGETS else [shortened(called[1:]) for called in lines]
