@@ -103,6 +103,8 @@ def main() -> None:
         raise UserError("--init-embeddings word2vec fills a table of words; --token-layer char has none.")
     if besides.start_from and embedding.init_embeddings == "word2vec":
         raise UserError("--start-from and --init-embeddings word2vec exclude each other.")
+    if besides.start_from and besides.from_scratch:
+        raise UserError("--start-from and --from-scratch exclude each other.")
     if besides.unlabelled_column and not besides.unlabelled:
         raise UserError("--unlabelled-column is for --unlabelled.")
     if embedding.init_embeddings == "word2vec":

@@ -35,6 +35,7 @@ def checkout(tmp_path_factory) -> Path:
     return copy
 
 
+BESIDE = ("alone", "one", "one_per_core")
 # What makes a run short; weights that go on from others have their size.
 TINY = ["--width", "24", "--min-count", "2", "--batch-tokens", "512"]
 TOOLS = ("predict.py", "vectors.py", "neighbours.py", "lm.py")
@@ -70,7 +71,9 @@ def commands_of(line: str, cwd: Path) -> list[list[str]]:
     words = shlex.split(line, comments=True)
     if words[0] == "make":
         # The environment counts as made.
-        dry = run(["make", "--dry-run", "--no-print-directory", "-o", ".venv/ready", "-o", ".venv/ready-dev", *words[1:]], cwd)
+        dry = run(
+            ["make", "--dry-run", "--no-print-directory", "-o", ".venv/ready", "-o", ".venv/ready-dev", *words[1:]], cwd
+        )
         lines = [shlex.split(text) for text in dry.splitlines()]
         assert lines, f"{line} does nothing"
         return [] if words[1] in LONG_TARGETS else [shortened(called[1:]) for called in lines]
@@ -149,6 +152,40 @@ def test_speed_of_the_tools_is_what_was_measured():
     for shown, part, name in rows:
         digits = len(shown.partition(".")[2])
         assert float(shown.replace(",", "")) == round(measured[part][name]["median"], digits), name
+
+
+def test_speed_beside_other_programs_is_what_was_measured():
+    measured = json.loads((ROOT / "results/busy.json").read_text(encoding="utf-8"))
+    assert measured["corpus"] == "ag_news" and not measured["quick"] and measured["cores"] == 2
+    rates = {
+        way: [f"{round(measured['beside'][beside][way]['tokens_per_second']['median']):,}" for beside in BESIDE]
+        for way in ("chosen", "one_per_core")
+    }
+    said = " ".join(README.split())
+    alone, one, each = rates["chosen"]
+    assert f"{alone} tokens/s alone, {one} beside one busy program, {each} beside one per core" in said
+    assert "it would have {}, {} and {} (".format(*rates["one_per_core"]) in said
+
+
+def test_times_are_what_was_measured():
+    """With bf16: make_run.json and make_fast.json. Without: an epoch is measured, the rest follows by its ratio."""
+    run, fast, best = (
+        json.loads((ROOT / f"results/make_{name}.json").read_text(encoding="utf-8")) for name in ("run", "fast", "best")
+    )
+    without = json.loads((ROOT / "results/epoch_without_bf16.json").read_text(encoding="utf-8"))
+    assert without["rows_trained"] == run["rows_trained"] and without["precision"] == "fp32"
+    epoch = run["parts_seconds"]["pretraining"] / FitConfig().epochs
+    ratio = without["seconds"] / epoch
+    best_seconds = sum(best["parts_seconds"].values())
+    found = {
+        "one epoch of pretraining": (epoch, without["seconds"]),
+        "`--preset fast`": (fast["seconds"], fast["seconds"] * ratio),
+        "the default, `make run`": (run["seconds"], run["seconds"] * ratio),
+        "`--preset best`": (best_seconds, best_seconds * ratio),
+    }
+    for name, seconds in found.items():
+        (row,) = re.findall(rf"^\| {re.escape(name)} \| (\d+) min \| (?:about )?(\d+) min", README, re.MULTILINE)
+        assert [int(cell) for cell in row] == [round(s / 60) for s in seconds], (name, seconds)
 
 
 def test_reliability_is_what_was_counted():
