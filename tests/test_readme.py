@@ -167,6 +167,13 @@ def test_speed_beside_other_programs_is_what_was_measured():
     assert "it would have {}, {} and {} (".format(*rates["one_per_core"]) in said
 
 
+def test_what_the_sample_reaches_without_a_network_is_what_was_measured():
+    means = json.loads((ROOT / "results/sample_fallback.json").read_text(encoding="utf-8"))["test_accuracy_mean"]
+    assert all(accuracy >= 0.9 for accuracy in means.values()) and len(means) == 4
+    said = " ".join(README.split())
+    assert ", ".join(f"`{mode}` {accuracy:.3f}" for mode, accuracy in means.items()) in said
+
+
 def test_times_are_what_was_measured():
     """With bf16: make_run.json and make_fast.json. Without: an epoch is measured, the rest follows by its ratio."""
     run, fast, best = (
