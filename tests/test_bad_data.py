@@ -156,6 +156,7 @@ def random_text(chance: random.Random) -> str:
     return "".join(chr(chance.choice(chance.choice(CORNERS))) for _ in range(length))
 
 
+@pytest.mark.slow
 def test_random_unicode_through_the_classifiers(trained, record):
     """10,000 strings, alone and in company: finite figures, the same class each time."""
     chance = random.Random(0)

@@ -65,6 +65,7 @@ def test_its_numbers_are_those_of_the_summary(built, found):
         assert all(f"row {text['row']}," in said for text in confusion["texts"])
 
 
+@pytest.mark.slow
 def test_another_number_in_the_results_is_another_in_the_report(found, tmp_path):
     changed = json.loads(json.dumps(found))
     changed["summary"]["classifiers"]["function"]["test"]["accuracy"] = 0.12345
