@@ -112,22 +112,25 @@ def test_the_repository_has_the_two_files_of_the_assignment():
     assert len(found.paths) == 4
 
 
-def test_the_mode_of_classifier_pt_is_found_in_it(trained, tmp_path):
+@pytest.fixture
+def only_in_classifier_pt(trained, tmp_path):
+    """A folder of models, its language model, and the best mode, which has no file but classifier.pt."""
     models = tmp_path / "models"
     shutil.copytree(trained[0] / "models/sample", models)
     pretrained = load_bilm(models / "bilstm.pt")
     best = find_classifiers(models, pretrained).best
     (models / f"classifier_{best}.pt").unlink()
+    return models, pretrained, best
+
+
+def test_the_mode_of_classifier_pt_is_found_in_it(only_in_classifier_pt):
+    models, pretrained, best = only_in_classifier_pt
     found = find_classifiers(models, pretrained)
     assert found.best == best and found.paths[best] == models / "classifier.pt" and len(found.paths) == 3
 
 
-def test_a_better_classifier_does_not_lose_the_mode_that_classifier_pt_alone_held(trained, tmp_path):
-    models = tmp_path / "models"
-    shutil.copytree(trained[0] / "models/sample", models)
-    pretrained = load_bilm(models / "bilstm.pt")
-    best = find_classifiers(models, pretrained).best
-    (models / f"classifier_{best}.pt").unlink()
+def test_a_better_classifier_does_not_lose_the_mode_that_classifier_pt_alone_held(only_in_classifier_pt):
+    models, pretrained, best = only_in_classifier_pt
     other = next(mode for mode in ("frozen", "function") if mode != best)
     saved = checkpoint.load(models / f"classifier_{other}.pt", "classifier")
     saved["info"]["validation_accuracy"] = 1.0

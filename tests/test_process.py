@@ -104,3 +104,16 @@ def test_the_library_leaves_signals_and_threads_alone(trained_bilm):
     before = (handlers(), torch.get_num_threads())
     ELMo.load(trained_bilm).embed(["Rain fell."])
     assert (handlers(), torch.get_num_threads()) == before
+
+
+def test_a_signal_after_the_work_is_done_changes_nothing():
+    """While a command cleans up, Ctrl-C must neither end in a traceback nor leave things behind."""
+    called = []
+
+    def main():
+        process.at_end(lambda: called.append("cleaned up"))
+        process.at_end(lambda: signal.raise_signal(signal.SIGINT))
+        process.allow_interrupts()
+
+    process.run_script(main)
+    assert called == ["cleaned up"]
