@@ -17,24 +17,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bilm.config import BiLMConfig, FitConfig, TokenizerConfig, VocabularyConfig, setting
-from bilm.errors import UserError
-from bilm.folders import ROOT, folders, shown, write_json
-from bilm.optional import require
-from bilm.options import parse_options
-from bilm.presets import PRETRAINING
-from bilm.tensorboard_log import TensorBoardOptions
-from bilm.text_options import truncation_note
-from utils import (
-    ResumeOptions,
-    RunOptions,
-    decide_action,
-    loss_of,
-    run_script,
-    run_settings,
-    run_stamp,
-    start,
-)
+from bilm.cli.options import ResumeOptions, RunOptions, TensorBoardOptions, truncation_note
+from bilm.cli.run import decide_action, loss_of, start
+from bilm.config import PRETRAINING, BiLMConfig, FitConfig, TokenizerConfig, VocabularyConfig
+from bilm.runtime.errors import UserError
+from bilm.runtime.files import write_json
+from bilm.runtime.optional import require
+from bilm.runtime.options import parse_options, setting
+from bilm.runtime.paths import ROOT, folders, shown
+from bilm.runtime.process import run_script
+from bilm.runtime.provenance import run_settings, run_stamp
 
 # For a language model that goes on from one that knows such texts: a higher one forgets more of what it knew.
 FURTHER_LEARNING_RATE = 2e-3
@@ -112,19 +104,18 @@ def main() -> None:
     # Imported once the command line is understood: torch takes seconds, and --help needs none of it.
     import torch
 
-    from bilm.corpus import split_validation, unlabelled
-    from bilm.encoded_corpus import learn_and_encode, open_encoded
-    from bilm.growth import grown
-    from bilm.language_model import BiLM
-    from bilm.optimizer import build_optimizer
-    from bilm.pretrained import finished_settings, load_bilm, save_bilm, was_trained_with
-    from bilm.pretraining import PretrainingTask
-    from bilm.shipped import drop_shipped_classifiers, keep_shipped, shipped_bilm, shipped_files
-    from bilm.source import Source
-    from bilm.static_vectors import skip_gram
-    from bilm.tokenizer import Tokenizer, comparable_settings
-    from bilm.training import fit
-    from bilm.vocabulary import Vocabulary
+    from bilm.baselines.word_vectors import skip_gram
+    from bilm.checkpoints.bundled import drop_shipped_classifiers, keep_shipped, shipped_bilm, shipped_files
+    from bilm.checkpoints.pretrained import finished_settings, grown, load_bilm, save_bilm, was_trained_with
+    from bilm.modules.language_model import BiLM
+    from bilm.text.corpus import Source, unlabelled
+    from bilm.text.encoded_corpus import learn_and_encode, open_encoded
+    from bilm.text.split import split_validation
+    from bilm.text.tokenizer import Tokenizer, comparable_settings
+    from bilm.text.vocabulary import Vocabulary
+    from bilm.training.loop import fit
+    from bilm.training.optimizer import build_optimizer
+    from bilm.training.pretraining import PretrainingTask
 
     runtime = start(run)
     print_main = print if runtime.is_main else lambda *_: None
@@ -253,7 +244,7 @@ def are_defaults(groups: Sequence[Any]) -> bool:
 def what_next(run: RunOptions, corpus: Any) -> str:
     if corpus.classes:
         return f"Next: python classification.py{run.data_options()}"
-    return "Next, without labels: vectors.py, neighbours.py and lm.py, with --bilm and this file."
+    return "Next, without labels: python -m bilm vectors, neighbours or lm, with --bilm and this file."
 
 
 def origin(start: Any) -> dict[str, Any]:
@@ -280,9 +271,9 @@ def shape_of(start: Any, model: BiLMConfig, tokenizer: TokenizerConfig) -> tuple
 
 def convert(options: Path, weights: Path, output: str | None) -> None:
     """The original ELMo -> a bilstm.pt."""
-    from bilm.pretrained import import_original, save_bilm
-    from bilm.process import allow_interrupts
-    from bilm.shipped import keep_shipped, shipped_files
+    from bilm.checkpoints.bundled import keep_shipped, shipped_files
+    from bilm.checkpoints.pretrained import import_original, save_bilm
+    from bilm.runtime.process import allow_interrupts
 
     allow_interrupts()
     path = Path(output) if output else ROOT / "models"

@@ -16,7 +16,7 @@ PYTHON ?= python3
 PY := .venv/bin/python
 # Side by side, on a thread each: the models of tests are too small to gain by more.
 TESTS := OMP_NUM_THREADS=1 $(PY) -m pytest -n auto --maxprocesses 4 --dist loadfile
-RELIABILITY := $(addprefix tests/test_,kills.py foreign_files.py bad_data.py determinism.py long_use.py)
+RELIABILITY := $(addprefix tests/reliability/test_,kills.py foreign_files.py bad_data.py determinism.py long_use.py)
 OPTIONS := $(if $(DATA),--data '$(DATA)')
 
 .PHONY: run fast best studies report bench test check reliability audit clean
@@ -34,20 +34,20 @@ fast: .venv/ready
 best: .venv/ready
 	$(PY) ELMO.py $(OPTIONS) --preset best --resume
 	$(PY) classification.py $(OPTIONS) --preset best --resume
-	$(PY) baselines.py $(OPTIONS) --only tfidf_svm
+	$(PY) -m studies.baselines $(OPTIONS) --only tfidf_svm
 	$(PY) evaluate.py $(OPTIONS) --split all --duplicates
 
 studies: .venv/ready
-	$(PY) baselines.py $(OPTIONS) --resume
-	$(PY) lambda_study.py $(OPTIONS) --resume
-	$(PY) label_efficiency.py $(OPTIONS) --resume
+	$(PY) -m studies.baselines $(OPTIONS) --resume
+	$(PY) -m studies.lambda_study $(OPTIONS) --resume
+	$(PY) -m studies.label_efficiency $(OPTIONS) --resume
 	$(PY) evaluate.py $(OPTIONS) --split all --duplicates
 
 report: .venv/ready
-	$(PY) report.py
+	$(PY) -m studies.report
 
 bench: .venv/ready
-	$(PY) benchmark.py $(OPTIONS)
+	$(PY) -m benchmarks $(OPTIONS)
 
 test: .venv/ready-dev
 	$(TESTS) -m "not slow"

@@ -21,24 +21,15 @@ import time
 from dataclasses import dataclass, replace
 from functools import partial
 
-from bilm.config import MODES, ClassifierConfig, FitConfig, setting
-from bilm.errors import UserError
-from bilm.folders import folders, shown, write_json
-from bilm.options import parse_options
-from bilm.presets import CLASSIFICATION
-from bilm.tensorboard_log import TensorBoardOptions
-from bilm.text_options import truncation_note
-from utils import (
-    EncoderOptions,
-    ResumeOptions,
-    RunOptions,
-    decide_action,
-    loss_of,
-    run_script,
-    run_settings,
-    run_stamp,
-    start,
-)
+from bilm.cli.options import EncoderOptions, ResumeOptions, RunOptions, TensorBoardOptions, truncation_note
+from bilm.cli.run import decide_action, loss_of, start
+from bilm.config import CLASSIFICATION, MODES, ClassifierConfig, FitConfig
+from bilm.runtime.errors import UserError
+from bilm.runtime.files import write_json
+from bilm.runtime.options import parse_options, setting
+from bilm.runtime.paths import folders, shown
+from bilm.runtime.process import run_script
+from bilm.runtime.provenance import run_settings, run_stamp
 
 # The language model is kept as it is in them.
 KEPT = ("trainable", "frozen", "function")
@@ -82,13 +73,8 @@ def main() -> None:
         presets=CLASSIFICATION,
     )
     # Imported once the command line is understood: torch takes seconds, and --help needs none of it.
-    from bilm.classifier import ClassifiedEncoder, Classifier
-    from bilm.corpus import split_validation
-    from bilm.downstream import ClassificationTask
-    from bilm.encoded_corpus import encode, open_encoded
-    from bilm.layer_store import store_layers
-    from bilm.optimizer import build_optimizer
-    from bilm.pretrained import (
+    from bilm.checkpoints.bundled import keep_shipped, shipped_files
+    from bilm.checkpoints.pretrained import (
         find_classifiers,
         finished_settings,
         keep_best_classifier,
@@ -96,9 +82,14 @@ def main() -> None:
         save_classifier,
         was_trained_with,
     )
-    from bilm.process import at_end
-    from bilm.shipped import keep_shipped, shipped_files
-    from bilm.training import fit
+    from bilm.modules.classifier import ClassifiedEncoder, Classifier
+    from bilm.runtime.process import at_end
+    from bilm.text.encoded_corpus import encode, open_encoded
+    from bilm.text.split import split_validation
+    from bilm.training.classification import ClassificationTask
+    from bilm.training.layer_cache import store_layers
+    from bilm.training.loop import fit
+    from bilm.training.optimizer import build_optimizer
 
     runtime = start(run)
     say = print if runtime.is_main else lambda *_: None

@@ -19,12 +19,15 @@ import os
 import sys
 from dataclasses import dataclass
 
-from bilm.config import ENSEMBLE, setting
-from bilm.errors import UserError
-from bilm.folders import folders, shown, write_json
-from bilm.options import parse_options
-from bilm.text_options import truncation_note
-from utils import EncoderOptions, RunOptions, run_script, run_stamp, start
+from bilm.cli.options import EncoderOptions, RunOptions, truncation_note
+from bilm.cli.run import start
+from bilm.config import ENSEMBLE
+from bilm.runtime.errors import UserError
+from bilm.runtime.files import write_json
+from bilm.runtime.options import parse_options, setting
+from bilm.runtime.paths import folders, shown
+from bilm.runtime.process import run_script
+from bilm.runtime.provenance import run_stamp
 
 
 @dataclass(frozen=True)
@@ -52,19 +55,25 @@ def main() -> None:
     # Imported once the command line is understood: torch takes seconds, and --help needs none of it.
     import numpy as np
 
-    from bilm import summary as summaries
-    from bilm.batching import iterate_batches, plan_batches
-    from bilm.corpus import split_validation
-    from bilm.duplicates import find_duplicates
-    from bilm.encoded_corpus import encode, open_encoded
-    from bilm.evaluation import class_probabilities, classification_figures, evaluate_language_model
-    from bilm.figures import draw_results
-    from bilm.mistakes import typical_mistakes
-    from bilm.predictions import read_predictions, write_predictions
-    from bilm.pretrained import find_classifiers, load_bilm, load_classifier
-    from bilm.progress import progress
-    from bilm.robustness import robustness
-    from bilm.tables import classifier_table, comparison_table, duplicate_table, language_model_table, robustness_table
+    from bilm.checkpoints.pretrained import find_classifiers, load_bilm, load_classifier
+    from bilm.evaluation import summary as summaries
+    from bilm.evaluation.error_analysis import typical_mistakes
+    from bilm.evaluation.figures import draw_results
+    from bilm.evaluation.near_duplicates import find_duplicates
+    from bilm.evaluation.predictions import read_predictions, write_predictions
+    from bilm.evaluation.robustness import robustness
+    from bilm.evaluation.scoring import class_probabilities, classification_figures, evaluate_language_model
+    from bilm.evaluation.tables import (
+        classifier_table,
+        comparison_table,
+        duplicate_table,
+        language_model_table,
+        robustness_table,
+    )
+    from bilm.runtime.terminal import progress
+    from bilm.text.batching import iterate_batches, plan_batches
+    from bilm.text.encoded_corpus import encode, open_encoded
+    from bilm.text.split import split_validation
 
     runtime = start(run)
     if runtime.processes > 1:

@@ -1,1 +1,1 @@
-"""What benchmark.py measures: speed, memory, start-up and growth, each part in a process of its own."""
+"""Speed and memory of everything: `python -m benchmarks`."""

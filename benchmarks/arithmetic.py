@@ -8,8 +8,8 @@ optimizer) is left out, and so is what is spent on padding: these are the operat
 import numpy as np
 from torch import nn
 
-from bilm.language_model import DIRECTIONS, BiLM
-from bilm.softmax import AdaptiveSoftmax, FullSoftmax
+from bilm.modules.language_model import DIRECTIONS, BiLM
+from bilm.modules.softmax import AdaptiveSoftmax, FullSoftmax
 
 TRAINING = 3  # forward, and backward twice that
 

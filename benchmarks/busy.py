@@ -14,9 +14,9 @@ from benchmarks.data import training_data
 from benchmarks.measure import figure, four_digits
 from benchmarks.parts import Job
 from benchmarks.training import Training, pretraining, taken, tokens
-from bilm import threads
-from bilm.progress import progress
-from utils import Runtime
+from bilm.cli.run import Runtime
+from bilm.runtime import threads
+from bilm.runtime.terminal import progress
 
 SECONDS_TO_NOTICE = 10.0
 

@@ -14,16 +14,16 @@ from benchmarks.models import SHAPE, classified
 from benchmarks.parts import Job
 from benchmarks.pretraining import DOCUMENTS
 from benchmarks.training import FIT, Training
+from bilm.cli.run import Runtime
 from bilm.config import MODES
-from bilm.downstream import ClassificationTask
-from bilm.errors import UserError
-from bilm.language_model import BiLM
-from bilm.layer_store import LayerStore, store_layers
-from bilm.optimizer import build_optimizer
-from bilm.progress import progress
+from bilm.modules.language_model import BiLM
+from bilm.runtime.errors import UserError
+from bilm.runtime.terminal import progress
+from bilm.training.classification import ClassificationTask
+from bilm.training.layer_cache import LayerStore, store_layers
+from bilm.training.optimizer import build_optimizer
 from classification import StoreOptions
 from evaluate import EvaluationOptions
-from utils import Runtime
 
 
 def measure(job: Job, runtime: Runtime) -> dict[str, Any]:

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from bilm.ag_news import read_ag_news
 from bilm.config import TokenizerConfig, VocabularyConfig
-from bilm.corpus import split_validation
-from bilm.encoded_corpus import EncodedCorpus, encode, learn_and_encode, open_encoded
-from bilm.files import file_hash
-from bilm.source import Source
-from bilm.tokenizer import Tokenizer
-from bilm.vocabulary import EncodedTexts, Vocabulary
+from bilm.runtime.files import file_hash
+from bilm.text.ag_news import read_ag_news
+from bilm.text.corpus import Source
+from bilm.text.encoded_corpus import EncodedCorpus, encode, learn_and_encode, open_encoded
+from bilm.text.split import split_validation
+from bilm.text.tokenizer import Tokenizer
+from bilm.text.vocabulary import EncodedTexts, Vocabulary
 
 WORDS = "words.txt"
 

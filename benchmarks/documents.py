@@ -14,8 +14,8 @@ import numpy as np
 from benchmarks.data import descriptions, save_vocabulary, training_data
 from benchmarks.measure import four_digits
 from benchmarks.parts import Job
-from bilm.progress import progress
-from utils import Runtime
+from bilm.cli.run import Runtime
+from bilm.runtime.terminal import progress
 
 EXCHANGED = 10  # of so many words one comes from elsewhere
 

@@ -10,8 +10,8 @@ from benchmarks.documents import path_of
 from benchmarks.measure import figure, now
 from benchmarks.parts import Job
 from benchmarks.training import pretraining, taken, tokens
-from bilm.progress import progress
-from utils import Runtime
+from bilm.cli.run import Runtime
+from bilm.runtime.terminal import progress
 
 
 def measure(job: Job, runtime: Runtime, documents: int) -> dict[str, Any]:

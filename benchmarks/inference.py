@@ -12,16 +12,15 @@ from benchmarks.data import descriptions, encoded, encoded_file, load_vocabulary
 from benchmarks.measure import figure, four_digits, timed
 from benchmarks.models import SHAPE, classified
 from benchmarks.parts import Job
-from bilm.ag_news import CLASS_NAMES
-from bilm.batching import Batch, iterate_batches
-from bilm.downstream import predict
-from bilm.evaluation import class_probabilities, classification_figures
-from bilm.language_model import BiLM
-from bilm.progress import progress
-from bilm.text_vectors import mean_layers
-from bilm.vocabulary import EncodedTexts, Vocabulary
+from bilm.cli.run import Runtime
+from bilm.evaluation.scoring import class_probabilities, classification_figures, mean_layers
+from bilm.modules.language_model import BiLM
+from bilm.runtime.terminal import progress
+from bilm.text.ag_news import CLASS_NAMES
+from bilm.text.batching import Batch, iterate_batches
+from bilm.text.vocabulary import EncodedTexts, Vocabulary
+from bilm.training.classification import predict
 from evaluate import EvaluationOptions
-from utils import Runtime
 
 BATCH_TOKENS = EvaluationOptions().batch_tokens
 

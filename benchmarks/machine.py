@@ -8,8 +8,9 @@ import torch
 
 from benchmarks.measure import figure, timed
 from benchmarks.parts import Job
-from bilm.device import hardware
-from utils import Runtime, run_stamp
+from bilm.cli.run import Runtime
+from bilm.runtime.device import hardware
+from bilm.runtime.provenance import run_stamp
 
 PRODUCTS = 8  # in a row, per repetition
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from bilm.device import peak_memory
+from bilm.runtime.device import peak_memory
 
 SECONDS_BETWEEN_SAMPLES = 0.05
 _STATUS = Path("/proc/self/status")

@@ -1,9 +1,9 @@
 """Models with the project's default settings and random weights: what they have learned does not change their cost."""
 
-from bilm.ag_news import CLASS_NAMES
-from bilm.classifier import ClassifiedEncoder, Classifier
 from bilm.config import BiLMConfig, ClassifierConfig
-from bilm.language_model import BiLM
+from bilm.modules.classifier import ClassifiedEncoder, Classifier
+from bilm.modules.language_model import BiLM
+from bilm.text.ag_news import CLASS_NAMES
 
 SHAPE = BiLMConfig()
 

@@ -14,8 +14,9 @@ from tqdm import tqdm
 
 from benchmarks.measure import Memory
 from benchmarks.sizes import Sizes
-from bilm.errors import UserError
-from utils import RunOptions, Runtime, start
+from bilm.cli.options import RunOptions
+from bilm.cli.run import Runtime, start
+from bilm.runtime.errors import UserError
 
 
 @dataclass(frozen=True)

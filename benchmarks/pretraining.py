@@ -12,11 +12,11 @@ from benchmarks.models import SHAPE
 from benchmarks.parts import Job
 from benchmarks.reference import TEXTS_IN_BATCH, PlainTraining
 from benchmarks.training import pretraining, taken, tokens
-from bilm.batching import collate
-from bilm.language_model import BiLM
-from bilm.lexicon import BOS, PAD
-from bilm.progress import progress
-from utils import Runtime
+from bilm.cli.run import Runtime
+from bilm.modules.language_model import BiLM
+from bilm.runtime.terminal import progress
+from bilm.text.batching import collate
+from bilm.text.vocabulary import BOS, PAD
 
 DOCUMENTS = 120_000  # of AG News as published
 DEFINITION = (

@@ -9,10 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bilm.batching import collate, reverse_within_length
 from bilm.config import BiLMConfig
-from bilm.lexicon import PAD
-from bilm.vocabulary import EncodedTexts
+from bilm.text.batching import collate, reverse_within_length
+from bilm.text.vocabulary import PAD, EncodedTexts
 
 TEXTS_IN_BATCH = 32
 LENGTH = 50  # tokens of a text that are read, its boundaries among them

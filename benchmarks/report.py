@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from benchmarks.measure import four_digits
-from bilm.tables import table
+from bilm.evaluation.tables import table
 
 
 def with_shares(pretraining: dict[str, Any], gemm: float) -> dict[str, Any]:

@@ -9,12 +9,12 @@ from benchmarks.data import encoded_file, load_vocabulary
 from benchmarks.measure import figure, timed
 from benchmarks.models import SHAPE, classified
 from benchmarks.parts import Job
-from bilm.ag_news import CLASS_NAMES
-from bilm.folders import ROOT
-from bilm.language_model import BiLM
-from bilm.pretrained import load_bilm, load_classifier, save_bilm, save_classifier
-from bilm.progress import progress
-from utils import Runtime
+from bilm.checkpoints.pretrained import load_bilm, load_classifier, save_bilm, save_classifier
+from bilm.cli.run import Runtime
+from bilm.modules.language_model import BiLM
+from bilm.runtime.paths import ROOT
+from bilm.runtime.terminal import progress
+from bilm.text.ag_news import CLASS_NAMES
 
 SCRIPTS = ("ELMO.py", "classification.py", "evaluate.py")
 

@@ -12,10 +12,10 @@ from benchmarks.measure import figure, now, timed
 from benchmarks.models import SHAPE
 from benchmarks.parts import Job
 from benchmarks.training import Training, pretraining, taken
-from bilm.batching import collate, reverse_within_length
-from bilm.language_model import DIRECTIONS, BiLM
-from bilm.progress import progress
-from utils import Runtime
+from bilm.cli.run import Runtime
+from bilm.modules.language_model import DIRECTIONS, BiLM
+from bilm.runtime.terminal import progress
+from bilm.text.batching import collate, reverse_within_length
 
 
 def measure(job: Job, runtime: Runtime) -> dict[str, Any]:

@@ -11,13 +11,13 @@ from benchmarks.measure import figure, timed
 from benchmarks.models import SHAPE
 from benchmarks.parts import Job
 from benchmarks.training import pretraining, taken, tokens
-from bilm.batching import iterate_batches
+from bilm.cli.run import Runtime
 from bilm.config import TOKEN_LAYERS
-from bilm.language_model import BiLM
-from bilm.progress import progress
-from bilm.vocabulary import EncodedTexts
+from bilm.modules.language_model import BiLM
+from bilm.runtime.terminal import progress
+from bilm.text.batching import iterate_batches
+from bilm.text.vocabulary import EncodedTexts
 from evaluate import EvaluationOptions
-from utils import Runtime
 
 
 def measure(job: Job, runtime: Runtime) -> dict[str, Any]:

@@ -12,12 +12,12 @@ from typing import Any
 import torch
 
 from benchmarks.measure import figure, timed
-from bilm.elmo import ELMo
-from bilm.errors import UserError
-from bilm.folders import ROOT
-from bilm.progress import progress
-from bilm.source import Source
-from bilm.text_classifier import TextClassifier
+from bilm.inference.elmo import ELMo
+from bilm.inference.text_classifier import TextClassifier
+from bilm.runtime.errors import UserError
+from bilm.runtime.paths import ROOT
+from bilm.runtime.terminal import progress
+from bilm.text.corpus import Source
 
 _CPU = torch.device("cpu")
 # Texts that are timed one by one.
@@ -41,18 +41,18 @@ def measure(bilm: Path, source: Source, repeats: int) -> dict[str, Any]:
         given = ["--input", str(path), "--column", "text", *ours]
         index = ["--index", str(Path(folder) / "index")]
         whole = {
-            "predict": ["predict.py", "--format", "csv", *given],
-            "vectors": ["vectors.py", "--output", f"{folder}/x.hdf5", *given],
-            "vectors_per_text": ["vectors.py", "--per", "text", "--output", f"{folder}/x.npz", *given],
-            "neighbours_build": ["neighbours.py", "--build", *index, *given],
+            "predict": ["-m", "bilm", "predict", "--format", "csv", *given],
+            "vectors": ["-m", "bilm", "vectors", "--output", f"{folder}/x.hdf5", *given],
+            "vectors_per_text": ["-m", "bilm", "vectors", "--per", "text", "--output", f"{folder}/x.npz", *given],
+            "neighbours_build": ["-m", "bilm", "neighbours", "--build", *index, *given],
         }
         one = {
-            "predict": ["predict.py", TEXT, *ours],
-            "predict_explain": ["predict.py", "--explain", TEXT, *ours],
-            "vectors": ["vectors.py", TEXT, "--output", f"{folder}/y.npz", *ours],
-            "neighbours": ["neighbours.py", "--word", "bank", TEXT, *index, *ours],
-            "lm_score": ["lm.py", TEXT, *ours],
-            "lm_fill": ["lm.py", "The ___ of the company resigned.", *ours],
+            "predict": ["-m", "bilm", "predict", TEXT, *ours],
+            "predict_explain": ["-m", "bilm", "predict", "--explain", TEXT, *ours],
+            "vectors": ["-m", "bilm", "vectors", TEXT, "--output", f"{folder}/y.npz", *ours],
+            "neighbours": ["-m", "bilm", "neighbours", "--word", "bank", TEXT, *index, *ours],
+            "lm_score": ["-m", "bilm", "lm", TEXT, *ours],
+            "lm_fill": ["-m", "bilm", "lm", "The ___ of the company resigned.", *ours],
         }
         commands = whole | {f"one {name}": command for name, command in one.items()}
         seconds = {

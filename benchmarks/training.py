@@ -10,13 +10,13 @@ from torch import nn
 from benchmarks.data import Data
 from benchmarks.measure import now
 from benchmarks.models import SHAPE
-from bilm import threads
+from bilm.cli.run import Runtime
 from bilm.config import BiLMConfig, FitConfig
-from bilm.language_model import DIRECTIONS, BiLM
-from bilm.optimizer import build_optimizer
-from bilm.pretraining import PretrainingTask
-from bilm.training import State, Tally, Task
-from utils import Runtime
+from bilm.modules.language_model import DIRECTIONS, BiLM
+from bilm.runtime import threads
+from bilm.training.loop import State, Tally, Task
+from bilm.training.optimizer import build_optimizer
+from bilm.training.pretraining import PretrainingTask
 
 FIT = FitConfig()
 

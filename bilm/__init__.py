@@ -1,12 +1,15 @@
-"""ELMo from scratch: the bidirectional language model, and what is made of it."""
+"""ELMo from scratch (Peters et al. 2018): the bidirectional language model, and classifiers on its layers.
+
+from bilm import ELMo, TextClassifier, ELMoVectorizer
+"""
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bilm.elmo import ELMo
-    from bilm.text_classifier import TextClassifier
-    from bilm.vectorizer import ELMoVectorizer
+    from bilm.inference.elmo import ELMo
+    from bilm.inference.text_classifier import TextClassifier
+    from bilm.inference.vectorizer import ELMoVectorizer
 
 __all__ = ["ELMo", "ELMoVectorizer", "TextClassifier"]
 _MODULES = {"ELMo": "elmo", "ELMoVectorizer": "vectorizer", "TextClassifier": "text_classifier"}
@@ -15,5 +18,5 @@ _MODULES = {"ELMo": "elmo", "ELMoVectorizer": "vectorizer", "TextClassifier": "t
 def __getattr__(name: str) -> Any:
     # torch takes seconds to import, and the scripts' --help imports from here.
     if name in _MODULES:
-        return getattr(importlib.import_module(f"bilm.{_MODULES[name]}"), name)
+        return getattr(importlib.import_module(f"bilm.inference.{_MODULES[name]}"), name)
     raise AttributeError(f"module 'bilm' has no attribute {name!r}")

@@ -5,8 +5,10 @@ weights they shaped. Nothing here imports torch, so that `--help` answers at onc
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
+
+from bilm.runtime.options import setting
 
 TOKEN_LAYERS = ("word", "char", "word+char")
 # What a word is; see tokenizer.py.
@@ -15,22 +17,6 @@ WORD_RULES = ("unicode", "legacy")
 MODES = ("trainable", "frozen", "function", "finetune")
 # What the mean of the probabilities of several classifiers goes by.
 ENSEMBLE = "ensemble"
-
-
-def setting(default: Any, help: str, **limits: Any) -> Any:
-    """A dataclass field that carries its help text and its limits to the command line.
-
-    limits: `choices`; `names` of the values, for an option that takes several; `positional`, for as many as are given
-    without a flag; or for a number `at_least` (default 0,
-    or None where any will do) and `below`.
-    """
-    return field(default=default, metadata={"help": help, **limits})
-
-
-def threads_setting() -> Any:
-    """The option of every command that computes."""
-    text = "CPU threads to compute with (default: OMP_NUM_THREADS, else as many as cores are free)"
-    return setting(None, text, at_least=1)
 
 
 @dataclass(frozen=True)
@@ -159,3 +145,16 @@ class FitConfig:
     clip_norm: float = setting(1.0, "largest norm of the gradient; a longer one is scaled down")
     batch_tokens: int = setting(2048, "tokens in a batch, padding counted in", at_least=1)
     checkpoint_seconds: float = setting(60.0, "seconds between checkpoints; 0 writes one after every step")
+
+
+PRETRAINING: dict[str, dict[str, Any]] = {
+    "fast": {"epochs": 3},
+    "base": {},
+    "best": {"epochs": 12, "dropout": 0.25},
+}
+
+CLASSIFICATION: dict[str, dict[str, Any]] = {
+    "fast": {"mode": "function"},
+    "base": {},
+    "best": {"mode": "all", "epochs": 3, "dropout": 0.15},
+}

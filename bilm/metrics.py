@@ -1,7 +1,8 @@
-"""Scores of the language model from counts that are added up over batches, so that no target need be kept.
+"""Metrics from counts and from paired predictions: scores of the language model, perplexity, McNemar's test.
 
-A quotient without a denominator (a word that never occurs or is never predicted) counts as 0, as in scikit-learn with
-zero_division=0. Scores of classifiers are computed by scikit-learn itself; see evaluation.py.
+Counts are added up over batches, so that no target need be kept. A quotient without a denominator (a word that never
+occurs or is never predicted) counts as 0, as in scikit-learn with zero_division=0. The scores of classifiers are
+computed by scikit-learn; see evaluation/scoring.py.
 """
 
 import math
@@ -51,3 +52,26 @@ def perplexity(nll: float, targets: int) -> float:
     """exp of the mean negative log-likelihood (nats) per target; inf where that is beyond a float."""
     mean = nll / targets
     return math.exp(mean) if mean < 700 else math.inf
+
+
+def mcnemar(actual: np.ndarray, one: np.ndarray, other: np.ndarray) -> dict[str, Any]:
+    """The exact test of McNemar 1947 for three int arrays (N,): labels, and the classes that two classifiers give.
+
+    difference: of their accuracies, in favour of `one`, with `interval`, its 95 % confidence interval (Wald's, for
+    paired proportions). p: of a difference at least as large, either way, were both equally good: a fair coin, thrown
+    for each row that one of them alone has right.
+    """
+    from scipy.stats import binomtest  # takes a second to import
+
+    right, other_right = one == actual, other == actual
+    only_one, only_other = int((right & ~other_right).sum()), int((~right & other_right).sum())
+    rows, discordant = len(actual), only_one + only_other
+    difference = (only_one - only_other) / rows
+    spread = 1.96 * math.sqrt(discordant - (only_one - only_other) ** 2 / rows) / rows
+    return {
+        "difference": difference,
+        "interval": [difference - spread, difference + spread],
+        "only_one_right": only_one,
+        "only_other_right": only_other,
+        "p": float(binomtest(only_one, discordant).pvalue) if discordant else 1.0,
+    }

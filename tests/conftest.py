@@ -20,12 +20,15 @@ import torch
 from hypothesis import settings
 
 from bilm import ELMo
+from bilm.cli.options import RunOptions
+from bilm.cli.run import Runtime
 from bilm.config import BiLMConfig, TokenizerConfig, VocabularyConfig
-from bilm.device import lack_of_bf16
-from bilm.folders import write_json
-from bilm.language_model import BiLM
-from bilm.vocabulary import Tokenizer, Vocabulary
-from utils import RunOptions, Runtime, run_stamp
+from bilm.modules.language_model import BiLM
+from bilm.runtime.device import lack_of_bf16
+from bilm.runtime.files import write_json
+from bilm.runtime.provenance import run_stamp
+from bilm.text.tokenizer import Tokenizer
+from bilm.text.vocabulary import Vocabulary
 
 # Started in the background, Python ignores Ctrl-C, and so would all that the tests start.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
@@ -44,6 +47,9 @@ READ_AT_START = {"OMP_NUM_THREADS", "ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA",
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = ROOT / "data" / "sample"
+OWN_MODULES = [
+    ["-m", name] for name in ("bilm", "benchmarks", *(f"studies.{p.stem}" for p in ROOT.glob("studies/*.py")))
+]
 # Small enough for a test, and still every part of the real thing.
 TINY = ["--width", "24", "--min-count", "2", "--batch-tokens", "512", "--precision", "fp32", "--device", "cpu"]
 
@@ -127,32 +133,42 @@ class Run:
     err: str
 
 
+def command_words(*arguments: object) -> list[str]:
+    """The words of a command: the first argument may be several, as "-m bilm predict"."""
+    first, *others = map(str, arguments)
+    return [*(first.split() if first.startswith("-m ") else [first]), *others]
+
+
 def run_script(*arguments: object, cwd: Path = ROOT, timeout: float = 240, given: str = "", **environment: str) -> Run:
     """A script on the command line, `given` on its standard input; AG_NEWS_DIR unset unless given, and no network.
 
     Runs in this process, which saves the seconds in which Python and torch start, as IPython's %run does it; in one of
     its own where the environment has to be there at the start, or where `arguments` begin with an option of Python.
     """
-    words = [str(argument) for argument in arguments]
+    words = command_words(*arguments)
     environment = {**NO_NETWORK, **environment}
     changed = {name for name, value in environment.items() if os.environ.get(name) != value}
-    if words[0].startswith("-") or changed & READ_AT_START:
+    if (words[0].startswith("-") and words[:2] not in OWN_MODULES) or changed & READ_AT_START:
         return run_process(*words, cwd=cwd, timeout=timeout, **environment)
     out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", newline="") for _ in range(2))
     code, folder, path = 0, Path.cwd(), list(sys.path)
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
         warnings.resetwarnings()
         warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.filterwarnings("ignore", ".* found in sys.modules", RuntimeWarning)
         patch.delenv("AG_NEWS_DIR", raising=False)
         for name, value in environment.items():
             patch.setenv(name, value)
         stdin = io.TextIOWrapper(io.BytesIO(given.encode()), encoding="utf-8")
         for name, stream in (("stdin", stdin), ("stdout", out), ("stderr", err)):
             patch.setattr(sys, name, stream)
-        patch.setattr(sys, "argv", words)
+        patch.setattr(sys, "argv", words[1:] if words[0] == "-m" else words)
         os.chdir(cwd)
         try:
-            runpy.run_path(str(ROOT / words[0]), run_name="__main__")
+            if words[0] == "-m":
+                runpy.run_module(words[1], run_name="__main__", alter_sys=True)
+            else:
+                runpy.run_path(str(ROOT / words[0]), run_name="__main__")
         except SystemExit as end:
             code = end.code if isinstance(end.code, int) else int(end.code is not None)
         except Exception:
@@ -172,7 +188,7 @@ def run_process(*arguments: object, cwd: Path = ROOT, timeout: float = 240, **en
     """`python ARGUMENTS` as a user would type it: a process of its own."""
     env = {k: v for k, v in os.environ.items() if k != "AG_NEWS_DIR"} | NO_NETWORK | environment
     done = subprocess.run(
-        [sys.executable, *map(str, arguments)],
+        [sys.executable, *command_words(*arguments)],
         cwd=cwd,
         env=env,
         capture_output=True,
@@ -188,7 +204,7 @@ def start(*arguments) -> subprocess.Popen:
     """On one thread: another script can run beside it."""
     env = {k: v for k, v in os.environ.items() if k != "AG_NEWS_DIR"} | {"OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
-        [sys.executable, *map(str, arguments)],
+        [sys.executable, *command_words(*arguments)],
         cwd=ROOT,
         env=env,
         stdout=subprocess.PIPE,

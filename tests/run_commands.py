@@ -16,9 +16,12 @@ def run_all(commands: list[list[str]]) -> None:
     sys.path.insert(0, os.getcwd())
     for command in commands:
         print(f"$ {shlex.join(command)}".encode("ascii", "replace").decode(), flush=True)
-        sys.argv = command
+        sys.argv = command[1:] if command[0] == "-m" else command
         try:
-            runpy.run_path(command[0], run_name="__main__")
+            if command[0] == "-m":
+                runpy.run_module(command[1], run_name="__main__", alter_sys=True)
+            else:
+                runpy.run_path(command[0], run_name="__main__")
         except SystemExit as end:
             if end.code:
                 raise

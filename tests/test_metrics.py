@@ -5,11 +5,11 @@ import pytest
 import torch
 from sklearn import metrics as sklearn_metrics
 
-from bilm.batching import Batch, iterate_batches
-from bilm.evaluation import classification_figures, evaluate_language_model
-from bilm.lexicon import BOS, EOS
+from bilm.evaluation.scoring import classification_figures, evaluate_language_model
+from bilm.evaluation.tables import classifier_table
 from bilm.metrics import ClassCounts, perplexity
-from bilm.tables import classifier_table
+from bilm.text.batching import Batch, iterate_batches
+from bilm.text.vocabulary import BOS, EOS
 
 
 @pytest.fixture

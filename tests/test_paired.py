@@ -4,10 +4,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from bilm import summary as summaries
-from bilm.errors import UserError
-from bilm.paired import mcnemar
-from bilm.predictions import Predictions, read_predictions, write_predictions
+from bilm.evaluation import summary as summaries
+from bilm.evaluation.predictions import Predictions, read_predictions, write_predictions
+from bilm.metrics import mcnemar
+from bilm.runtime.errors import UserError
 
 LABELS = np.array([0, 1, 2, 3, 0, 1, 2, 3])
 

@@ -1,0 +1,1 @@
+"""Figures: computed from models and predictions, compared, kept in results/, printed and drawn."""

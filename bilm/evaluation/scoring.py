@@ -1,0 +1,154 @@
+"""Figures of a language model and of classifiers on the texts of one split, and the mean vectors of texts."""
+
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
+from typing import Any
+
+import numpy as np
+import torch
+
+from bilm.config import ENSEMBLE
+from bilm.metrics import ClassCounts, perplexity
+from bilm.modules.classifier import ClassifiedEncoder, Encoder
+from bilm.modules.language_model import DIRECTIONS, BiLM
+from bilm.text.batching import Batch, mask_of
+from bilm.text.vocabulary import SPECIALS, Vocabulary
+
+CONFUSION_WORDS = 20
+TOP = 5
+
+
+@torch.no_grad()
+def evaluate_language_model(
+    model: BiLM,
+    vocabulary: Vocabulary,
+    batches: Iterable[Batch],
+    device: torch.device,
+    autocast: Callable[[], AbstractContextManager],
+) -> dict[str, Any]:
+    """Figures per direction on every target of `batches`, each counted once; padding is no target.
+
+    Perplexity, accuracy and top-5 accuracy of the next (previous) word; precision, recall and F1 over the vocabulary;
+    the confusion matrix of the 20 most frequent words (row: the word there; last column: any other word predicted).
+    """
+    from sklearn.metrics import confusion_matrix  # takes a second to import
+
+    assert model.softmax is not None
+    size = len(vocabulary)
+    # Fewer in a vocabulary that has fewer.
+    words = range(len(SPECIALS), min(len(SPECIALS) + CONFUSION_WORDS, size))
+    place = np.full(size, len(words))
+    place[words] = np.arange(len(words))
+    counts = {direction: ClassCounts(size) for direction in DIRECTIONS}
+    confusion = {direction: np.zeros((len(words) + 1,) * 2, dtype=np.int64) for direction in DIRECTIONS}
+    nll = dict.fromkeys(DIRECTIONS, 0.0)
+    in_top = dict.fromkeys(DIRECTIONS, 0)
+    for batch in batches:
+        batch = batch.to(device)
+        with autocast():
+            both = model.predictions(batch)
+            for direction, asked in both.items():
+                nll[direction] += float(model.softmax.nll(asked.states, asked.targets).cpu().double().sum())
+                likeliest = model.softmax.topk(asked.states, min(TOP, size))
+                in_top[direction] += int((likeliest == asked.targets[:, None]).sum())
+                actual, predicted = asked.targets.cpu().numpy(), likeliest[:, 0].cpu().numpy()
+                counts[direction].add(actual, predicted)
+                confusion[direction] += confusion_matrix(place[actual], place[predicted], labels=range(len(words) + 1))
+    figures: dict[str, Any] = {}
+    for direction in DIRECTIONS:
+        targets = int(counts[direction].actual.sum())
+        scores = counts[direction].scores()
+        figures[direction] = {
+            "perplexity": perplexity(nll[direction], targets),
+            "accuracy": scores["accuracy"],
+            "top5_accuracy": in_top[direction] / targets,
+            "targets": targets,
+            **{f"{name}_macro": scores[name] for name in ("precision", "recall", "f1")},
+            **{f"{name}_weighted": scores[f"{name}_weighted"] for name in ("precision", "recall", "f1")},
+            "words": scores["classes"],
+            "words_undefined": scores["undefined"],
+            "confusion_words": [vocabulary.words[i] for i in words],
+            "confusion_matrix": confusion[direction][: len(words)].tolist(),
+        }
+    return figures
+
+
+@torch.no_grad()
+def class_probabilities(
+    models: Mapping[str, ClassifiedEncoder],
+    batches: Iterable[Batch],
+    num_texts: int,
+    device: torch.device,
+    autocast: Callable[[], AbstractContextManager],
+) -> dict[str, np.ndarray]:
+    """Per model: probabilities of the classes of each text by its row, fp32 (num_texts, C); NaN in rows of no batch.
+
+    Where there are several models, ENSEMBLE is the mean of theirs. Models that stand on one and the same encoder share
+    its layers: they are computed once per batch.
+    """
+    found = {name: np.full((num_texts, m.classifier.num_classes), np.nan, np.float32) for name, m in models.items()}
+    for batch in batches:
+        batch = batch.to(device)
+        layers: dict[int, list[torch.Tensor]] = {}
+        with autocast():
+            for name, model in models.items():
+                key = id(model.encoder)
+                if key not in layers:
+                    layers[key] = model.layers(batch)
+                found[name][batch.rows] = model.classifier(layers[key], batch).softmax(-1).cpu().numpy()
+    if len(found) > 1:
+        found[ENSEMBLE] = np.mean(list(found.values()), axis=0)
+    return found
+
+
+def classification_figures(actual: np.ndarray, predicted: np.ndarray, class_names: list[str]) -> dict[str, Any]:
+    """The scores of one classifier, computed by scikit-learn from two int arrays (N,) of classes.
+
+    precision, recall and f1 without a suffix are macro averages; both averages leave out classes that neither occur nor
+    are predicted. A quotient without a denominator counts as 0; `undefined` is the number of classes with one.
+    """
+    from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+
+    labels = range(len(class_names))
+    matrix = confusion_matrix(actual, predicted, labels=labels)
+    occurrences, predictions = matrix.sum(1), matrix.sum(0)
+    per_class, macro, weighted = (
+        precision_recall_fscore_support(actual, predicted, zero_division=0, **options)
+        for options in ({"labels": labels}, {"average": "macro"}, {"average": "weighted"})
+    )
+    return {
+        "accuracy": float(matrix.trace() / len(actual)),
+        **{
+            f"{name}{suffix}": float(averages[i])
+            for i, name in enumerate(("precision", "recall", "f1"))
+            for suffix, averages in (("", macro), ("_weighted", weighted))
+        },
+        "classes": int(((occurrences > 0) | (predictions > 0)).sum()),
+        "undefined": int(((occurrences > 0) ^ (predictions > 0)).sum()),
+        "rows": len(actual),
+        "per_class": [
+            {"class": name, "precision": float(p), "recall": float(r), "f1": float(f), "support": int(n)}
+            for name, p, r, f, n in zip(class_names, *per_class, strict=True)
+        ],
+        "confusion_matrix": matrix.tolist(),
+    }
+
+
+@torch.no_grad()
+def mean_layers(
+    encoder: Encoder,
+    batches: Iterable[Batch],
+    num_texts: int,
+    device: torch.device,
+    autocast: Callable[[], AbstractContextManager],
+) -> np.ndarray:
+    """The mean of e0, e1, ... over the tokens of each text, its boundaries too, by row: fp32 (num_texts, J, E);
+    NaN in rows of no batch."""
+    pooled = np.full((num_texts, encoder.num_layers, encoder.output_dim), np.nan, dtype=np.float32)
+    for batch in batches:
+        with autocast():
+            layers = torch.stack(encoder.encode(batch.to(device)), dim=1)
+        inside = mask_of(batch.lengths, batch.ids.shape[1]).to(layers.device)[:, None, :, None]
+        sums = (layers * inside).sum(2, dtype=torch.float32).cpu()
+        pooled[batch.rows] = (sums / batch.lengths[:, None, None]).numpy()
+    return pooled

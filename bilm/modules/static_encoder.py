@@ -1,0 +1,43 @@
+"""A table of word vectors as an encoder of one layer: what ELMo's classifier reads in place of its language model."""
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from bilm.modules.token_layer import EMBEDDING_STD
+from bilm.text.batching import Batch
+from bilm.text.vocabulary import PAD, UNK
+
+
+class StaticEncoder(nn.Module):
+    """Ids (B, T) -> [vectors (B, T, E)]: the interface is that of classifier.Encoder.
+
+    Ids that the table lacks are <unk>.
+    """
+
+    num_layers = 1
+
+    def __init__(self, vectors: np.ndarray):
+        """vectors: fp32 (V, E), a row per id."""
+        super().__init__()
+        self.table = nn.Embedding.from_pretrained(torch.from_numpy(vectors), freeze=True, padding_idx=PAD)
+        self.output_dim = vectors.shape[1]
+
+    @classmethod
+    def random(cls, vocabulary_size: int, width: int, seed: int) -> "StaticEncoder":
+        """Vectors like those that the language model begins with."""
+        vectors = np.random.default_rng(seed).normal(0.0, EMBEDDING_STD, (vocabulary_size, width)).astype(np.float32)
+        vectors[PAD] = 0.0
+        return cls(vectors)
+
+    def embed(self, batch: Batch, dtype: torch.dtype) -> Tensor:
+        return self.table(torch.where(batch.ids < self.table.num_embeddings, batch.ids, UNK)).to(dtype)
+
+    def encode(self, batch: Batch) -> list[Tensor]:
+        return [self.embed(batch, self.table.weight.dtype)]
+
+    def tune(self, learns: bool) -> None:
+        self.requires_grad_(learns)
+
+    def learning_rates(self, rate: float) -> list[tuple[nn.Module, float]]:
+        return [(self, rate)]

@@ -1,0 +1,1 @@
+"""Comparisons that the report shows: `python -m studies.NAME`."""

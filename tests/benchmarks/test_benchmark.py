@@ -1,0 +1,266 @@
+"""The benchmark runs from end to end and says what it should; how fast anything is, is no matter of a test."""
+
+import json
+import math
+import re
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import SAMPLE, run_process, run_script
+
+from benchmarks.arithmetic import lstm_per_token, softmax_per_target, training_per_token
+from benchmarks.documents import write_csv
+from benchmarks.measure import figure
+from benchmarks.reference import LENGTH, PlainBiLM, PlainTraining, fixed_length
+from benchmarks.report import with_shares
+from benchmarks.training import taken, tokens
+from bilm.config import BiLMConfig
+from bilm.modules.language_model import BiLM
+from bilm.modules.softmax import AdaptiveSoftmax, FullSoftmax
+from bilm.text.ag_news import read_ag_news
+from bilm.text.batching import reverse_within_length
+from bilm.text.tokenizer import Tokenizer
+from bilm.text.vocabulary import BOS, EOS, PAD, EncodedTexts
+
+MODES = {"trainable", "frozen", "function", "finetune"}
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory) -> dict:
+    """benchmark.json of a quick run on the sample."""
+    output = tmp_path_factory.mktemp("benchmark")
+    run = run_script("-m benchmarks", "--quick", "--data", SAMPLE, "--output", output, OMP_NUM_THREADS="1")
+    assert run.code == 0, run.err
+    written = [path for path in output.rglob("*") if path.is_file()]
+    assert [path.name for path in written] == ["benchmark.json"], "nothing else is left, and it says what it wrote"
+    assert str(written[0]) in run.out
+    return json.loads(written[0].read_text(encoding="utf-8"))
+
+
+def numbers_of(value, name=""):
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from numbers_of(inner, f"{name}.{key}")
+    elif isinstance(value, list):
+        for i, inner in enumerate(value):
+            yield from numbers_of(inner, f"{name}[{i}]")
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield name, value
+
+
+@pytest.mark.slow
+def test_it_says_what_was_measured_and_on_what(found):
+    assert found["quick"] is True and found["corpus"] == "sample"
+    assert (found["rows"], found["rows_trained"]) == (400, 360) and found["vocabulary"] > 500
+    assert found["command"].startswith("python -m benchmarks --quick")
+    assert {"commit", "hardware", "precision", "torch", "date", "seed"} <= set(found)
+    assert {"cpu", "cores", "torch_threads", "memory_gb", "gpu"} <= set(found["machine"])
+    assert found["machine"]["torch_threads"] == 1
+
+
+@pytest.mark.slow
+def test_every_figure_has_its_spread(found):
+    def figures(value):
+        if isinstance(value, dict):
+            if "repeats" in value:
+                yield value
+            for inner in value.values():
+                yield from figures(inner)
+        elif isinstance(value, list):
+            for inner in value:
+                yield from figures(inner)
+
+    all_of_them = list(figures(found))
+    assert len(all_of_them) > 30
+    for entry in all_of_them:
+        assert entry["min"] <= entry["median"] <= entry["max"] and entry["repeats"] >= 1
+    allowed_zero = ("seed", "csv_mb", "disk_mb", "softmax_forward")  # the sample's are that small
+    for name, number in numbers_of(found):
+        assert math.isfinite(number) and (number > 0 or any(word in name for word in allowed_zero)), name
+
+
+@pytest.mark.slow
+def test_all_parts_are_there(found):
+    assert {
+        "token",
+        "tokens_per_second",
+        "reference_tokens_per_second",
+        "ratio_to_plain_reference",
+        "seconds_per_epoch_120000",
+        "operations_per_token",
+        "gemm_share",
+        "lstm_gemm_share",
+        "lstm_gemm_share_without_dropout",
+        "step_ms",
+    } <= set(found["pretraining"])
+    parts = {"data", "lstm_forward", "softmax_forward", "backward", "optimizer", "whole"}
+    assert set(found["pretraining"]["step_ms"]) == parts
+    assert set(found["classifier"]) == MODES
+    for mode, figures in found["classifier"].items():
+        assert {"first_over_later", "first_documents_per_second", "later_documents_per_second"} <= set(figures)
+        stored = found["machine"]["gpu"] is None and mode != "finetune"
+        assert ("without_store_documents_per_second" in figures) == stored
+    assert found["inference"]["documents"] == 160
+    assert found["inference"]["single_document_ms"]["p95"] >= found["inference"]["single_document_ms"]["median"]
+    assert set(found["startup"]["help_seconds"]) == {"ELMO", "classification", "evaluate"}
+    assert {"pretraining", "classifier", "inference", "startup"} <= set(found["memory"])
+    assert all(20 < figures["peak_memory_mb"] < 20_000 for figures in found["memory"].values())
+
+
+@pytest.mark.slow
+def test_pretraining_beside_other_programs(tmp_path):
+    run = run_script("-m benchmarks", "--quick", "--busy", "--data", SAMPLE, "--output", tmp_path)
+    assert run.code == 0, run.err
+    found = json.loads((tmp_path / "results/sample-limit-400/busy.json").read_text())
+    assert set(found["beside"]) == {"alone", "one", "one_per_core", "one_that_comes_later"}
+    for situation in found["beside"].values():
+        assert set(situation) == {"chosen", "one_per_core", "one"}
+        assert situation["one"]["threads"] == 1 and situation["one_per_core"]["threads"] == found["cores"]
+
+
+@pytest.mark.slow
+def test_the_tools_with_trained_weights(trained, tmp_path):
+    weights = trained[0] / "models/sample/bilstm.pt"
+    common = ["--data", SAMPLE, "--limit", 40, "--output", tmp_path, "--bilm", weights]
+    run = run_script("-m benchmarks", "--quick", "--tools", *common, OMP_NUM_THREADS="1")
+    assert run.code == 0, run.err
+    found = json.loads((tmp_path / "results/sample-limit-40/tools.json").read_text())
+    whole = found["whole_file_seconds"]
+    assert set(whole) == {"predict", "vectors", "vectors_per_text", "neighbours_build"} and found["documents"] == 40
+    for name, entry in found["documents_per_second"].items():
+        assert entry["median"] == pytest.approx(40 / whole[name]["median"], rel=1e-2)
+    assert all(entry["median"] > 0.1 for entry in found["from_shell_seconds"].values()), "each is a process"
+    assert set(found["in_process_ms"]) == {"classify", "vectors", "explain"} and found["corpus"] == "sample"
+
+
+@pytest.mark.slow
+def test_growth_is_told_size_by_size(found):
+    sizes = [entry["documents"] for entry in found["growth"]]
+    assert sizes == sorted(sizes) and len(sizes) >= 2
+    for one, two in zip(found["growth"][:-1], found["growth"][1:], strict=True):
+        assert two["tokens"] / one["tokens"] == pytest.approx(two["documents"] / one["documents"], rel=0.1)
+    keys = {"encode_seconds_per_million_tokens", "train_seconds_per_million_tokens", "plan_seconds", "disk_mb"}
+    assert all(keys | {"peak_memory_mb", "anonymous_memory_mb"} <= set(entry) for entry in found["growth"])
+
+
+@pytest.mark.slow
+def test_what_follows_from_other_figures_does(found):
+    pretraining = found["pretraining"]
+    rate, plain = pretraining["tokens_per_second"]["median"], pretraining["reference_tokens_per_second"]["median"]
+    assert pretraining["ratio_to_plain_reference"] == pytest.approx(rate / plain, rel=1e-3)
+    seconds = 120_000 * found["tokens_per_document"] / rate
+    assert pretraining["seconds_per_epoch_120000"] == pytest.approx(seconds, rel=2e-3)
+    for mode in MODES:
+        figures = found["classifier"][mode]
+        ratio = figures["later_documents_per_second"]["median"] / figures["first_documents_per_second"]["median"]
+        assert figures["first_over_later"] == pytest.approx(ratio, rel=2e-3)
+
+
+def test_a_figure_is_median_least_and_greatest():
+    assert figure([3.0, 1.0, 2.00049]) == {"median": 2.0, "min": 1.0, "max": 3.0, "repeats": 3}
+
+
+def test_memory_is_what_was_taken():
+    """In a new process: one that has run other tests takes memory that it had before."""
+    code = """
+import json
+import numpy as np
+from benchmarks.measure import Memory
+with Memory() as before:
+    pass
+with Memory() as memory:
+    block = np.ones(64 * 2**20, dtype=np.uint8)
+print(json.dumps([before.figures(), memory.figures()]))
+"""
+    run = run_process("-c", code)
+    before, after = json.loads(run.out)
+    assert after["anonymous_memory_mb"] - before["anonymous_memory_mb"] >= 60
+    assert after["peak_memory_mb"] >= after["anonymous_memory_mb"] - 1
+
+
+def test_operations_of_the_lstms():
+    """Width 256, two layers: each of the four gates reads 256 values from below and 256 from before."""
+    assert lstm_per_token(BiLM(BiLMConfig(), 50)) == 2 * 2 * 2 * (4 * 256 * (256 + 256))
+
+
+def test_operations_of_the_softmax():
+    """Width 16; shortlist of 11, clusters of 18 words (8 wide) and of 32 (4 wide)."""
+    softmax = AdaptiveSoftmax(16, 61, (11, 29))
+    head, first, second = 2 * 16 * 13, 2 * (16 * 8 + 8 * 18), 2 * (16 * 4 + 4 * 32)
+    targets = np.array([0, 10, 11, 28, 29, 60, 3, 3])  # half of them in the shortlist, a quarter in each cluster
+    assert softmax_per_target(softmax, targets) == head + first / 4 + second / 4
+    assert softmax_per_target(FullSoftmax(16, 61), targets) == 2 * 16 * 61
+
+
+def test_training_is_three_forward_passes_of_both_directions():
+    model = BiLM(BiLMConfig(width=8, layers=1, softmax="full"), 20)
+    wanted = {"lstm": 3 * 2 * 2 * (4 * 8 * 16), "softmax": 3 * 2 * 2 * 8 * 20}
+    assert training_per_token(model, np.array([4, 5])) == wanted
+
+
+def test_share_of_the_matrix_products():
+    rates = {"lstm_tokens_per_second": 200.0, "lstm_tokens_per_second_without_dropout": 400.0, "tokens_per_second": 100}
+    pretraining = {name: figure([rate]) for name, rate in rates.items()}
+    found = with_shares({**pretraining, "operations_per_token": {"lstm": 2e6, "softmax": 3e6}}, gemm=1.0)
+    assert (found["gemm_share"], found["lstm_gemm_share"], found["lstm_gemm_share_without_dropout"]) == (0.5, 0.4, 0.8)
+
+
+@pytest.fixture
+def long_and_short() -> EncodedTexts:
+    """A text of 70 tokens with its boundaries, and one of 5."""
+    ids = [BOS, *range(4, 72), EOS, BOS, 4, 5, 6, EOS]
+    return EncodedTexts(np.array(ids, dtype=np.int32), np.array([0, 70, 75]))
+
+
+def test_the_reference_learns_from_real_targets_alone(long_and_short):
+    ids, lengths = fixed_length(long_and_short, np.array([0, 1]))
+    assert ids.shape == (2, LENGTH) and lengths.tolist() == [50, 5]
+    assert (ids[1, 5:] == PAD).all() and (ids[0] != PAD).all()
+    short, _ = fixed_length(long_and_short, np.array([1]))
+    assert short.shape == (1, LENGTH)
+    training = PlainTraining(BiLMConfig(width=6), 80, long_and_short, torch.device("cpu"))
+    assert training.step(np.array([0, 1])) == 49 + 4
+
+
+def test_the_reference_predicts_what_the_model_does(long_and_short):
+    """The next word and the previous one, with the loss written out; and it has the parameters it should."""
+    width, vocabulary = 6, 80
+    plain = PlainBiLM(BiLMConfig(width=width), vocabulary).eval()
+    ids, lengths = fixed_length(long_and_short, np.array([0, 1]))
+    wanted = 0.0
+    for lstm, read in ((plain.forward_lstm, ids), (plain.backward_lstm, reverse_within_length(ids, lengths))):
+        losses = []
+        for row, length in zip(read, lengths.tolist(), strict=True):
+            states, _ = lstm(plain.embedding(row[None, : length - 1]))
+            losses += F.cross_entropy(plain.out(states[0]), row[1:length], reduction="none").tolist()
+        wanted += sum(losses) / len(losses)
+    assert plain(ids, lengths).item() == pytest.approx(wanted, rel=1e-5)
+    lstm_layer = 4 * width * (width + width) + 2 * 4 * width
+    wanted_parameters = vocabulary * width + 2 * 2 * lstm_layer + (width + 1) * vocabulary
+    assert sum(p.numel() for p in plain.parameters()) == wanted_parameters
+
+
+def test_documents_that_grow_are_distinct_and_of_the_same_words(tmp_path):
+    labels, texts = zip(*read_ag_news(SAMPLE / "train.csv"), strict=True)
+    words = [Tokenizer()(text) for text in texts]
+    write_csv(tmp_path / "one.csv", words, np.array(labels), 1000, seed=0)
+    write_csv(tmp_path / "two.csv", words, np.array(labels), 1000, seed=0)
+    assert (tmp_path / "one.csv").read_bytes() == (tmp_path / "two.csv").read_bytes()
+    written_labels, written = zip(*read_ag_news(tmp_path / "one.csv"), strict=True)
+    assert len(set(written)) == 1000 and written_labels[:400] == labels
+    again = [Tokenizer()(text) for text in written]
+    assert {word for text in again for word in text} <= {word for text in words for word in text}
+    assert np.mean([len(t) for t in again[:400]]) == pytest.approx(np.mean([len(t) for t in words]), rel=0.01)
+
+
+def test_batches_are_taken_in_turn_and_again():
+    assert taken("abc", 2, 4) == ["c", "a", "b", "c"]
+    assert tokens(10) == 5, "ten targets in both directions are five tokens"
+
+
+def test_help_answers_without_torch():
+    run = run_script("-X", "importtime", "-m", "benchmarks", "--help")
+    assert run.code == 0 and "--quick" in run.out
+    assert "argparse" in run.err and not re.search(r"\|\s+torch$", run.err, re.MULTILINE)

@@ -1,0 +1,115 @@
+import io
+import os
+import pickle
+
+import pytest
+import torch
+
+from bilm.checkpoints import serialization
+from bilm.runtime.errors import UserError
+
+CONTENT = {
+    "weights": {"w": torch.randn(300, 3), "half": torch.ones(2, dtype=torch.bfloat16)},
+    "words": ["a", "é"],
+    "rate": 0.1,
+    "none": None,
+}
+
+
+@pytest.fixture
+def saved(tmp_path):
+    path = tmp_path / "folder" / "file.pt"
+    serialization.save(path, "bilm", CONTENT)
+    return path
+
+
+def test_what_is_saved_comes_back(saved):
+    found = serialization.load(saved, "bilm")
+    assert torch.equal(found["weights"]["w"], CONTENT["weights"]["w"])
+    assert {k: v for k, v in found.items() if k != "weights"} == {k: v for k, v in CONTENT.items() if k != "weights"}
+
+
+def test_hash_names_the_content(saved):
+    assert serialization.content_hash(serialization.load(saved, "bilm")) == serialization.content_hash(CONTENT)
+    changed = {**CONTENT, "weights": {**CONTENT["weights"], "w": CONTENT["weights"]["w"] + 1e-6}}
+    assert serialization.content_hash(changed) != serialization.content_hash(CONTENT)
+    assert serialization.content_hash(["ab", "c"]) != serialization.content_hash(["a", "bc"])
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.99])
+def test_a_truncated_file_is_refused(saved, share):
+    saved.write_bytes(saved.read_bytes()[: int(saved.stat().st_size * share)])
+    with pytest.raises(UserError, match=r"file\.pt"):
+        serialization.load(saved, "bilm")
+
+
+def test_a_flipped_byte_is_refused_or_harmless(saved):
+    whole = saved.read_bytes()
+    for place in range(0, len(whole), 97):
+        saved.write_bytes(whole[:place] + bytes([whole[place] ^ 0x10]) + whole[place + 1 :])
+        try:
+            found = serialization.load(saved, "bilm")
+        except UserError:
+            continue
+        assert serialization.content_hash(found) == serialization.content_hash(CONTENT)
+
+
+def test_another_kind_or_version_is_refused_by_name(saved, monkeypatch):
+    with pytest.raises(UserError, match="is a 'bilm' file; a 'classifier' file is needed"):
+        serialization.load(saved, "classifier")
+    monkeypatch.setattr(serialization, "FORMAT_VERSION", 99)
+    with pytest.raises(UserError, match="format version 3"):
+        serialization.load(saved, "bilm")
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"nothing\.pt is not there"):
+        serialization.load(tmp_path / "nothing.pt", "bilm")
+
+
+class Malicious:
+    def __init__(self, target):
+        self.target = target
+
+    def __reduce__(self):
+        return (os.mkdir, (str(self.target),))
+
+
+@pytest.mark.parametrize("write", [torch.save, lambda value, path: path.write_bytes(pickle.dumps(value))])
+def test_a_pickle_that_would_run_code_is_refused(tmp_path, write):
+    path, target = tmp_path / "evil.pt", tmp_path / "ran"
+    write({"kind": "bilm", "content": Malicious(target)}, path)
+    with pytest.raises(UserError, match="refused"):
+        serialization.load(path, "bilm")
+    assert not target.exists()
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(saved, monkeypatch):
+    before = saved.read_bytes()
+
+    def full_disk(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full_disk)
+    with pytest.raises(UserError, match="No space left on device"):
+        serialization.save(saved, "bilm", {"other": 1})
+    assert saved.read_bytes() == before
+    assert list(saved.parent.iterdir()) == [saved]
+
+
+def test_ctrl_c_in_a_write_is_ctrl_c_and_leaves_the_old_file_and_nothing_else(saved, monkeypatch):
+    """torch's archive writer, cut off, raises an error of its own on top of it."""
+    before, real = saved.read_bytes(), open
+
+    class Interrupting(io.BufferedWriter):
+        def write(self, content):
+            raise KeyboardInterrupt(15)
+
+    monkeypatch.setattr(
+        "builtins.open",
+        lambda path, mode="r", **k: Interrupting(io.FileIO(path, "w")) if mode == "wb" else real(path, mode, **k),
+    )
+    with pytest.raises(KeyboardInterrupt) as stop:
+        serialization.save(saved, "bilm", {"other": torch.ones(1000)})
+    assert stop.value.args == (15,)
+    assert saved.read_bytes() == before and list(saved.parent.iterdir()) == [saved]

@@ -1,0 +1,99 @@
+"""ELMo as a library: sentence vectors, and a step of a scikit-learn pipeline."""
+
+import pickle
+import warnings
+from functools import cache
+
+import numpy as np
+import pytest
+from conftest import SAMPLE
+from sklearn.base import clone
+from sklearn.exceptions import SkipTestWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.utils.estimator_checks import check_estimator
+from sklearn.utils.validation import validate_data
+
+from bilm import ELMo, ELMoVectorizer
+from bilm.runtime.errors import UserError
+from bilm.text.ag_news import read_ag_news
+
+
+@pytest.fixture(scope="module")
+def path(trained_bilm):
+    return str(trained_bilm)
+
+
+def test_sentence_vectors_are_the_means_of_the_words(elmo, texts):
+    words = elmo.embed(texts)
+    for layers, chosen in (((0,), [0]), ((2, 0), [2, 0]), ((-1,), [2]), (None, [1, 2])):
+        found = elmo.sentence_vectors(texts, layers)
+        wanted = np.stack([np.concatenate([vectors[j].mean(0) for j in chosen]) for vectors in words])
+        np.testing.assert_allclose(found, wanted, atol=1e-6)
+    np.testing.assert_allclose(elmo.sentence_vectors(texts[2:3]), elmo.sentence_vectors(texts)[2:3], atol=1e-6)
+    assert np.isfinite(elmo.sentence_vectors([""])).all() and elmo.sentence_vectors([""]).any()
+    assert elmo.sentence_vectors([]).shape == (0, 2 * elmo.output_dim)
+    assert np.array_equal(elmo.sentence_vectors([["Rain", "."]]), elmo.sentence_vectors(["Rain."]))
+    with pytest.raises(IndexError):
+        elmo.sentence_vectors(texts, [3])
+
+
+def test_vectorizer_by_the_conventions_of_scikit_learn(path, elmo, texts):
+    vectorizer = ELMoVectorizer(path)
+    assert vectorizer.get_params() == {"path": path, "layers": None, "device": "cpu"}
+    vectors = vectorizer.fit_transform(texts)
+    assert np.array_equal(vectors, elmo.sentence_vectors(texts))
+    assert np.array_equal(clone(vectorizer).transform(iter(texts)), vectors)
+    assert np.array_equal(clone(vectorizer).fit_transform(iter(texts)), vectors)
+    copied = pickle.dumps(vectorizer)
+    assert len(copied) < 1000, "no weights"
+    assert np.array_equal(pickle.loads(copied).transform(texts), vectors)  # noqa: S301
+    vectorizer.set_params(layers=(0,))
+    assert np.array_equal(vectorizer.transform(texts), elmo.sentence_vectors(texts, (0,)))
+    assert np.array_equal(vectorizer.fit(X=texts, y=None).transform(X=texts), vectorizer.transform(texts))
+    with pytest.raises(UserError, match="is not there"):
+        ELMoVectorizer("nowhere.pt").fit(texts)
+    names = vectorizer.get_feature_names_out()
+    assert len(names) == elmo.output_dim and names[0] == "e0_0"
+
+
+class OnNumbers(ELMoVectorizer):
+    """scikit-learn's checks feed tables of numbers, and none to what takes texts: here each number is a word."""
+
+    def fit(self, X, y=None):
+        return super().fit(self._words(X, reset=True))
+
+    def transform(self, X):
+        return super().transform(self._words(X, reset=False))
+
+    def _words(self, X, reset):
+        return [[f"{value:.2f}" for value in row] for row in validate_data(self, X, reset=reset)]
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = True
+        return tags
+
+
+# By the name of a check, why it cannot pass.
+EXPECTED_TO_FAIL: dict[str, str] = {}
+
+
+@pytest.mark.parametrize("estimator", [ELMoVectorizer, OnNumbers])
+def test_the_checks_of_scikit_learn(path, estimator, monkeypatch):
+    monkeypatch.setattr("bilm.inference.elmo.ELMo.load", cache(ELMo.load))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SkipTestWarning)
+        found = check_estimator(estimator(path), on_fail=None, expected_failed_checks=EXPECTED_TO_FAIL)
+    assert {result["check_name"]: result["exception"] for result in found if result["status"] == "failed"} == {}
+    assert estimator is ELMoVectorizer or sum(result["status"] == "passed" for result in found) > 40
+
+
+def test_in_a_pipeline_and_a_grid_search(path):
+    labels, texts = zip(*read_ag_news(SAMPLE / "train.csv", 80), strict=True)
+    pipeline = make_pipeline(ELMoVectorizer(path), LogisticRegression(max_iter=1000))
+    grid = {"elmovectorizer__layers": [(0,), None], "logisticregression__C": [0.1, 10.0]}
+    search = GridSearchCV(pipeline, grid, cv=2).fit(list(texts), labels)
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+    assert (search.predict(list(texts)) == np.array(labels)).mean() > 0.4

@@ -1,0 +1,149 @@
+"""neighbours.py as a user runs it, and its index against all similarities computed by NumPy."""
+
+import numpy as np
+import pytest
+from conftest import SAMPLE, run_script
+
+from bilm import ELMo
+from bilm.inference.token_index import Index, build_index
+from bilm.runtime.errors import UserError
+from bilm.text.ag_news import read_ag_news
+
+
+@pytest.fixture(scope="module")
+def path(trained_bilm):
+    return trained_bilm
+
+
+@pytest.fixture(scope="module")
+def said() -> list[str]:
+    return [text for _, text in read_ag_news(SAMPLE / "test.csv", 40)]
+
+
+@pytest.fixture(scope="module")
+def folder(elmo, said, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("neighbours") / "index"
+    build_index(elmo, [said[:25], said[25:]], folder)
+    return folder
+
+
+def test_the_nearest_are_those_of_the_largest_cosine(elmo, said, folder):
+    index, everything = Index(folder, elmo), elmo.embed(said)
+    for layer in range(3):
+        asked = everything[7][layer, 2]
+        best = []
+        for text, vectors in zip(said, everything, strict=True):
+            cosines = vectors[layer] @ asked / np.linalg.norm(vectors[layer], axis=1) / np.linalg.norm(asked)
+            best.append((cosines.max(), text, int(cosines.argmax())))
+        wanted = sorted((b for b in best if b[1] != said[7]), key=lambda b: -b[0])[:6]
+        found = index.nearest(asked, layer, 6, but=said[7])
+        np.testing.assert_allclose([n.similarity for n in found], [b[0] for b in wanted], atol=2e-3)
+        assert len({n.text for n in found}) == 6 and said[7] not in {n.text for n in found}
+        for neighbour in found:
+            vectors = everything[said.index(neighbour.text)][layer]
+            cosine = vectors[neighbour.place] @ asked / np.linalg.norm(vectors[neighbour.place]) / np.linalg.norm(asked)
+            assert cosine == pytest.approx(neighbour.similarity, abs=2e-3)
+            assert elmo.words(neighbour.text) == neighbour.words
+    itself = index.nearest(everything[7][2, 2], 2, 1)[0]
+    assert (itself.text, itself.place) == (said[7], 2) and itself.similarity == pytest.approx(1, abs=1e-3)
+    assert len(index.nearest(everything[7][2, 2], 2, 1000)) == len(set(said))
+
+
+def test_an_index_is_whole_and_of_its_language_model(elmo, said, folder, bilm, vocabulary, tmp_path):
+    from bilm.checkpoints.pretrained import Pretrained
+
+    other = ELMo(Pretrained(bilm, vocabulary, {}, "another"))
+    with pytest.raises(UserError, match="another language model"):
+        Index(folder, other)
+    with pytest.raises(UserError, match="is no index"):
+        Index(tmp_path, elmo)
+    (tmp_path / "index.json").write_text("{}")
+    (tmp_path / "thesis.tex").write_text("of somebody")
+    with pytest.raises(UserError, match="is no index"):
+        build_index(elmo, [said], tmp_path)
+    assert (tmp_path / "thesis.tex").exists()
+    with pytest.raises(UserError, match="no word"):
+        build_index(elmo, [["", " "]], tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+    before = sorted(path.read_bytes() for path in folder.iterdir())
+
+    def failing():
+        yield said[:3]
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(UserError, match="No space left"):
+        build_index(elmo, failing(), folder)
+    assert sorted(path.read_bytes() for path in folder.iterdir()) == before and len(list(folder.parent.iterdir())) == 1
+    assert build_index(elmo, [["Rain .", ""]], tmp_path / "new") == 2
+    assert Index(tmp_path / "new", elmo).nearest(np.ones(elmo.output_dim), 0, 5)[0].words == ["rain", "."]
+
+
+def test_as_a_user_runs_it(path, tmp_path):
+    common = ("-m bilm neighbours", "--bilm", path, "--index", tmp_path / "my.index")
+    (tmp_path / "texts.txt").write_text("Rain fell on the bank.\nThe bank lent money.\n")
+    run = run_script(*common, "--build", "--input", tmp_path / "texts.txt")
+    assert run.code == 0 and "11 tokens" in run.out, run.err
+    run = run_script(*common, "--word", "Bank", "--count", 1, "The bank fell.")
+    assert run.code == 0 and run.out.startswith("e0: the [bank] fell"), run.err
+    model = ELMo.load(path)
+    (vectors,) = model.embed(["The bank fell."])
+    index = Index(tmp_path / "my.index", model)
+    for layer in range(3):
+        (found,) = index.nearest(vectors[layer, 1], layer, 1, but="The bank fell.")
+        assert f"e{layer}: the [bank] fell .\n  {found.similarity:.3f}  " in run.out
+
+
+def test_equals_are_all_found(elmo, tmp_path):
+    """In layer 0 every "rain" has the same vector: nothing else is nearer than any of them."""
+    texts = [f"Rain {number}" for number in range(3000)] + ["Snow fell"]
+    build_index(elmo, [texts, texts], tmp_path / "index")
+    (vectors,) = elmo.embed(["rain"])
+    found = Index(tmp_path / "index", elmo).nearest(vectors[0, 0], 0, 3000)
+    assert len({n.text for n in found}) == 3000 and all(n.place == 0 and n.similarity > 0.999 for n in found)
+
+
+def test_a_damaged_index_is_one_line(elmo, said, tmp_path):
+    for name, content in (
+        ("layer_1.bin", b"\0" * 7),
+        ("tokens.npz", b"PK"),
+        ("texts.jsonl", b"{"),
+        ("index.json", b"[]"),
+    ):
+        build_index(elmo, [said[:4]], tmp_path / "index")
+        (tmp_path / "index" / name).write_bytes(content)
+        with pytest.raises(UserError):
+            Index(tmp_path / "index", elmo)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["The bank"], "name the word"),
+        (["--build"], "either --build --input FILE"),
+        (["--word", "river", "The bank"], "'river' is none of the words"),
+        (["--word", "the", "The bank of the river"], "by its number: 1, 4"),
+        (["--word", "9", "The bank"], "the text has 2 words"),
+    ],
+)
+def test_mistakes_are_one_line(path, folder, arguments, problem):
+    run = run_script("-m bilm neighbours", "--bilm", path, "--index", folder, *arguments)
+    assert run.code == 2 and problem in run.err and run.err.count("\n") == 1, run.err
+
+
+def test_texts_of_all_kinds_through_the_other_tools(path, tmp_path):
+    """A hundred thousand words, none, controls, other scripts: an answer, in lines that can be read."""
+    odd = ["word " * 100_000, "", " ", "\x07\x1b[31m \u202e", "日本語のニュース", "🏀" * 500, "<b></b>", "a" * 100_000]
+    (tmp_path / "odd.txt").write_text("\n".join(odd) + "\n", encoding="utf-8")
+    ours, given, index = ["--bilm", path], ["--input", tmp_path / "odd.txt"], ["--index", tmp_path / "index"]
+    for command in (
+        ["-m bilm vectors", *given, "--output", tmp_path / "x.hdf5"],
+        ["-m bilm vectors", *given, "--output", tmp_path / "x.npz", "--per", "text"],
+        ["-m bilm neighbours", "--build", *given, *index],
+        ["-m bilm neighbours", *index, "--word", "word", "a word"],
+        ["-m bilm lm", odd[1]],
+        ["-m bilm lm", odd[3]],
+        ["-m bilm lm", "--after", 3, odd[1]],
+    ):
+        run = run_script(*command, *ours)
+        assert run.code == 0 and max(map(len, run.out.splitlines()), default=0) < 2000, run.err
+        assert "\x1b" not in run.out and "\x07" not in run.out

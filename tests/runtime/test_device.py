@@ -1,0 +1,95 @@
+"""Devices and precisions: what is refused, and that no device needs fp64."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import CPU_BF16, SAMPLE, run_script
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from bilm.config import ClassifierConfig, FitConfig
+from bilm.modules.classifier import ClassifiedEncoder, Classifier
+from bilm.runtime import device
+from bilm.runtime import device as devices
+from bilm.runtime.errors import UserError
+from bilm.training.classification import ClassificationTask
+from bilm.training.loop import State, Tally
+from bilm.training.optimizer import build_optimizer
+from bilm.training.pretraining import PretrainingTask
+
+CPU = torch.device("cpu")
+
+
+class NoDoubles(TorchDispatchMode):
+    """Fails on any tensor in fp64 that an operation takes or gives: Apple's MPS has none."""
+
+    def __torch_dispatch__(self, function, types, arguments=(), options=None):
+        result = function(*arguments, **(options or {}))
+        for value in torch.utils._pytree.tree_leaves((arguments, options, result)):
+            assert not isinstance(value, torch.Tensor) or value.dtype != torch.float64, function
+        return result
+
+
+def test_the_mode_notices_fp64():
+    with pytest.raises(AssertionError), NoDoubles():
+        torch.zeros(2).double()
+
+
+@pytest.mark.parametrize("mode", [None, "trainable", "frozen", "function", "finetune"])
+def test_no_step_of_either_training_has_a_tensor_in_fp64(bilm, vocabulary, texts, mode):
+    """Forward, loss, backward, clipping, step and validation."""
+    encoded, rows = vocabulary.encode(texts), np.arange(5)
+    model, task = bilm, PretrainingTask(encoded, rows, rows, 1000, 0, CPU)
+    if mode is not None:
+        finetuned = mode == "finetune"
+        bilm.tune(finetuned)
+        model = ClassifiedEncoder(bilm, Classifier(ClassifierConfig(hidden=5), mode, bilm, 4, seed=0), finetuned)
+        task = ClassificationTask("", encoded, np.arange(5) % 4, rows, rows, 1000, 0, CPU)
+    optimizer, state = build_optimizer([(model, 1e-2)], 0.01), State()
+    tally = Tally(state, is_main=True)
+    with NoDoubles():
+        loss, count, _ = task.loss(model.train(), rows, 0, 1)
+        (loss / count).backward()
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        good = tally.add(loss.detach(), count, torch.nn.utils.clip_grad_norm_(parameters, FitConfig.clip_norm))
+        optimizer.found_inf = 1.0 - good.float()
+        optimizer.step()
+    model.eval()
+    with torch.no_grad():
+        task.validate(model)
+
+
+@pytest.mark.skipif(CPU_BF16, reason="this CPU computes in bf16")
+def test_bf16_where_the_cpu_cannot_is_one_line_before_any_work(tmp_path):
+    for script in ("ELMO.py", "classification.py", "evaluate.py"):
+        run = run_script(script, "--data", SAMPLE, "--output", tmp_path / "out", "--precision", "bf16")
+        assert run.code == 2 and "--precision bf16: this CPU cannot" in run.err and run.err.count("\n") == 1
+        assert not (tmp_path / "out").exists()
+
+
+def test_bf16_is_refused_where_an_lstm_fails(monkeypatch):
+    class Failing(torch.nn.LSTM):
+        def forward(self, *_):
+            raise RuntimeError("could not create a primitive descriptor for the LSTM forward propagation primitive")
+
+    monkeypatch.setattr(torch.nn, "LSTM", Failing)
+    with pytest.raises(UserError, match=r"--precision bf16: .* Leave the option out"):
+        devices.find_precision("bf16", CPU)
+    assert devices.find_precision("fp32", CPU) == "fp32"
+
+
+def test_auto_is_bf16_only_where_it_is_native(monkeypatch):
+    for native, wanted in ((True, "bf16"), (False, "fp32")):
+        monkeypatch.setattr(device, "has_native_bf16", lambda _, native=native: native)
+        assert devices.find_precision("auto", CPU) == wanted
+
+
+def test_auto_is_cuda_or_the_cpu_and_never_mps(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert devices.find_device("auto").type == "cpu"
+
+
+@pytest.mark.skipif(torch.backends.mps.is_available(), reason="there is an MPS device")
+def test_a_device_that_is_not_there_is_one_line():
+    with pytest.raises(UserError, match="--device mps: "):
+        devices.find_device("mps")

@@ -1,0 +1,83 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import ROOT
+
+from bilm.runtime import locks
+from bilm.runtime.errors import UserError
+
+HOLD = """
+import pathlib, sys
+from bilm.runtime import locks
+release = locks.acquire_lock(pathlib.Path(sys.argv[1]), "")
+print(1, flush=True)
+"""
+
+
+def test_a_second_holder_is_refused_and_told_who_the_first_is(tmp_path):
+    path = tmp_path / "folder" / "x.lock"
+    release = locks.acquire_lock(path, "is at work.")
+    with pytest.raises(UserError, match=rf"process {os.getpid()} on .* \(since .*\) is at work\."):
+        locks.acquire_lock(path, "is at work.")
+    release()
+    assert list(path.parent.iterdir()) == []
+    locks.acquire_lock(path, "is at work.")()
+
+
+def test_a_lock_file_that_was_deleted_by_hand_costs_its_holder_nothing_else(tmp_path):
+    """The first holder's leave does not take the second one's file along."""
+    path = tmp_path / "x.lock"
+    first = locks.acquire_lock(path, "")
+    path.unlink()
+    second = locks.acquire_lock(path, "")
+    first()
+    with pytest.raises(UserError):
+        locks.acquire_lock(path, "")
+    second()
+
+
+def test_a_killed_holder_leaves_nothing_that_stands_in_the_way(tmp_path):
+    path = tmp_path / "x.lock"
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD + "import time; time.sleep(60)", str(path)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert holder.stdout and holder.stdout.readline() == "1\n"
+    with pytest.raises(UserError, match=f"process {holder.pid} "):
+        locks.acquire_lock(path, "")
+    holder.send_signal(signal.SIGKILL)
+    holder.communicate()
+    assert path.exists()
+    locks.acquire_lock(path, "")()
+
+
+def test_of_many_at_once_one_is_in(tmp_path):
+    """Each takes the lock again and again, as the file comes and goes, and looks whether it is alone."""
+    crowd = """
+import os, pathlib, sys, time
+from bilm.runtime import locks
+from bilm.runtime.errors import UserError
+folder, inside, times = pathlib.Path(sys.argv[1]), None, 0
+end = time.monotonic() + 1.5
+while time.monotonic() < end:
+    try:
+        release = locks.acquire_lock(folder / "x.lock", "")
+    except UserError:
+        continue
+    os.mkdir(folder / "inside")  # fails if somebody else is
+    times += 1
+    os.rmdir(folder / "inside")
+    release()
+print(times)
+"""
+    command = [sys.executable, "-c", crowd, str(tmp_path)]
+    processes = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    time.sleep(0.1)
+    times = [int(process.communicate()[0] or 0) for process in processes]
+    assert [process.returncode for process in processes] == [0] * 4 and sum(times) > 10

@@ -1,0 +1,120 @@
+"""How a command ends, and that it leaves nothing behind in a process that goes on: a notebook, runpy, a test."""
+
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+import torch
+from conftest import ROOT, run_process, run_script
+
+from bilm import ELMo
+from bilm.runtime import process
+from bilm.runtime.errors import UserError
+
+
+def handlers():
+    return [signal.getsignal(number) for number in process.STOP_SIGNALS]
+
+
+@pytest.mark.parametrize(
+    "arguments", [["evaluate.py", "--help"], ["evaluate.py", "--data", "nowhere"], ["ELMO.py", "-x"]]
+)
+def test_handlers_streams_and_threads_are_as_they_were(arguments, tmp_path):
+    before = (handlers(), sys.stdout.errors, torch.get_num_threads())
+    run_script(*arguments)
+    assert (handlers(), sys.stdout.errors, torch.get_num_threads()) == before
+
+
+def test_ctrl_c_still_works_after_a_command():
+    run_script("evaluate.py", "--help")
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_a_command_that_succeeds_returns():
+    """IPython's %run and a notebook go on after it."""
+    process.run_script(lambda: None)
+
+
+def test_what_is_registered_for_the_end_is_called_last_first_also_after_a_mistake():
+    called = []
+
+    def main():
+        process.at_end(lambda: called.append(1))
+        process.at_end(lambda: called.append(2))
+        raise UserError("wrong")
+
+    with pytest.raises(SystemExit) as end:
+        process.run_script(main)
+    assert end.value.code == 2 and called == [2, 1]
+
+
+def test_a_fault_of_ours_is_a_traceback_and_cleans_up(capsys):
+    called = []
+
+    def main():
+        process.at_end(lambda: called.append(1))
+        raise ZeroDivisionError
+
+    before = handlers()
+    with pytest.raises(ZeroDivisionError):
+        process.run_script(main)
+    assert called == [1] and handlers() == before
+
+
+def test_a_signal_during_imports_is_kept_until_they_are_done(capsys):
+    def main():
+        signal.raise_signal(signal.SIGTERM)
+        process.allow_interrupts()
+        raise AssertionError("not reached")
+
+    with pytest.raises(SystemExit) as end:
+        process.run_script(main)
+    assert end.value.code == 128 + signal.SIGTERM and "stopped." in capsys.readouterr().err
+
+
+def test_a_thread_that_is_not_the_main_one_can_train_and_be_told_nothing():
+    """Only the main thread may install handlers; elsewhere deferring signals does nothing."""
+    found = []
+
+    def work():
+        with process.defer_signals() as received:
+            found.append(received)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert found == [[]]
+
+
+def test_output_that_the_terminal_cannot_show_is_replaced(trained_bilm):
+    """A terminal in cp1252, as on Windows."""
+    run = run_process("-m bilm predict", "--bilm", trained_bilm, "Ł\N{SNOWMAN}", PYTHONIOENCODING="cp1252")
+    assert run.code == 0 and "??" in run.out.splitlines()[-1], run.err
+
+
+def test_a_reader_that_has_gone_is_no_failure_of_ours(tmp_path):
+    command = f"{sys.executable} evaluate.py --help | true; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert "Traceback" not in done.stderr and done.stdout.strip() in ("0", "141")
+
+
+def test_the_library_leaves_signals_and_threads_alone(trained_bilm):
+    before = (handlers(), torch.get_num_threads())
+    ELMo.load(trained_bilm).embed(["Rain fell."])
+    assert (handlers(), torch.get_num_threads()) == before
+
+
+def test_a_signal_after_the_work_is_done_changes_nothing():
+    """While a command cleans up, Ctrl-C must neither end in a traceback nor leave things behind."""
+    called = []
+
+    def main():
+        process.at_end(lambda: called.append("cleaned up"))
+        process.at_end(lambda: signal.raise_signal(signal.SIGINT))
+        process.allow_interrupts()
+
+    process.run_script(main)
+    assert called == ["cleaned up"]

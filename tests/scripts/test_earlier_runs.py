@@ -1,0 +1,173 @@
+"""What a script does about the runs before it: finished ones, those that came with the repository, and none at all."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, SAMPLE, TINY, run_script
+
+from bilm.checkpoints import serialization
+from bilm.checkpoints.pretrained import find_classifiers, keep_best_classifier, load_bilm
+from bilm.runtime.files import file_hash
+
+
+@pytest.fixture
+def finished(trained, tmp_path) -> list:
+    """The options of a folder in which a tiny model has been trained for two epochs."""
+    shutil.copytree(trained[0], tmp_path / "out")
+    return ["--data", SAMPLE, "--output", tmp_path / "out"]
+
+
+def contents(folder: Path) -> dict[str, str]:
+    return {str(path.relative_to(folder)): file_hash(path) for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("resume", [[], ["--resume"]])
+@pytest.mark.parametrize(
+    ("command", "difference"),
+    [
+        (["ELMO.py", *TINY, "--epochs", 3], "(epochs: 2, now 3)"),
+        (["ELMO.py", *TINY, "--epochs", 2, "--seed", 1], "(seed: 0, now 1)"),
+        (["classification.py", "--precision", "fp32", "--epochs", 3, "--hidden", 16], "(epochs: 2, now 3)"),
+        (["classification.py", "--precision", "fp32", "--epochs", 2, "--hidden", 8, "--mode", "frozen"], "now 8"),
+    ],
+)
+def test_a_finished_run_is_not_replaced_by_another_one_unasked(finished, tmp_path, command, difference, resume):
+    before = contents(tmp_path)
+    run = run_script(*command, *finished, *resume)
+    assert run.code == 2 and run.err.count("\n") == 1, run.err
+    assert difference in run.err and "Replace it: --restart." in run.err
+    assert ("--start-from" in run.err) == (command[0] == "ELMO.py")
+    assert contents(tmp_path) == before
+
+
+def test_what_the_message_names_works(finished, tmp_path):
+    """--restart replaces the run; --start-from goes on from it, elsewhere."""
+    weights = tmp_path / "out/models/sample/bilstm.pt"
+    before = load_bilm(weights).hash
+    further = ["ELMO.py", "--data", SAMPLE, "--output", tmp_path / "further", "--start-from", weights, "--epochs", 1]
+    assert run_script(*further, "--precision", "fp32", "--batch-tokens", 512).code == 0
+    assert load_bilm(tmp_path / "further/models/sample/bilstm.pt").info["data"]["start"]["hash"] == before
+    assert load_bilm(weights).hash == before
+    run = run_script("ELMO.py", *TINY, "--epochs", 1, *finished, "--restart")
+    assert run.code == 0 and load_bilm(weights).hash != before, run.err
+
+
+def test_the_same_run_once_more_is_nobodys_loss(finished):
+    run = run_script("ELMO.py", *TINY, "--epochs", 2, *finished, "--resume")
+    assert run.code == 0 and "is finished, with these settings" in run.out
+    assert run_script("ELMO.py", *TINY, "--epochs", 2, *finished).code == 0
+
+
+def test_classifiers_of_a_former_language_model_do_not_count_as_finished_runs(finished):
+    assert run_script("ELMO.py", *TINY, "--epochs", 1, *finished, "--restart").code == 0
+    options = ["--precision", "fp32", "--epochs", 1, "--hidden", 16, "--mode", "frozen"]
+    run = run_script("classification.py", *options, *finished)
+    assert run.code == 0, run.err
+
+
+def test_weights_that_came_with_the_repository_are_no_run_of_ones_own(finished, tmp_path):
+    """Other settings start at once, and what came is kept aside."""
+    models = tmp_path / "out/models/sample"
+    came = {path.name: file_hash(path) for path in models.glob("*.pt")}
+    (models / "shipped.json").write_text(json.dumps({"files": came}))
+    run = run_script("ELMO.py", *TINY, "--epochs", 1, *finished, "--resume")
+    assert run.code == 0 and "are now in" in run.out, run.err
+
+
+def test_a_user_at_a_terminal_is_asked(finished, monkeypatch, tmp_path):
+    from bilm.cli import run as utils
+
+    asked = []
+    monkeypatch.setattr("builtins.input", lambda question: asked.append(question) or answer)
+    monkeypatch.delenv("RANK", raising=False)
+
+    class Terminal:
+        def isatty(self):
+            return True
+
+    monkeypatch.setattr(utils.sys, "stdin", Terminal())
+    options = utils.ResumeOptions()
+    for answer, wanted in (("r", "start"), ("", None)):  # noqa: B007 - read by the lambda above
+        decide = {"is_finished": lambda: False, "replaces": lambda: "That is there."}
+        if wanted:
+            assert utils.decide_action(tmp_path / "none", options, **decide) == wanted
+        else:
+            with pytest.raises(utils.UserError, match="That is there"):
+                utils.decide_action(tmp_path / "none", options, **decide)
+    assert len(asked) == 2 and "Replace it [r]" in asked[0]
+
+
+# --- classifier.pt ---------------------------------------------------------------------------------------------------
+
+
+def test_the_repository_has_the_two_files_of_the_assignment():
+    """classifier.pt is the best mode's only file."""
+    models = ROOT / "models"
+    listed = json.loads((models / "shipped.json").read_text(encoding="utf-8"))["files"]
+    assert {"bilstm.pt", "classifier.pt"} <= set(listed) and all((models / name).exists() for name in listed)
+    found = find_classifiers(models, load_bilm(models / "bilstm.pt"))
+    assert found.paths[found.best].name == "classifier.pt" and not found.mismatched
+    assert len(found.paths) == 4
+
+
+@pytest.fixture
+def only_in_classifier_pt(trained, tmp_path):
+    """A folder of models, its language model, and the best mode, which has no file but classifier.pt."""
+    models = tmp_path / "models"
+    shutil.copytree(trained[0] / "models/sample", models)
+    pretrained = load_bilm(models / "bilstm.pt")
+    best = find_classifiers(models, pretrained).best
+    (models / f"classifier_{best}.pt").unlink()
+    return models, pretrained, best
+
+
+def test_the_mode_of_classifier_pt_is_found_in_it(only_in_classifier_pt):
+    models, pretrained, best = only_in_classifier_pt
+    found = find_classifiers(models, pretrained)
+    assert found.best == best and found.paths[best] == models / "classifier.pt" and len(found.paths) == 3
+
+
+def test_a_better_classifier_does_not_lose_the_mode_that_classifier_pt_alone_held(only_in_classifier_pt):
+    models, pretrained, best = only_in_classifier_pt
+    other = next(mode for mode in ("frozen", "function") if mode != best)
+    saved = serialization.load(models / f"classifier_{other}.pt", "classifier")
+    saved["info"]["validation_accuracy"] = 1.0
+    serialization.save(models / f"classifier_{other}.pt", "classifier", saved)
+    assert keep_best_classifier(models, pretrained) == other
+    found = find_classifiers(models, pretrained)
+    assert found.best == other and found.paths[best].name == f"classifier_{best}.pt" and len(found.paths) == 3
+    assert serialization.load(models / "classifier.pt", "classifier")["mode"] == other
+
+
+# --- without AG News and without a network ---------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def offline(tmp_path_factory):
+    """A run of the three scripts that names no data; fewer epochs than by default."""
+    output = tmp_path_factory.mktemp("offline")
+    runs = [
+        run_script("ELMO.py", "--output", output, "--epochs", 1),
+        run_script("classification.py", "--output", output, "--mode", "all", "--epochs", 3),
+        run_script("evaluate.py", "--output", output),
+    ]
+    return output, runs
+
+
+def test_the_sample_goes_on_from_the_weights_of_the_repository(offline):
+    output, (pretraining, *others) = offline
+    assert pretraining.code == 0 and "goes on" in " ".join(pretraining.err.replace("*", " ").split()), pretraining.err
+    assert "Going on from" in pretraining.out and "bilstm.pt: it knows 27,021 words" in pretraining.out
+    assert [run.code for run in others] == [0, 0]
+    summary = json.loads((output / "results/sample/summary.json").read_text())
+    for mode, entry in summary["classifiers"].items():
+        assert entry["test"]["accuracy"] >= 0.85, mode
+    assert len(summary["classifiers"]) == 4
+
+
+def test_from_scratch_and_options_that_shape_the_model_start_from_nothing(tmp_path):
+    for i, options in enumerate((["--from-scratch", "--limit", 40], ["--width", 24, "--limit", 40])):
+        run = run_script("ELMO.py", "--output", tmp_path / str(i), "--epochs", 1, *options)
+        assert run.code == 0 and "Going on from" not in run.out, run.err

@@ -1,0 +1,53 @@
+"""What only a GPU can show; skipped where there is none."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import SAMPLE, TINY, run_script
+from original_files import OPTIONS, SENTENCES, datasets, write
+
+from bilm import ELMo
+from bilm.checkpoints import serialization
+from bilm.text.batching import collate
+
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA")]
+
+
+def test_a_gpu_gives_the_layers_and_losses_of_a_cpu(bilm, vocabulary, texts):
+    torch.backends.cudnn.allow_tf32 = False
+    batch = collate(vocabulary.encode(texts), np.arange(5))
+    with torch.no_grad():
+        wanted = [*bilm.encode(batch), bilm(batch)]
+        there = bilm.to("cuda")
+        moved = batch.to(torch.device("cuda"))
+        found = [*there.encode(moved), there(moved)]
+    for a, b in zip(wanted, found, strict=True):
+        torch.testing.assert_close(b.cpu(), a, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("token_layer", ["word", "word+char"])
+def test_the_same_seed_gives_the_same_weights(tmp_path, precision, token_layer):
+    weights = []
+    for attempt in ("one", "two"):
+        output = tmp_path / attempt
+        options = [*TINY, "--epochs", 2, "--device", "cuda", "--precision", precision, "--token-layer", token_layer]
+        run = run_script("ELMO.py", "--data", SAMPLE, "--output", output, *options)
+        assert run.code == 0, run.err
+        weights.append(serialization.load(output / "models/sample/bilstm.pt", "bilm")["id"])
+    assert weights[0] == weights[1]
+
+
+def test_the_original_is_the_same_on_a_gpu(tmp_path):
+    torch.backends.cuda.matmul.allow_tf32 = False
+    files = write(tmp_path / "original", OPTIONS, datasets(OPTIONS, np.random.default_rng(0)))
+    for a, b in zip(*(ELMo.load(*files, device=device).embed(SENTENCES) for device in ("cpu", "cuda")), strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-4)
+
+
+def test_the_three_scripts_in_bf16(tmp_path):
+    common = ["--data", SAMPLE, "--output", tmp_path, "--device", "cuda"]
+    assert run_script("ELMO.py", *common, "--epochs", 1).code == 0
+    assert run_script("classification.py", *common, "--epochs", 1).code == 0
+    assert run_script("classification.py", *common, "--epochs", 1, "--mode", "finetune").code == 0
+    assert run_script("evaluate.py", *common, "--split", "all").code == 0

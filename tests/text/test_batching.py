@@ -1,0 +1,56 @@
+import numpy as np
+import torch
+
+from bilm.text.batching import collate, iterate_batches, mask_of, plan_batches, reverse_within_length
+
+
+def test_every_text_is_planned_once_and_within_the_budget():
+    lengths = np.random.default_rng(0).integers(2, 60, 500)
+    for generator in (None, np.random.default_rng(1)):
+        plan = plan_batches(lengths, 256, generator)
+        assert sorted(np.concatenate(plan)) == list(range(500))
+        assert all(lengths[rows].max() * len(rows) <= 256 for rows in plan)
+        # Batches of like length waste little: under 5 % of the tokens are padding.
+        assert sum(lengths[rows].max() * len(rows) for rows in plan) < 1.05 * lengths.sum()
+
+
+def test_a_text_longer_than_the_budget_is_alone():
+    plan = plan_batches(np.array([5, 300, 5]), 100)
+    assert [rows.tolist() for rows in plan] == [[0, 2], [1]]
+    assert plan_batches(np.zeros(0, dtype=np.int64), 100) == []
+
+
+def test_plans_depend_on_the_generator_alone():
+    lengths = np.random.default_rng(0).integers(2, 60, 200)
+    first, again, other = (plan_batches(lengths, 256, np.random.default_rng(seed)) for seed in (3, 3, 4))
+    assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not all(np.array_equal(a, b) for a, b in zip(first, other, strict=False))
+
+
+def test_collate_pads_behind(vocabulary, texts):
+    encoded = vocabulary.encode(texts)
+    batch = collate(encoded, np.array([3, 0, 2]))
+    assert batch.ids.shape == (3, 15) and batch.lengths.tolist() == [15, 8, 4]
+    for row, ids, length in zip(batch.rows, batch.ids, batch.lengths.tolist(), strict=True):
+        assert ids[:length].tolist() == encoded.ids[encoded.offsets[row] : encoded.offsets[row + 1]].tolist()
+        assert not ids[length:].any()
+
+
+def test_evaluation_sees_each_row_once(vocabulary, texts):
+    rows = np.array([4, 1, 2])
+    seen = np.concatenate([b.rows for b in iterate_batches(vocabulary.encode(texts), rows, 20)])
+    assert sorted(seen) == [1, 2, 4]
+
+
+def test_reversal_stays_within_the_length():
+    x = torch.tensor([[1, 2, 3, 0, 0], [4, 5, 6, 7, 8]])
+    lengths = torch.tensor([3, 5])
+    assert reverse_within_length(x, lengths).tolist() == [[3, 2, 1, 0, 0], [8, 7, 6, 5, 4]]
+    y = torch.randn(2, 5, 3)
+    turned = reverse_within_length(y, lengths)
+    assert torch.equal(turned[0, 0], y[0, 2]) and torch.equal(turned[0, 4], y[0, 4])
+    assert torch.equal(reverse_within_length(turned, lengths), y)
+
+
+def test_mask():
+    assert mask_of(torch.tensor([1, 3]), 4).tolist() == [[True, False, False, False], [True, True, True, False]]

@@ -1,0 +1,379 @@
+"""Files as people have them: any form of table and of line end, compressed, not what they should be; and back again."""
+
+import bz2
+import csv
+import gzip
+import io
+import json
+import lzma
+import subprocess
+import sys
+from contextlib import redirect_stdout
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pandas
+import pytest
+from conftest import ROOT
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from bilm.checkpoints.original_elmo import read_original
+from bilm.cli.predict import Writer
+from bilm.inference.vector_files import write_vectors
+from bilm.runtime.errors import UserError
+from bilm.text.ag_news import read_ag_news
+from bilm.text.corpus import find_corpus, own_corpus
+from bilm.text.readers import Table, read_texts
+
+one_folder = settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+any_text = st.text(st.characters(exclude_categories=["Cs"]), max_size=30) | st.text(
+    "\r\n\t\",'a\0 \x85\u2028\ufeff", max_size=9
+)
+ODD = "a\rb\x0bc\x0cd\x1ce\x85f\u2028g\u2029h"
+
+# Earlier versions end a cell at a NUL.
+PANDAS_READS_NUL = int(pandas.__version__.split(".")[0]) >= 3
+
+
+def texts_of(path: Path, column: str | None = None) -> list[str]:
+    return list(read_texts(str(path), column))
+
+
+def texts_of_stdin(monkeypatch, content: bytes) -> list[str]:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BufferedReader(io.BytesIO(content))))
+    return list(read_texts("-", None))
+
+
+def refusal(path: Path, column: str | None = None) -> str:
+    with pytest.raises(UserError) as error:
+        texts_of(path, column)
+    assert path.name in str(error.value) and "\n" not in str(error.value)
+    return str(error.value).partition(path.name)[2]
+
+
+@pytest.mark.parametrize(
+    ("content", "texts"),
+    [
+        (b"Stocks fell\rafter lunch.\nRain fell.\n", ["Stocks fell\rafter lunch.", "Rain fell."]),
+        (f"{ODD}\nx\n".encode(), [ODD, "x"]),
+        (b"a\r\nb\r\n", ["a", "b"]),
+        (b"a\r\r\nb\r", ["a\r", "b\r"]),
+        (b"\xef\xbb\xbfa\n\nb", ["a", "", "b"]),
+        (b"", []),
+        (b"\n", [""]),
+        ("a\n\ufeffb\n".encode(), ["a", "\ufeffb"]),
+    ],
+)
+def test_lines_end_at_line_feeds_alone(tmp_path, monkeypatch, content, texts):
+    (tmp_path / "a.txt").write_bytes(content)
+    assert texts_of(tmp_path / "a.txt") == texts_of_stdin(monkeypatch, content) == texts
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.jsonl"])
+def test_no_other_character_ends_a_line_of_a_table(tmp_path, name):
+    """A lone carriage return without quotation marks, as pandas and csv write it, is part of the cell, too."""
+    text, delimiter = "a\x85b\u2028c" if name == "a.jsonl" else ODD, "\t" if name == "a.tsv" else ","
+    table = f"n{delimiter}t\n1{delimiter}{text}\n2{delimiter}b\n"
+    lines = f'{{"t": "{text}"}}\n{{"t": "b"}}\n' if name == "a.jsonl" else table
+    (tmp_path / name).write_bytes(lines.encode())
+    assert texts_of(tmp_path / name, "t") == [text, "b"]
+
+
+def test_line_ends_of_windows_and_inside_of_cells(tmp_path):
+    (tmp_path / "a.csv").write_bytes(b'n,t\r\n1,"x\r\ny\r"\r\n\r\n2,\xe2\x80\xa8z\r\n3,"w\nv"')
+    assert texts_of(tmp_path / "a.csv", "t") == ["x\r\ny\r", "\u2028z", "w\nv"]
+    assert texts_of(tmp_path / "a.csv", "n") == ["1", "2", "3"]
+
+
+def test_a_blank_line_is_no_row_and_an_empty_cell_is_one(tmp_path):
+    """A file with one column: each row has an answer."""
+    (tmp_path / "a.csv").write_text('\nt\n""\n\n \nNA\nnull\n1e5\n007\n')
+    assert texts_of(tmp_path / "a.csv", "t") == ["", " ", "NA", "null", "1e5", "007"]
+
+
+@pytest.mark.parametrize(
+    ("content", "texts"),
+    [
+        # Marks that are not closed in their cell, though pairs of them would do.
+        ('t\tl\n"Great movie\tpos\nNot for me"\tneg\nOk\tpos\n', ['"Great movie', 'Not for me"', "Ok"]),
+        ('t\tl\nOk\tpos\n"Great movie\tpos\nDull\tneg\n', ["Ok", '"Great movie', "Dull"]),
+        ('t\tl\n"Great" movie\tpos\n"a" and "b"\tneg\n', ['"Great" movie', '"a" and "b"']),
+        ('t\tl\nsay "hi"\tpos\n', ['say "hi"']),
+        # As pandas and csv quote.
+        ('t\tl\n"say ""hi"""\tpos\n"a"\tneg\n', ['say "hi"', "a"]),
+        ('t\tl\n"one\ttwo\n\nthree\n"\tpos\n"a"\tneg\n', ["one\ttwo\n\nthree\n", "a"]),
+    ],
+)
+def test_tsv_with_and_without_quoting(tmp_path, content, texts):
+    (tmp_path / "a.tsv").write_text(content)
+    assert texts_of(tmp_path / "a.tsv", "t") == texts
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "place"),
+    [
+        ("a.csv", 'n,t\n1,"two\nlines"\n2,"Great\n3,x\n4,y\n', ", row 3 (line 4): a quotation mark that opens a cell"),
+        ("a.csv", 'n,t\n1,x\n2,"Great" movie\n', ", row 3 (line 3): a quotation mark that opens a cell"),
+        ("a.csv", 'n,t\n\n1,"two\nlines"\n2\n', ", row 4 (line 5): 1 columns where the first row has 2"),
+        ("a.csv", "n,t\n1,x\n2,y,z\n", ", row 3 (line 3): 3 columns where the first row has 2"),
+        ("a.csv", "n,t\n1,x\n2,y,z,,\n", ", row 3 (line 3): 5 columns where the first row has 2"),
+        ("a.csv", "n,t,t\n1,x,y\n", " has 2 columns 't'. Rename"),
+        ("a.csv", "n,text\n1,x\n", " has no column 't'. Its first row has: 'n, text'"),
+        ("a.tsv", 'n\tt\n1\t"a\nb"\n2\n', ", row 3 (line 4): 1 columns where the first row has 2: a tab"),
+        ("a.tsv", 't\nok\n"Great\n', ", line 3: a quotation mark opens a cell"),
+        ("a.tsv", 'n\tt\n1\t"Great\n2\n', ", row 2 (line 2): a quotation mark that opens a cell"),
+        (
+            "a.jsonl",
+            '{"t": "x"}\n\n{"t": "y"\n',
+            ", line 3: it is not JSON (Expecting ',' delimiter, column 10). Write one",
+        ),
+        ("a.jsonl", '{"t": "x"},{"t": "y"}\n', ", line 1: it is not JSON (Extra data"),
+        ("a.json", '[\n{"t": "x"}\n]\n', ", line 1: it is not JSON"),
+        ("a.json", '["t"]', ", line 1: it is no JSON object. Write one object on each line"),
+        ("a.jsonl", '{"t": "x"}\n{"t": null}\n', ", line 2, column 't': there is no text. Fill it"),
+        ("a.jsonl", '{"t": "x"}\n{"t": ["y"]}\n', ", line 2, column 't': it is a list, not text. Fill it, convert"),
+    ],
+)
+def test_what_is_wrong_has_a_place_and_a_remedy(tmp_path, name, content, place):
+    (tmp_path / name).write_text(content)
+    assert place in refusal(tmp_path / name, "t")
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.csv", "a.tsv", "a.jsonl", "a.txt.gz"])
+def test_a_byte_that_is_not_utf_8_has_a_place(tmp_path, name):
+    content = (b'{"t": "x"}\n' if "json" in name else b"t\n") + b"caf\xe9\n"
+    (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    said = refusal(tmp_path / name, None if "txt" in name else "t")
+    assert said.startswith(", line 2: byte 0xe9 is not UTF-8 (byte 4 of the line). Save the file as UTF-8")
+
+
+def parquet(path: Path, **columns) -> Path:
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    parquet.write_table(pyarrow.table(columns), path, row_group_size=2)
+    return path
+
+
+def test_parquet_of_other_types(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    for cells, found in (([1, 2], "a number"), ([["x"]], "a list"), ([{"x": 1}], "a record"), ([b"x"], "bytes")):
+        said = refusal(parquet(tmp_path / "a.parquet", t=cells), "t")
+        assert said.startswith(f", row 1, column 't': it is {found}, not text. Fill it, convert it to text")
+    assert "row 2, column 't': there is no text" in refusal(parquet(tmp_path / "a.parquet", t=["x", None]), "t")
+    for kind in (pyarrow.large_string(), pyarrow.dictionary(pyarrow.int32(), pyarrow.string())):
+        assert texts_of(parquet(tmp_path / "a.parquet", t=pyarrow.array(["x", ODD]).cast(kind)), "t") == ["x", ODD]
+
+
+@pytest.mark.parametrize(("ending", "module"), [(".gz", gzip), (".bz2", bz2), (".xz", lzma)])
+def test_compressed_files(tmp_path, ending, module):
+    compress = module.compress
+    for name, content in (("a.csv", 't\n"x\ny"\n'), ("a.jsonl", '{"t": "x\\ny"}'), ("a.txt", "x y\n")):
+        path = tmp_path / f"{name}{ending}"
+        path.write_bytes(compress(content.encode()))
+        assert [text.split() for text in texts_of(path, None if name == "a.txt" else "t")] == [["x", "y"]]
+        path.write_bytes(compress(content.encode())[:-4])
+        assert " is damaged or cut off" in refusal(path, None if name == "a.txt" else "t")
+        path.write_bytes(content.encode())
+        refusal(path, None if name == "a.txt" else "t")
+    path = parquet(tmp_path / "b.parquet", t=["x"])
+    (tmp_path / f"b.parquet{ending}").write_bytes(compress(path.read_bytes()))
+    assert texts_of(tmp_path / f"b.parquet{ending}", "t") == ["x"]
+    (tmp_path / f"c.csv{ending}").write_bytes(compress(b"t,l\nx,1\n"))
+    assert own_corpus(str(tmp_path / f"c.csv{ending}"), None, "t", "l").name == "c"
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        (b"PK\x03\x04\x14\x00\x00\x00", "a ZIP archive, or an Excel workbook. Unpack it"),
+        ("t\nhello\n".encode("utf-16"), "UTF-16, not UTF-8. Save it as UTF-8"),
+        ("t\nhello\n".encode("utf-16-le"), "UTF-16, not UTF-8. Save it as UTF-8"),
+        ("t\nhello\n".encode("utf-16-be"), "UTF-16, not UTF-8. Save it as UTF-8"),
+        (gzip.compress(b"t\n", mtime=0), "compressed with gzip. Unpack it, or let its name end in .gz"),
+        (b"PAR1\x15\x04\x15\x0e\0", "a Parquet file. Let its name end in .parquet"),
+    ],
+)
+def test_a_file_of_another_kind_is_named(tmp_path, monkeypatch, content, found):
+    for name, column in (("a.txt", None), ("a.csv", "t"), ("a.tsv", "t"), ("a.jsonl", "t")):
+        (tmp_path / name).write_bytes(content)
+        assert refusal(tmp_path / name, column).startswith(f" is {found}")
+    with pytest.raises(UserError, match=r"^- is "):
+        texts_of_stdin(monkeypatch, content)
+    (tmp_path / "train.csv").write_bytes(content)
+    with pytest.raises(UserError, match=found[:9]):
+        list(read_ag_news(tmp_path / "train.csv"))
+
+
+def test_a_folder_is_named(tmp_path):
+    for name, column in (("a.txt", None), ("a.csv", "t"), ("a.jsonl", "t"), ("a.parquet", "t"), ("a.csv.gz", "t")):
+        (tmp_path / name).mkdir()
+        assert refusal(tmp_path / name, column) == " is a folder. Name a file in it."
+    with pytest.raises(UserError, match=r"--train: .* is a folder; name a file in it"):
+        own_corpus(str(tmp_path / "a.csv"), None, "t", "l")
+
+
+def test_files_of_the_original_that_are_something_else(tmp_path):
+    (tmp_path / "options.json").write_bytes(b"\xef\xbb\xbf{}")
+    with pytest.raises(UserError, match="lacks 'char_cnn'"):  # the mark is passed over
+        read_original(tmp_path / "options.json", tmp_path)
+    (tmp_path / "weights.zip").write_bytes(b"PK\x03\x04\x14\x00\x00\x00")
+    for options, found in ((tmp_path, "is a folder"), (tmp_path / "weights.zip", "is a ZIP archive")):
+        with pytest.raises(UserError, match=found):
+            read_original(options, tmp_path)
+    from original_files import OPTIONS
+
+    (tmp_path / "options.json").write_text(json.dumps(OPTIONS), encoding="utf-8-sig")
+    for weights, found in ((tmp_path, "is a folder"), (tmp_path / "weights.zip", "is a ZIP archive.*one HDF5 file")):
+        with pytest.raises(UserError, match=found):
+            read_original(tmp_path / "options.json", weights)
+
+
+HF = [("Wall St. falls, traders said.", 2), ('The "cup"\nfinal', 1), ("Peace", 0), ("Chips", 3)]
+
+
+def write_hf(path: Path, turned: bool = False) -> Path:
+    columns = {"text": [text for text, _ in HF], "label": [label for _, label in HF]}
+    frame = pandas.DataFrame({name: columns[name] for name in sorted(columns, reverse=not turned)})
+    path.parent.mkdir(exist_ok=True)
+    if ".parquet" in path.name:
+        parquet(path, **columns)
+    elif ".csv" in path.name:
+        frame.to_csv(path, index=turned)
+    else:
+        frame.to_json(path, orient="records", lines=True)
+    return path
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize(
+    "name", ["{}.csv", "{}.csv.gz", "{}.json", "{}.jsonl", "{}.parquet", "data/{}-00000-of-00001.parquet"]
+)
+def test_ag_news_of_the_datasets_library(tmp_path, name, turned):
+    for split in ("train", "test"):
+        write_hf(tmp_path / name.format(split), turned)
+    corpus = find_corpus(str(tmp_path))
+    for split in ("train", "test"):
+        assert corpus.path(split) == tmp_path / name.format(split)
+        assert list(corpus.source(split, None).rows()) == [(label, text) for text, label in HF]
+
+
+def test_the_published_form_wins_and_what_is_missing_is_said(tmp_path):
+    write_hf(tmp_path / "train.parquet")
+    with pytest.raises(UserError, match=r"there is no test\.csv in .*one file for each that ends in \.tsv"):
+        find_corpus(str(tmp_path))
+    for split in ("train", "test"):
+        write_hf(tmp_path / f"{split}.csv")
+    assert find_corpus(str(tmp_path)).train.name == "train.csv"
+    (tmp_path / "train.csv").write_text("text,label\nx,4\n")
+    with pytest.raises(UserError, match=r"row 2 \(line 2\), column 'label': '4' is not a class; they are 0 to 3"):
+        list(read_ag_news(tmp_path / "train.csv"))
+    (tmp_path / "train.csv").write_text("review,stars\nx,4\n")
+    with pytest.raises(UserError, match=r"'text,label'.*--train FILE --text-column NAME"):
+        list(read_ag_news(tmp_path / "train.csv"))
+
+
+CLASSES = ["a, b", 'c "d"', "é\r"]
+
+
+def written(form: str, texts: list[str], encoding: str = "ascii") -> bytes:
+    """What predict.py writes to a terminal of that encoding."""
+    out = io.BytesIO()
+    with redirect_stdout(io.TextIOWrapper(out, encoding)) as stream:
+        write = Writer(form, CLASSES)
+        for i, text in enumerate(texts):
+            write(text, np.eye(3)[i % 3])
+        stream.flush()
+        return out.getvalue()
+
+
+@one_folder
+@given(texts=st.lists(any_text, max_size=8))
+@example(
+    texts=[
+        "first half\rsecond half",
+        "\r",
+        "a\r\nb",
+        "\n",
+        "",
+        " ",
+        "a\0b",
+        "NA",
+        "null",
+        "1e5",
+        "\ufeff",
+        '"',
+        "\x85\u2028",
+    ]
+)
+def test_answers_can_be_read_back(tmp_path, texts):
+    path = tmp_path / "answers.csv"
+    path.write_bytes(written("csv", texts))
+    wanted = [CLASSES[i % 3] for i in range(len(texts))]
+    with path.open(encoding="utf-8", newline="") as file:
+        header, *rows = csv.reader(file, strict=True)
+    assert header == ["class", *CLASSES, "text"] and [row[-1] for row in rows] == texts
+    for column, cells in (("text", texts), ("class", wanted)):
+        assert texts_of(path, column) == cells
+        if PANDAS_READS_NUL or not any("\0" in text for text in texts):
+            frame = pandas.read_csv(path, dtype=str, keep_default_na=False)
+            assert frame[column].tolist() == cells
+    path = tmp_path / "answers.jsonl"
+    path.write_bytes(written("jsonl", texts))
+    lines = path.read_bytes().split(b"\n")[:-1]
+    assert [json.loads(line)["text"] for line in lines] == texts_of(path, "text") == texts
+    assert texts_of(path, "class") == wanted
+    if texts:
+        assert pandas.read_json(path, lines=True, dtype=str)["text"].tolist() == texts
+
+
+@given(texts=st.lists(any_text, max_size=8))
+@example(texts=["a\rb\nc\x85d\u2028e", "東 é", "x" * 200])
+def test_a_table_has_a_line_for_each_answer_on_any_terminal(texts):
+    for encoding in ("ascii", "cp1252", "utf-8"):
+        table = written("table", texts, encoding).decode(encoding)
+        assert len(table.splitlines()) == table.count("\n") == len(texts) + 1
+
+
+@one_folder
+@given(texts=st.lists(any_text, max_size=4, unique=True))
+def test_texts_beside_vectors_can_be_read_back(tmp_path, texts):
+    found = [(text, text.split() or ["-"], np.zeros((3, len(text.split() or "-"), 2), np.float32)) for text in texts]
+    write_vectors(tmp_path / "x.hdf5", found)
+    with h5py.File(tmp_path / "x.hdf5") as file:
+        assert json.loads(file["sentence_to_index"][0]) == {text.strip(): str(i) for i, text in enumerate(texts)}
+    safetensors = pytest.importorskip("safetensors.numpy")
+    write_vectors(tmp_path / "x.safetensors", found)
+    tensors = safetensors.load_file(tmp_path / "x.safetensors")
+    assert json.loads(bytes(tensors["texts"])) == texts
+    assert json.loads(bytes(tensors["words"])) == [words for _, words, _ in found]
+
+
+@one_folder
+@given(rows=st.lists(st.tuples(any_text, any_text), min_size=1, max_size=6), delimiter=st.sampled_from(",\t"))
+def test_what_csv_and_pandas_write_is_read(tmp_path, rows, delimiter):
+    """Also a lone carriage return without quotes, which both write; of a TSV the cells that need no interpretation."""
+    path = tmp_path / f"a{'.csv' if delimiter == ',' else '.tsv'}"
+    quoting = csv.QUOTE_MINIMAL if delimiter == "," else csv.QUOTE_ALL
+    if delimiter == ",":  # what comes before a line feed without quotes is the end of a line
+        rows = [(a, b.rstrip("\r")) for a, b in rows]
+    else:  # whether marks quote shows in cells that are closed in their line
+        rows = [(a.replace("\n", ""), b.replace("\n", "")) for a, b in rows]
+    pandas.DataFrame(rows, columns=["a", "b"]).to_csv(
+        path, sep=delimiter, index=False, quoting=quoting, lineterminator="\n"
+    )
+    assert texts_of(path, "a") == [a for a, _ in rows] and texts_of(path, "b") == [b for _, b in rows]
+
+
+def test_a_table_does_not_grow_in_memory(tmp_path):
+    """Rows come before the file has been read: of one that is damaged at its end, the first ones are there."""
+    (tmp_path / "a.csv").write_text("t\n" + "x\n" * 50_000 + '"')
+    rows = Table(tmp_path / "a.csv", ["t"]).rows()
+    assert next(rows) == (2, ("x",))
+
+
+def test_pandas_is_loaded_for_tables_alone():
+    code = "import sys, bilm.cli.predict, bilm.text.readers, bilm.text.corpus; sys.exit('pandas' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
