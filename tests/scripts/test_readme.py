@@ -1,4 +1,4 @@
-"""What README.md says can be done can be done, and what it says was measured stands in results/."""
+"""README.md and docs/: every command in them runs, every figure is that of results/, every file they name exists."""
 
 import json
 import os
@@ -8,20 +8,140 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from conftest import ROOT, torchrun
-from original_files import OPTIONS, datasets, write
 from pypdf import PdfReader
+from test_original import OPTIONS, datasets, write
 
 from bilm.config import PRETRAINING, FitConfig
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+def page(path: str) -> str:
+    """The text of a page, by its path in the repository."""
+    return (ROOT / path).read_text(encoding="utf-8")
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+def flowing(path: str) -> str:
+    """The text of a page in one line, so that a sentence is found wherever its lines are wrapped."""
+    return " ".join(page(path).split())
+
+
+def section(path: str, title: str) -> str:
+    """From the heading `## title` to the next one of that level."""
+    return page(path).split(f"\n## {title}\n")[1].split("\n## ")[0]
+
+
+def results(name: str) -> dict[str, Any]:
+    return json.loads(page(f"results/{name}.json"))
+
+
+README = "README.md"
+# README.md and the pages in the order of their index, in which the commands are run.
+PAGES = [README, *(f"docs/{name}" for name in re.findall(r"^\| \[(\w+\.md)\]", page("docs/README.md"), re.M))]
+OTHERS = ["docs/README.md", "models/README.md", "data/README.md"]
+
+
+def blocks(language: str, paths: list[str]) -> list[str]:
+    return [
+        block for path in paths for block in re.findall(rf"^```{language}\n(.*?)^```", page(path), re.MULTILINE | re.S)
+    ]
+
+
+# --- the pages themselves -------------------------------------------------------------------------------------------
+
+
+def test_the_index_lists_every_page():
+    files = {f"docs/{file.name}" for file in (ROOT / "docs").glob("*.md")} - {"docs/README.md"}
+    assert set(PAGES) == {README, *files} and len(PAGES) > 8
+
+
+def test_the_three_commands_come_first_and_make_after_them():
+    plain, by_make = ([line.split("#")[0].strip() for line in text.splitlines()] for text in blocks("bash", PAGES)[:2])
+    assert plain[-3:] == ["python ELMO.py", "python classification.py", "python evaluate.py"]
+    assert plain[-4] == "python -m pip install -r requirements.txt" and by_make == ["make run", "make test"]
+    lines = page(README).splitlines()
+    assert len(lines) <= 200
+    for command in plain[-3:]:
+        assert any(line.startswith(command) for line in lines[:25]), command
+    assert page(README)[: page(README).index("make run")].count("\n") < 40
+
+
+@pytest.mark.parametrize("path", [*PAGES, *OTHERS])
+def test_lines_are_wrapped(path):
+    """At 120 columns; a row of a table, a command and a line that is one link cannot be wrapped."""
+    fence = None
+    for number, line in enumerate(page(path).splitlines(), start=1):
+        if line.startswith("```"):
+            fence = line if fence is None else None
+        is_link = re.fullmatch(r"\s*!?\[[^\]]*\]\([^)]*\)\S?", line)
+        if not line.startswith("|") and fence != "```bash" and not is_link:
+            assert len(line) <= 120, f"{path}, line {number}"
+
+
+def anchors(path: Path) -> set[str]:
+    """The names by which links point to the headings of a page, as GitHub makes them."""
+    prose = re.sub(r"^```.*?^```", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE | re.S)
+    headings = re.findall(r"^#+ (.+)$", prose, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("path", [*PAGES, *OTHERS])
+def test_links_lead_somewhere(path):
+    text = re.sub(r"^```.*?^```", "", page(path), flags=re.MULTILINE | re.S)
+    links = [link for link in re.findall(r"\]\(([^)\s]+)\)|src=\"([^\"]+)\"", text) for link in link if link]
+    for link in links:
+        if not link.startswith("https://"):
+            name, _, anchor = link.partition("#")
+            target = (ROOT / path).parent / name if name else ROOT / path
+            assert target.exists(), f"{path}: {link}"
+            assert not anchor or anchor in anchors(target), f"{path}: {link}"
+    assert links or path not in (README, "docs/README.md")
+
+
+@pytest.mark.parametrize("path", [*PAGES, *OTHERS])
+def test_files_that_are_named_exist(path):
+    for name in re.findall(r"(?<![\w./-])(?:bilm|studies|benchmarks|tests|examples|docs)/[\w./-]*\w", page(path)):
+        assert (ROOT / name).exists(), f"{path}: {name}"
+
+
+def tree(text: str) -> set[str]:
+    """The paths that an indented list of files and folders names, two more columns for each folder."""
+    found, folders = set(), [""]
+    for indent, name in re.findall(r"^( *)([\w.-]+(?:\.\w+|/))(?=\s)", text, re.MULTILINE):
+        depth = len(indent) // 2
+        path = folders[depth] + name
+        found.add(path)
+        if name.endswith("/"):
+            folders[depth + 1 :] = [path]
+    return found
+
+
+def test_the_list_of_modules_is_complete():
+    listed = tree(section("docs/architecture.md", "Modules"))
+    missing = [name for name in listed if not (ROOT / name).exists()]
+    assert not missing, f"listed, but not there: {missing}"
+    files = [*ROOT.glob("*.py"), *ROOT.glob("bilm/**/*.py"), *ROOT.glob("studies/**/*.py")]
+    modules = {file.relative_to(ROOT).as_posix() for file in files if file.name != "__init__.py"}
+    assert modules == {name for name in listed if name.endswith(".py")}, "modules that are not listed, or the reverse"
+
+
+def test_the_tree_of_the_readme_is_true():
+    listed = tree(section(README, "The tree"))
+    assert {"bilm/", "tests/", "docs/", "results/"} <= listed
+    assert all((ROOT / name).exists() for name in listed), [name for name in listed if not (ROOT / name).exists()]
+    assert {file.name for file in ROOT.glob("*.py")} <= listed
+
+
+# --- commands -------------------------------------------------------------------------------------------------------
+
+# What makes a run short; weights that another model is started from have their size.
+TINY = ["--width", "24", "--min-count", "2", "--batch-tokens", "512"]
+TOOLS = ("predict", "vectors", "neighbours", "lm")
+# Too long for a test, or in need of the network: only their recipes are read.
+LONG_TARGETS = {"best", "studies", "report", "test", "check", "mutation", "bench", "reliability", "audit"}
 
 
 @pytest.fixture(scope="module")
@@ -34,14 +154,6 @@ def checkout(tmp_path_factory) -> Path:
     return copy
 
 
-BESIDE = ("alone", "one", "one_per_core")
-# What makes a run short; weights that go on from others have their size.
-TINY = ["--width", "24", "--min-count", "2", "--batch-tokens", "512"]
-TOOLS = ("predict.py", "vectors.py", "neighbours.py", "lm.py")
-# Too long for a test, or asking the network: looked at, not run.
-LONG_TARGETS = {"best", "studies", "report", "test", "check", "bench", "reliability", "audit"}
-
-
 def run(command: list[str], cwd: Path) -> str:
     # `make test` passes its own options on to a make that is called here.
     env = {k: v for k, v in os.environ.items() if k not in ("AG_NEWS_DIR", "MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
@@ -51,22 +163,39 @@ def run(command: list[str], cwd: Path) -> str:
     return done.stdout + done.stderr
 
 
+def run_in_one_process(commands: list[list[str]], cwd: Path) -> str:
+    return run([sys.executable, str(ROOT / "tests" / "run_commands.py"), json.dumps(commands)], cwd)
+
+
+def program_of(words: list[str]) -> list[str]:
+    """The words of a command that say what is run: a script, or -m and a module, and of bilm its subcommand."""
+    return words[: 1 if words[0] != "-m" else 3 if words[1] == "bilm" else 2]
+
+
 def shortened(words: list[str]) -> list[str]:
-    """A script and its options, with those that make it short, and with weights that are there."""
-    script, *options = words
-    if script in TOOLS and "--bilm" not in options:
-        options += ["--bilm", "models/sample/bilstm.pt"]  # the weights that come along were left out of the copy
+    """What follows "python": a command and its options, with those that make it short, and weights that exist."""
+    program = program_of(words)
+    name, options = program[-1], words[len(program) :]
+    if name in TOOLS and "--bilm" not in options:
+        options += ["--bilm", "models/sample/bilstm.pt"]  # the weights of the repository were left out of the copy
     if "--start-from" in options:
         options[options.index("models/bilstm.pt")] = "models/sample/bilstm.pt"
-    if script == "ELMO.py" and "--import-original" not in options:
+    if name == "ELMO.py" and "--import-original" not in options:
         options += ["--epochs", "1", *([] if "--start-from" in options else TINY)]
-    if script in ("classification.py", "baselines.py", "lambda_study.py"):
+    if name in ("classification.py", "studies.baselines", "studies.lambda_study"):
         options += ["--epochs", "1", "--hidden", "16"]
-    return [script, *options]
+    return [*program, *options]
+
+
+def test_shortened_commands_keep_their_program():
+    assert shortened(["ELMO.py", "--resume"]) == ["ELMO.py", "--resume", "--epochs", "1", *TINY]
+    assert shortened(["ELMO.py", "--start-from", "models/bilstm.pt"])[2:] == ["models/sample/bilstm.pt", "--epochs", "1"]
+    assert shortened(["-m", "bilm", "lm", "x"]) == ["-m", "bilm", "lm", "x", "--bilm", "models/sample/bilstm.pt"]
+    assert shortened(["-m", "studies.baselines"]) == ["-m", "studies.baselines", "--epochs", "1", "--hidden", "16"]
 
 
 def commands_of(line: str, cwd: Path) -> list[list[str]]:
-    """The scripts that a line of the README calls; none where it is only looked at."""
+    """The commands that a line of a page calls, without "python"; none where it is only looked at."""
     words = shlex.split(line, comments=True)
     if words[0] == "make":
         # The environment counts as made.
@@ -76,66 +205,57 @@ def commands_of(line: str, cwd: Path) -> list[list[str]]:
         lines = [shlex.split(text) for text in dry.splitlines()]
         assert lines, f"{line} does nothing"
         return [] if words[1] in LONG_TARGETS else [shortened(called[1:]) for called in lines]
-    assert words[0] == "python", f"the README has a command that this test does not know: {line}"
+    assert words[0] == "python", f"a command that this test does not know: {line}"
+    if words[1:3] == ["-m", "pytest"]:
+        assert all((ROOT / folder).is_dir() for folder in words[3:]), line
+        return []
     return [shortened(words[1:])]
-
-
-def test_the_plain_commands_come_first_and_make_beside_them():
-    plain, by_make = ([line.split("#")[0].strip() for line in text.splitlines()] for text in blocks("bash")[:2])
-    assert plain[-3:] == ["python ELMO.py", "python classification.py", "python evaluate.py"]
-    assert plain[-4] == "python -m pip install -r requirements.txt" and by_make == ["make run", "make test"]
-    assert README[: README.index("make run")].count("\n") < 40
 
 
 def test_commands(checkout):
     """Every line of every bash block, in order, in one process; the data is the sample, since there is no other."""
-    lines = [
-        line for block in blocks("bash") for line in block.splitlines() if line.strip() and not line.startswith("#")
-    ]
+    blocks_of_bash = blocks("bash", PAGES)
+    lines = [line for block in blocks_of_bash for line in block.splitlines() if line.strip() and line[0] != "#"]
     lines = [line for line in lines if not line.startswith(("git clone", "cd ", "python -m pip"))]
-    lines = [line for line in lines if "--serve" not in line]  # which does not end; test_page.py has it
-    assert len(lines) > 30
-    commands = [command for line in lines if "torchrun" not in line for command in commands_of(line, checkout)]
+    # `--serve` does not end; it has tests of its own.
+    lines = [line for line in lines if "--serve" not in shlex.split(line, comments=True)]
+    assert len(lines) > 40
+    alone = [line for line in lines if not line.startswith("torchrun")]
+    commands = [command for line in alone for command in commands_of(line, checkout)]
     after_the_example = next(i for i, command in enumerate(commands) if "examples/docstrings.py" in command) + 1
-    said = run_in_one_process(commands[:after_the_example], checkout)
-    assert "SAMPLE DATA" in said
+    output = run_in_one_process(commands[:after_the_example], checkout)
+    assert "SAMPLE DATA" in output
     for path in (checkout / "data/docstrings").glob("*.csv"):  # of a tenth of them
         header, *rows = path.read_text(encoding="utf-8").splitlines(keepends=True)
         path.write_text("".join([header, *rows[::10]]), encoding="utf-8")
     run_in_one_process(commands[after_the_example:], checkout)
     assert (checkout / "models/sample/classifier.pt").exists()
     real = [path.name for path in (checkout / "models").glob("*.pt")]
-    assert real == ["original.pt"], "the sample's models are not the real ones"
+    assert real == ["original.pt"], "the sample's models are not those of AG News"
     for line in lines:
-        if "torchrun" in line:
+        if line.startswith("torchrun"):
             words = [word for word in shlex.split(line, comments=True)[1:] if "nproc" not in word]
             run([sys.executable, *torchrun(), *shortened(words)], checkout)
-    code = "\n".join(blocks("python")).replace("models/bilstm.pt", "models/sample/bilstm.pt")
+    code = "\n".join(blocks("python", PAGES)).replace("models/bilstm.pt", "models/sample/bilstm.pt")
     code = code.replace("models/classifier", "models/sample/classifier")
     run([sys.executable, "-c", code], checkout)
 
 
-def run_in_one_process(commands: list[list[str]], cwd: Path) -> str:
-    return run([sys.executable, "tests/run_commands.py", json.dumps(commands)], cwd)
+# --- docs/performance.md --------------------------------------------------------------------------------------------
 
-
-def test_the_file_tree_is_true():
-    listed = set(re.findall(r"^([\w./-]+\.(?:py|md|txt|toml)|[\w.-]+/|Makefile)\s", blocks("text")[0], re.MULTILINE))
-    listed |= {f"bilm/{name}" for name in re.findall(r"^  (\w+\.py)\s", blocks("text")[0], re.MULTILINE)}
-    assert all((ROOT / name).exists() for name in listed), [n for n in listed if not (ROOT / n).exists()]
-    code = {str(p.relative_to(ROOT)) for p in [*ROOT.glob("*.py"), *ROOT.glob("bilm/*.py")]} - {"bilm/__init__.py"}
-    assert code <= listed, code - listed
+PERFORMANCE = "docs/performance.md"
+BESIDE = ("alone", "one", "one_per_core")
 
 
 def test_speed_is_what_was_measured():
-    """Every row of "How fast" that names a figure of results/benchmark.json by its key shows that figure."""
-    measured = json.loads((ROOT / "results/benchmark.json").read_text(encoding="utf-8"))
+    """Every row that names a figure of results/benchmark.json by its key shows that figure."""
+    measured = results("benchmark")
     assert measured["corpus"] == "ag_news" and not measured["quick"]
-    section = README.split("## How fast")[1].split("\n## ")[0]
-    rows = re.findall(r"^\|[^|]+\| ([\d.,]+)[^|]*\| `([\w.]+)` \|$", section, re.MULTILINE)
+    text = section(PERFORMANCE, "Speed and memory")
+    rows = re.findall(r"^\|[^|]+\| ([\d.,]+)[^|]*\| `([\w.]+)` \|$", text, re.MULTILINE)
     assert len(rows) > 15
     for shown, key in rows:
-        figure = measured
+        figure: Any = measured
         for part in key.split("."):
             figure = figure[int(part) if isinstance(figure, list) else part]
         figure = figure["median"] if isinstance(figure, dict) else figure
@@ -143,64 +263,82 @@ def test_speed_is_what_was_measured():
         assert float(shown.replace(",", "")) == round(figure, digits), key
 
 
+def test_growth_is_what_was_measured():
+    rows = re.findall(
+        r"^\| ([\d,]+) \| ([\d.]+) \| ([\d.]+) \| (\d+) \| (\d+) \| (\d+) \|$",
+        section(PERFORMANCE, "Growth with the corpus"),
+        re.MULTILINE,
+    )
+    wanted = [
+        (
+            f"{entry['documents']:,}",
+            f"{entry['encode_seconds_per_million_tokens']['median']:.2f}",
+            f"{entry['train_seconds_per_million_tokens']['median']:.1f}",
+            *(f"{entry[key]:.0f}" for key in ("peak_memory_mb", "anonymous_memory_mb", "disk_mb")),
+        )
+        for entry in results("benchmark")["growth"]
+    ]
+    assert rows == wanted
+
+
 def test_speed_of_the_tools_is_what_was_measured():
-    measured = json.loads((ROOT / "results/tools.json").read_text(encoding="utf-8"))
+    measured = results("tools")
     assert measured["corpus"] == "ag_news" and not measured["quick"] and measured["documents"] == 7600
-    rows = re.findall(r"^\|[^|]+\| ([\d.,]+) \| `tools: (\w+)\.(\w+)` \|$", README, re.MULTILINE)
+    rows = re.findall(r"^\|[^|]+\| ([\d.,]+) \| `tools: (\w+)\.(\w+)` \|$", page(PERFORMANCE), re.MULTILINE)
     assert len(rows) == 12
     for shown, part, name in rows:
         digits = len(shown.partition(".")[2])
         assert float(shown.replace(",", "")) == round(measured[part][name]["median"], digits), name
 
 
-def test_speed_beside_other_programs_is_what_was_measured():
-    measured = json.loads((ROOT / "results/busy.json").read_text(encoding="utf-8"))
+def test_speed_with_other_programs_running_is_what_was_measured():
+    measured = results("busy")
     assert measured["corpus"] == "ag_news" and not measured["quick"] and measured["cores"] == 2
     rates = {
         way: [f"{round(measured['beside'][beside][way]['tokens_per_second']['median']):,}" for beside in BESIDE]
         for way in ("chosen", "one_per_core")
     }
-    said = " ".join(README.split())
     alone, one, each = rates["chosen"]
-    assert f"{alone} tokens/s alone, {one} beside one busy program, {each} beside one per core" in said
-    assert "it would have {}, {} and {} (".format(*rates["one_per_core"]) in said
-
-
-def test_what_the_sample_reaches_without_a_network_is_what_was_measured():
-    means = json.loads((ROOT / "results/sample_fallback.json").read_text(encoding="utf-8"))["test_accuracy_mean"]
-    assert all(accuracy >= 0.9 for accuracy in means.values()) and len(means) == 4
-    said = " ".join(README.split())
-    assert ", ".join(f"`{mode}` {accuracy:.3f}" for mode, accuracy in means.items()) in said
+    assert f"{alone} tokens/s alone, {one} with one busy program, {each} with one per core" in flowing(PERFORMANCE)
+    assert "it would reach {}, {} and {} (".format(*rates["one_per_core"]) in flowing(PERFORMANCE)
 
 
 def test_times_are_what_was_measured():
     """With bf16: make_run.json and make_fast.json. Without: an epoch is measured, the rest follows by its ratio."""
-    run, fast, best = (
-        json.loads((ROOT / f"results/make_{name}.json").read_text(encoding="utf-8")) for name in ("run", "fast", "best")
-    )
-    without = json.loads((ROOT / "results/epoch_without_bf16.json").read_text(encoding="utf-8"))
-    assert without["rows_trained"] == run["rows_trained"] and without["precision"] == "fp32"
-    epoch = run["parts_seconds"]["pretraining"] / FitConfig().epochs
+    default, fast, best = (results(f"make_{name}") for name in ("run", "fast", "best"))
+    without = results("epoch_without_bf16")
+    assert without["rows_trained"] == default["rows_trained"] and without["precision"] == "fp32"
+    epoch = default["parts_seconds"]["pretraining"] / FitConfig().epochs
     ratio = without["seconds"] / epoch
     best_seconds = sum(best["parts_seconds"].values())
     found = {
         "one epoch of pretraining": (epoch, without["seconds"]),
         "`--preset fast`": (fast["seconds"], fast["seconds"] * ratio),
-        "the default, `make run`": (run["seconds"], run["seconds"] * ratio),
+        "the default, `make run`": (default["seconds"], default["seconds"] * ratio),
         "`--preset best`": (best_seconds, best_seconds * ratio),
     }
     for name, seconds in found.items():
-        (row,) = re.findall(rf"^\| {re.escape(name)} \| (\d+) min \| (?:about )?(\d+) min", README, re.MULTILINE)
+        (row,) = re.findall(
+            rf"^\| {re.escape(name)} \| (\d+) min \| (?:about )?(\d+) min", page(PERFORMANCE), re.MULTILINE
+        )
         assert [int(cell) for cell in row] == [round(s / 60) for s in seconds], (name, seconds)
+    assert f"the ratio of the epochs, {ratio:.1f}" in flowing(PERFORMANCE)
+    with_bf16, without_bf16 = (round(s / 60) for s in found["the default, `make run`"])
+    fast_minutes = " and ".join(str(round(s / 60)) for s in found["`--preset fast`"])
+    assert (
+        f"took {with_bf16} minutes on two CPU cores with bf16, and takes about {without_bf16} on two without; "
+        f"`--preset fast` {fast_minutes}" in flowing(README)
+    )
+
+
+# --- docs/reliability.md, docs/characters.md, docs/tools.md ---------------------------------------------------------
 
 
 def test_reliability_is_what_was_counted():
-    counted = json.loads((ROOT / "results/reliability.json").read_text(encoding="utf-8"))
-    kills = {"SIGKILL": [], "gentle": []}
+    counted = results("reliability")
+    kills: dict[str, list] = {"SIGKILL": [], "gentle": []}
     for name, figures in counted["kills"].items():
-        for number in ("SIGKILL", "gentle"):
-            if name.endswith(", SIGKILL") == (number == "SIGKILL"):
-                kills[number].append(figures)
+        kills["SIGKILL" if name.endswith(", SIGKILL") else "gentle"].append(figures)
     files = counted["foreign_files"].values()
     strings = counted["bad_data"]["random Unicode strings through each classifier"]["strings"]
     numbers = [
@@ -208,7 +346,7 @@ def test_reliability_is_what_was_counted():
         *(sum(f[key] for f in files) for key in ("flips_refused", "flips_harmless", "truncations_refused")),
         strings,
     ]
-    table = README.split("## What it withstands")[1].split("##")[0]
+    table = section("docs/reliability.md", "What was tested, and how often")
     for value in numbers:
         assert f"{value:,}" in table, value
     most = max(f["seconds_lost_most"] for f in counted["kills"].values())
@@ -216,9 +354,9 @@ def test_reliability_is_what_was_counted():
 
 
 def test_token_layers_are_what_was_measured():
-    layers = json.loads((ROOT / "results/token_layers.json").read_text(encoding="utf-8"))["token_layers"]
-    section = README.split("## Words from their characters")[1].split("\n## ")[0]
-    costs = re.findall(r"^\| `([\w+]+)` \| ([\d,]+) \| ([\d.]+) \| ([\d,]+) \| ([\d,]+) \| ([\d,]+) \|$", section, re.M)
+    layers = results("token_layers")["token_layers"]
+    text = page("docs/characters.md")
+    costs = re.findall(r"^\| `([\w+]+)` \| ([\d,]+) \| ([\d.]+) \| ([\d,]+) \| ([\d,]+) \| ([\d,]+) \|$", text, re.M)
     assert [name for name, *_ in costs] == ["word", "char", "word+char"]
     speeds = ("tokens_per_second", "first_encoded_per_second", "later_encoded_per_second")
     for name, parameters, perplexity, *rates in costs:
@@ -226,7 +364,7 @@ def test_token_layers_are_what_was_measured():
         assert int(parameters.replace(",", "")) == layer["parameters"]
         assert float(perplexity) == round(layer["perplexity"][-1], 1)
         assert [int(rate.replace(",", "")) for rate in rates] == [round(layer[key]["median"]) for key in speeds]
-    rows = re.findall(r"^\| `([\w+]+)` \| `(\w+)` \| ([\d.| ]+) \|$", section, re.M)
+    rows = re.findall(r"^\| `([\w+]+)` \| `(\w+)` \| ([\d.| ]+) \|$", text, re.M)
     assert len(rows) == 9
     for name, mode, shown in rows:
         found = layers[name]["classifiers"][mode]
@@ -235,41 +373,49 @@ def test_token_layers_are_what_was_measured():
         assert [float(x) for x in shown.split(" | ")] == [round(x, 4) for x in wanted], (name, mode)
 
 
+def test_what_the_sample_reaches_without_a_network_is_what_was_measured():
+    means = results("sample_fallback")["test_accuracy_mean"]
+    assert all(accuracy >= 0.9 for accuracy in means.values()) and len(means) == 4
+    shown = ", ".join(f"`{mode}` {accuracy:.3f}" for mode, accuracy in means.items())
+    assert shown in flowing("docs/tools.md")
+
+
+def test_senses_part_as_was_measured():
+    jets, planes, money, land = results("senses")["queries"]
+    text = flowing("docs/tools.md")
+    assert jets["layers"][0] == planes["layers"][0], "the word alone has one sense"
+    for query in (jets, planes):
+        assert f'"{query["text"]}"' in text
+        nearest = query["layers"][2]["nearest"][0]["around"]
+        (quoted,) = (quote for quote in re.findall(r'"([^"]*\[jets\][^"]*)"', text) if nearest.startswith(quote))
+        assert len(quoted) > 20
+    first, second = ([layer["of_10_behind_west"] for layer in query["layers"]] for query in (money, land))
+    wanted = '{} are of a West Bank in e0, {} in e1, {} in e2; of the "bank" of a West Bank town, {}, {}, {} '
+    assert wanted.format(*first, *second) in text
+
+
+# --- docs/results.md and the results in README.md -------------------------------------------------------------------
+
+RESULTS = "docs/results.md"
+
+
 @pytest.fixture(scope="module")
-def summary() -> dict:
-    return json.loads((ROOT / "results/summary.json").read_text(encoding="utf-8"))
+def summary() -> dict[str, Any]:
+    return results("summary")
 
 
-def points(figures: dict) -> str:
+def points(figures: dict[str, Any]) -> str:
     """A row-by-row difference as the tables show it: "+1.2 (0.6 to 1.8)"."""
     low, high = figures["interval"]
     return f"{100 * figures['difference']:+.1f} ({100 * low:.1f} to {100 * high:.1f})"
 
 
-@pytest.mark.parametrize("path", ["README.md", "models/README.md"])
-def test_results_are_those_of_the_summary(summary, path):
-    text = (ROOT / path).read_text(encoding="utf-8")
-    assert summary["corpus"] == "ag_news"
-    rows = re.findall(
-        r"^\| `(\w+)` \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \| ([^|]+) \| ([\d.]+ ± [\d.]+) \| ([^|]+) \|$",
-        text,
-        re.MULTILINE,
-    )
-    assert {row[0] for row in rows} == set(summary["classifiers"]) and len(rows) == 4
-    for mode, *shown, mix, spread, above in rows:
-        entry = summary["classifiers"][mode]
-        wanted = (
-            entry["test"]["accuracy"],
-            entry["test"]["f1"],
-            entry["train"]["accuracy"],
-            entry["validation_accuracy"],
-        )
-        assert [float(x) for x in shown] == [round(x, 4) for x in wanted]
-        lambdas = entry["lambdas"]
-        assert mix == ("none" if not lambdas else " ".join(f"{x:.2f}" for x in lambdas) + f"; {entry['gamma']:.2f}")
-        assert len(entry["seeds"]) == 3
-        assert spread == f"{entry['accuracy_mean']:.4f} ± {entry['accuracy_std']:.4f}"
-        assert above == points(summary["paired"][mode]["tfidf_svm"])
+def spread(entry: dict[str, Any]) -> str:
+    assert len(entry["seeds"]) == 3
+    return f"{entry['accuracy_mean']:.4f} ± {entry['accuracy_std']:.4f}"
+
+
+def check_rows_below_the_classifiers(summary: dict[str, Any], text: str) -> None:
     (ensemble,) = re.findall(r"^\| the mean of all four \| ([\d.]+) \| ([\d.]+) \|.*\| ([^|]+) \|$", text, re.MULTILINE)
     figures = summary["ensemble"]["test"]
     assert ensemble == (
@@ -282,9 +428,71 @@ def test_results_are_those_of_the_summary(summary, path):
     assert svm == (f"{figures['accuracy']:.4f}", f"{figures['f1']:.4f}")
 
 
+@pytest.mark.parametrize("path", [RESULTS, "models/README.md"])
+def test_results_are_those_of_the_summary(summary, path):
+    text = page(path)
+    assert summary["corpus"] == "ag_news"
+    rows = re.findall(
+        r"^\| `(\w+)` \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \| ([^|]+) \| ([\d.]+ ± [\d.]+) \| ([^|]+) \|$",
+        text,
+        re.MULTILINE,
+    )
+    assert {row[0] for row in rows} == set(summary["classifiers"]) and len(rows) == 4
+    for mode, *shown, mix, of_seeds, above in rows:
+        entry = summary["classifiers"][mode]
+        wanted = (
+            entry["test"]["accuracy"],
+            entry["test"]["f1"],
+            entry["train"]["accuracy"],
+            entry["validation_accuracy"],
+        )
+        assert [float(x) for x in shown] == [round(x, 4) for x in wanted]
+        lambdas = entry["lambdas"]
+        assert mix == ("none" if not lambdas else " ".join(f"{x:.2f}" for x in lambdas) + f"; {entry['gamma']:.2f}")
+        assert of_seeds == spread(entry)
+        assert above == points(summary["paired"][mode]["tfidf_svm"])
+    check_rows_below_the_classifiers(summary, text)
+
+
+def test_the_results_in_the_readme_are_those_of_the_summary(summary):
+    text = page(README)
+    rows = re.findall(
+        r"^\| `(\w+)`:[^|]+\| ([\d.]+) \| ([\d.]+) \| ([\d.]+ ± [\d.]+) \| ([^|]+) \|$", text, re.MULTILINE
+    )
+    assert [row[0] for row in rows] == list(summary["classifiers"])
+    for mode, accuracy, f1, of_seeds, above in rows:
+        entry = summary["classifiers"][mode]
+        assert (accuracy, f1) == tuple(f"{entry['test'][name]:.4f}" for name in ("accuracy", "f1"))
+        assert of_seeds == spread(entry) and above == points(summary["paired"][mode]["tfidf_svm"])
+    check_rows_below_the_classifiers(summary, text)
+    forward, backward = (summary["language_model"]["test"][d]["perplexity"] for d in ("forward", "backward"))
+    assert f"perplexity is {forward:.1f} forward and {backward:.1f} backward" in flowing(README)
+    fewest = results("label_efficiency")["labels_per_class"]["25"]
+    elmo, tfidf = (100 * fewest[name]["test_accuracy"] for name in ("elmo", "tfidf"))
+    assert f"ELMo's mean vector gives {elmo:.1f} %, TF-IDF {tfidf:.1f} %" in flowing(README)
+    assert f"{summary['rows_trained']:,} rows" in flowing(README)
+
+
+def test_what_the_commands_print_is_what_was_measured():
+    """The shortened output in README.md has the figures of make_run.json."""
+    measured = results("make_run")
+    output = blocks("text", [README])[0]
+    assert f"{measured['rows_trained']:,} descriptions to train on" in output
+    seconds = measured["parts_seconds"]
+    assert f"perplexity {measured['validation_perplexity']:.1f}, {seconds['pretraining']:,.0f} s." in output
+    shown = re.findall(r"classifier \((\w+)\): ... validation accuracy ([\d.]+), (\d+) s\.", output)
+    assert shown == [
+        (mode, f"{measured['accuracy'][mode]['validation']:.4f}", f"{seconds[f'classifier_{mode}']:.0f}")
+        for mode in ("trainable", "frozen", "function")
+    ]
+    best = max(measured["accuracy"], key=lambda mode: measured["accuracy"][mode]["validation"])
+    assert f"classifier.pt: {best}, the best on validation" in output
+    assert f"classifier trainable: accuracy {measured['accuracy']['trainable']['test']:.4f}" in output
+
+
 def test_language_model_figures_are_those_of_the_summary(summary):
     rows = re.findall(
-        r"^\| (forward|backward) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|", README, re.MULTILINE
+        r"^\| (forward|backward) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|", page(RESULTS), re.MULTILINE
     )
     assert len(rows) == 2
     for direction, *shown in rows:
@@ -297,17 +505,21 @@ def test_language_model_figures_are_those_of_the_summary(summary):
 def test_near_duplicates_are_those_of_the_summary(summary):
     near = summary["near_duplicates"]
     both = near["accuracy"]["ensemble"]
-    said = " ".join(README.split())
-    assert f"{near['rows']:,} of the test rows nearly repeat a row trained on" in said
-    assert f"in {near['labels_differ']:.0%} of them" in said
-    assert f"{both['near_duplicates']:.4f} on those rows and {both['rest']:.4f} on the rest" in said
+    text = flowing(RESULTS)
+    assert f"{near['rows']:,} of the test rows nearly repeat a training row" in text
+    assert f"in {near['labels_differ']:.0%} of them" in text
+    assert f"{both['near_duplicates']:.4f} on those rows and {both['rest']:.4f} on the rest" in text
+    assert f"{near['rows']:,} test rows nearly repeat a training row" in flowing("models/README.md")
+    assert f"and {100 * near['labels_differ']:.0f} % of them have another label" in flowing("models/README.md")
 
 
 def test_presets_are_what_was_measured():
-    rows = re.findall(r"^\| `(\w+)` \| `make (\w+)` \| (\d+) \| ([\d.]+) \| (\d+) \| (\d+) \| ([^|]+) \|", README, re.M)
+    rows = re.findall(
+        r"^\| `(\w+)` \| `make (\w+)` \| (\d+) \| ([\d.]+) \| (\d+) \| (\d+) \| ([^|]+) \|", page(RESULTS), re.M
+    )
     assert [row[0] for row in rows] == list(PRETRAINING)
     for preset, make, epochs, perplexity, pretraining, classifiers, accuracies in rows:
-        measured = json.loads((ROOT / f"results/make_{make}.json").read_text(encoding="utf-8"))
+        measured = results(f"make_{make}")
         parts = measured["parts_seconds"]
         assert int(epochs) == PRETRAINING[preset].get("epochs", FitConfig().epochs)
         assert float(perplexity) == round(measured["validation_perplexity"], 1)
@@ -318,11 +530,10 @@ def test_presets_are_what_was_measured():
 
 
 def test_few_labels_are_what_was_measured():
-    measured = json.loads((ROOT / "results/label_efficiency.json").read_text(encoding="utf-8"))
+    measured = results("label_efficiency")
     assert measured["corpus"] == "ag_news" and measured["draws"] == 10
     found = measured["labels_per_class"]
-    section = README.split("**Few labels**")[1].split("**What the")[0]
-    header, _, *rows = re.findall(r"^\|(.*)\|$", section, re.M)
+    header, _, *rows = re.findall(r"^\|(.*)\|$", section(RESULTS, "Few labels"), re.M)
     assert [cell.strip().replace(",", "") for cell in header.split("|")[1:]] == list(found)
     assert [row.split("|")[0].strip(" `") for row in rows] == list(
         {name: 0 for size in found.values() for name in size}
@@ -331,108 +542,112 @@ def test_few_labels_are_what_was_measured():
         name, *cells = (cell.strip(" `") for cell in row.split("|"))
         for cell, size in zip(cells, found.values(), strict=True):
             f = size.get(name)
-            spread = "" if f is None or f["test_accuracy_std"] is None else f" ± {100 * f['test_accuracy_std']:.1f}"
-            assert cell == ("" if f is None else f"{100 * f['test_accuracy']:.1f}{spread}"), (name, size)
+            std = "" if f is None or f["test_accuracy_std"] is None else f" ± {100 * f['test_accuracy_std']:.1f}"
+            assert cell == ("" if f is None else f"{100 * f['test_accuracy']:.1f}{std}"), (name, size)
 
 
-def test_lambdas_and_baselines_are_what_was_measured(summary):
-    study = json.loads((ROOT / "results/lambda_study.json").read_text(encoding="utf-8"))
-    said = " ".join(README.split("**What the λs do**")[1].split("**Presets**")[0].split())
-    for name in ("e0", "e1", "e2", "mean", "trainable_0", "trainable_1", "trainable_2"):
-        assert f"{study['parts'][name]['test_accuracy']:.4f}" in said, name
-    frozen = study["frozen"]
-    assert f"{frozen['mean']:.4f} ± {frozen['std']:.4f}" in said
-    assert f"{frozen['least']:.4f}" in said and f"{frozen['most']:.4f}" in said
+def test_lambdas_are_what_was_measured(summary):
+    study = results("lambda_study")
     assert study["bilm"] == summary["bilm"]
+    part = {name: f"{entry['test_accuracy']:.4f}" for name, entry in study["parts"].items()}
+    frozen = study["frozen"]
+    wanted = {
+        "e0 alone": part["e0"],
+        "e1 alone": part["e1"],
+        "e2 alone": part["e2"],
+        "the mean of e0, e1, e2": part["mean"],
+        "ten random draws, frozen": f"{frozen['mean']:.4f} ± {frozen['std']:.4f}",
+        "the lowest of them, nearly e0 alone": f"{frozen['least']:.4f}",
+        "the highest of them": f"{frozen['most']:.4f}",
+        "trained, from three random starts": ", ".join(part[f"trainable_{i}"] for i in range(3)),
+    }
+    header, *rows = re.findall(r"^\| (.+) \| (.+) \|$", section(RESULTS, "The λs"), re.M)
+    assert header == ("λ", "test accuracy") and dict(rows) == wanted
+
+
+def test_baselines_are_those_of_the_summary(summary):
     baselines = summary["baselines"]
     shown = {"TF-IDF and logistic": "tfidf_logistic", "fastText": "fasttext", "random": "random"}
     for kind, label in (("svd", "SVD of PPMI, window "), ("word2vec", "Word2Vec, window ")):
         best = max((n for n in baselines if n.startswith(kind)), key=lambda n: baselines[n]["validation_accuracy"])
         shown[f"{label}{baselines[best]['window']},"] = best
     for label, name in shown.items():
-        (row,) = re.findall(rf"^\| {re.escape(label)}[^|]*\| ([\d.]+) \| ([\d.]+) \| \| ([\d.]+) \|", README, re.M)
+        (row,) = re.findall(
+            rf"^\| {re.escape(label)}[^|]*\| ([\d.]+) \| ([\d.]+) \| \| ([\d.]+) \|", page(RESULTS), re.M
+        )
         entry = baselines[name]
         wanted = (entry["test"]["accuracy"], entry["test"]["f1"], entry["validation_accuracy"])
         assert row == tuple(f"{x:.4f}" for x in wanted), name
 
 
 def test_the_report_has_as_many_pages_as_said():
-    assert f"on {len(PdfReader(ROOT / 'report.pdf').pages)} pages" in " ".join(README.split())
+    pages = len(PdfReader(ROOT / "report.pdf").pages)
+    assert f"on {pages} pages" in flowing(README) and f"on {pages} pages" in flowing("docs/README.md")
 
 
 def test_another_seed_is_what_was_measured(summary):
-    other = json.loads((ROOT / "results/best_seed_1.json").read_text(encoding="utf-8"))
-    (said,) = re.findall(r"^Preset `best` once more.*?(?=\n\n)", README, re.MULTILINE | re.DOTALL)
-    assert f"perplexity {other['validation_perplexity']:.1f}" in said
+    other = results("best_seed_1")
+    text = section(RESULTS, "Other seeds")
+    (paragraph,) = re.findall(r"^Preset `best` with seed 1.*?(?=\n\n)", text, re.MULTILINE | re.DOTALL)
+    shown = " ".join(paragraph.split())
+    assert f"perplexity {other['validation_perplexity']:.1f}" in shown
     for mode, figures in other["accuracy"].items():
-        assert f"`{mode}` {figures['test']:.4f}" in said
+        assert f"`{mode}` {figures['test']:.4f}" in shown
         if mode != "frozen":
             assert abs(figures["test"] - summary["classifiers"][mode]["accuracy_mean"]) < 0.001
-    assert f"the mean of all four {other['ensemble']:.4f}" in said
+    assert f"the mean of all four {other['ensemble']:.4f}" in shown
     assert abs(other["ensemble"] - summary["ensemble"]["test"]["accuracy"]) < 0.002
 
 
-def test_the_worked_example_is_what_was_measured():
-    measured = json.loads((ROOT / "results/docstrings.json").read_text(encoding="utf-8"))
-    section = README.split("## Your own texts")[1].split("\n## ")[0]
-    rows = re.findall(
-        r"^\| (.+?) \| ([\d,]+) \| `(\w+)` \| ([\d.]+) \| ([\d.]+) \| ([-+\d.]+) \((.+) to (.+)\) \|$", section, re.M
-    )
-    assert len(rows) == len(measured["runs"]) == 3
-    for row, run in zip(rows, measured["runs"], strict=True):
-        best = max(run["classifiers"], key=lambda mode: run["classifiers"][mode]["validation"])
-        figures, paired = run["classifiers"][best], run["above_tfidf"]
-        numbers = [f"{figures[split]:.3f}" for split in ("validation", "test")]
-        points = [f"{100 * paired['difference']:+.1f}", *(f"{100 * x:.1f}" for x in paired["interval"])]
-        assert row == (run["language_model"], f"{run['vocabulary']:,}", best, *numbers, *points)
-    rival = measured["tfidf_svm"]
-    assert f"| {rival['validation']:.3f} | {rival['test']:.3f} | |" in section
-    said = " ".join(section.split())
-    assert (
-        f"{measured['rows_trained']:,} rows trained on" in said and f"{measured['rows_tested']:,} to test with" in said
-    )
-
-
-def test_what_a_start_is_worth_is_what_was_measured():
-    measured = json.loads((ROOT / "results/sample_start.json").read_text(encoding="utf-8"))
-    accuracies = []
-    for run in measured["runs"]:
-        best = max(run["classifiers"], key=lambda mode: run["classifiers"][mode]["validation"])
-        accuracies.append(run["classifiers"][best]["test"])
-    scratch, start = accuracies
-    said = " ".join(README.split())
-    wanted = f"from scratch learns {scratch:.3f}, TF-IDF {measured['tfidf_svm']['test']:.3f}, and one with"
-    assert wanted in said and f"`--start-from models/bilstm.pt` {start:.3f}, each" in said
-
-
 def test_other_seeds_of_the_presets_are_what_was_measured():
-    found = json.loads((ROOT / "results/other_seeds.json").read_text(encoding="utf-8"))
+    found = results("other_seeds")
     fast, base = found["fast"], found["base"]
-    (said,) = re.findall(r"^Presets `fast` and `base` once more.*?(?=\n\n)", README, re.MULTILINE | re.DOTALL)
+    text = section(RESULTS, "Other seeds")
+    shown = " ".join(text[text.index("Presets `fast` and `base` with other seeds") :].split())
     for name, figures in (("fast", fast), ("base", base)):
-        assert re.search(rf"`{name}` has\s+perplexity {figures['validation_perplexity']:.1f} ", said)
-    assert f"`function` {fast['accuracy']['function']['test']:.4f};" in said
-    first = json.loads((ROOT / "results/make_run.json").read_text(encoding="utf-8"))["accuracy"]
+        assert f"`{name}` has perplexity {figures['validation_perplexity']:.1f} " in shown
+    assert f"`function` {fast['accuracy']['function']['test']:.4f};" in shown
+    first = results("make_run")["accuracy"]
     for mode, entry in first.items():
         others = [figures[mode]["test"] for figures in base["accuracy_by_classifier_seed"].values()]
         for values in (others, [entry["test"], *others]):
-            assert f"`{mode}` {np.mean(values):.4f} ± {np.std(values, ddof=1):.4f}" in said
+            assert f"`{mode}` {np.mean(values):.4f} ± {np.std(values, ddof=1):.4f}" in shown
         if mode != "frozen":
             assert max(abs(np.array(values) - np.mean(values))) < 0.003, "a run is within 0.3 points of what to expect"
 
 
-def test_senses_part_as_was_measured():
-    jets, planes, money, land = json.loads((ROOT / "results/senses.json").read_text(encoding="utf-8"))["queries"]
-    said = " ".join(README.split())
-    assert jets["layers"][0] == planes["layers"][0], "the word alone has one sense"
-    for query in (jets, planes):
-        assert f'"{query["text"]}"' in said
-        nearest = query["layers"][2]["nearest"][0]["around"]
-        (quoted,) = (text for text in re.findall(r'"([^"]*\[jets\][^"]*)"', said) if nearest.startswith(text))
-        assert len(quoted) > 20
-    counts = [[layer["of_10_behind_west"] for layer in query["layers"]] for query in (money, land)]
-    (first, second), wanted = (
-        counts,
-        "{} are of a West Bank in e0, {} in e1, {} in e2; to the one of a West Bank town, {}, {}, {} ",
+# --- docs/custom_data.md --------------------------------------------------------------------------------------------
+
+CUSTOM_DATA = "docs/custom_data.md"
+
+
+def test_the_worked_example_is_what_was_measured():
+    measured = results("docstrings")
+    text = section(CUSTOM_DATA, "A worked example")
+    rows = re.findall(
+        r"^\| (.+?) \| ([\d,]+) \| `(\w+)` \| ([\d.]+) \| ([\d.]+) \| ([-+\d.]+) \((.+) to (.+)\) \|$", text, re.M
     )
-    assert wanted.format(*first, *second) in said
+    assert len(rows) == len(measured["runs"]) == 3
+    for row, of_run in zip(rows, measured["runs"], strict=True):
+        best = max(of_run["classifiers"], key=lambda mode: of_run["classifiers"][mode]["validation"])
+        figures, paired = of_run["classifiers"][best], of_run["above_tfidf"]
+        numbers = [f"{figures[split]:.3f}" for split in ("validation", "test")]
+        gain = [f"{100 * paired['difference']:+.1f}", *(f"{100 * x:.1f}" for x in paired["interval"])]
+        assert row == (of_run["language_model"], f"{of_run['vocabulary']:,}", best, *numbers, *gain)
+    rival = measured["tfidf_svm"]
+    assert f"| {rival['validation']:.3f} | {rival['test']:.3f} | |" in text
+    shown = " ".join(text.split())
+    assert f"{measured['rows_trained']:,} rows trained on" in shown
+    assert f"{measured['rows_tested']:,} to test with" in shown
+
+
+def test_the_gain_of_a_pretrained_start_is_what_was_measured():
+    measured = results("sample_start")
+    accuracies = []
+    for of_run in measured["runs"]:
+        best = max(of_run["classifiers"], key=lambda mode: of_run["classifiers"][mode]["validation"])
+        accuracies.append(of_run["classifiers"][best]["test"])
+    scratch, start = accuracies
+    text, tfidf = flowing(CUSTOM_DATA), measured["tfidf_svm"]["test"]
+    assert f"from scratch has test accuracy {scratch:.3f}, TF-IDF {tfidf:.3f}, and one with" in text
+    assert f"`--start-from models/bilstm.pt` {start:.3f}, each" in text
