@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from bilm.cli.options import ResumeOptions, RunOptions, TensorBoardOptions, truncation_note
-from bilm.cli.run import decide_action, loss_of, start
+from bilm.cli.run import decide_action, replacement_warning, start
 from bilm.config import PRETRAINING, BiLMConfig, FitConfig, TokenizerConfig, VocabularyConfig
 from bilm.runtime.errors import UserError
 from bilm.runtime.files import write_json
 from bilm.runtime.optional import require
 from bilm.runtime.options import parse_options, setting
-from bilm.runtime.paths import ROOT, folders, shown
+from bilm.runtime.paths import ROOT, display_path, folders
 from bilm.runtime.process import run_script
 from bilm.runtime.provenance import run_settings, run_stamp
 
@@ -105,8 +105,8 @@ def main() -> None:
     import torch
 
     from bilm.baselines.word_vectors import skip_gram
-    from bilm.checkpoints.bundled import drop_shipped_classifiers, keep_shipped, shipped_bilm, shipped_files
-    from bilm.checkpoints.pretrained import finished_settings, grown, load_bilm, save_bilm, was_trained_with
+    from bilm.checkpoints.bundled import bundled_files, find_bundled_bilm, keep_bundled, remove_bundled_classifiers
+    from bilm.checkpoints.pretrained import extend_vocabulary, finished_settings, load_bilm, save_bilm, was_trained_with
     from bilm.modules.language_model import BiLM
     from bilm.text.corpus import Source, unlabelled
     from bilm.text.encoded_corpus import learn_and_encode, open_encoded
@@ -124,7 +124,7 @@ def main() -> None:
     corpus = runtime.on_main(run.corpus)
     shape = (embedding, replace(model_config, dropout=BiLMConfig.dropout), tokenizer_config, vocabulary_config)
     if corpus.is_fallback and base_file is None and not besides.from_scratch and are_defaults(shape):
-        base_file = shipped_bilm(ROOT / "models")
+        base_file = find_bundled_bilm(ROOT / "models")
         if base_file and fit_config.learning_rate == FitConfig.learning_rate:
             fit_config = replace(fit_config, learning_rate=FURTHER_LEARNING_RATE)
     if base_file and former is None:
@@ -147,13 +147,13 @@ def main() -> None:
     groups = (embedding, model_config, tokenizer_config, vocabulary_config, fit_config)
     settings = run_settings(run, runtime, *groups, **inputs)
     settings = comparable_settings(settings, source.same_words_by_both_rules)
-    runtime.on_main(lambda: out.hold("training"))
-    runtime.on_main(lambda: shipped_files(out.models))  # a list that cannot be read is said now, not at the end
+    runtime.on_main(lambda: out.lock("training"))
+    runtime.on_main(lambda: bundled_files(out.models))  # a list that cannot be read is said now, not at the end
 
     def replaces() -> str | None:
-        saved = None if weights in shipped_files(out.models) else finished_settings(weights, "bilm")
-        further = f"Train on from it: --start-from {shown(weights)}, with an --output of its own. "
-        return None if saved is None else loss_of(weights, saved, settings, further=further)
+        saved = None if weights in bundled_files(out.models) else finished_settings(weights, "bilm")
+        further = f"Train on from it: --start-from {display_path(weights)}, with an --output of its own. "
+        return None if saved is None else replacement_warning(weights, saved, settings, further=further)
 
     def is_finished() -> bool:
         return was_trained_with(weights, "bilm", settings)
@@ -161,18 +161,18 @@ def main() -> None:
     decide = partial(decide_action, checkpoint, again, is_finished=is_finished, replaces=replaces)
     action = runtime.on_main(decide)
     if action == "skip":
-        print_main(f"{shown(weights)} is finished, with these settings. {what_next(run, corpus)}")
+        print_main(f"{display_path(weights)} is finished, with these settings. {what_next(run, corpus)}")
         return
 
     tokenizer, place = Tokenizer(tokenizer_config), out.encoded("training")
     known = former.vocabulary.words if former else ()
-    learned = (source, tokenizer, vocabulary_config, place, model_config.spells, known)
+    learned = (source, tokenizer, vocabulary_config, place, model_config.reads_characters, known)
     runtime.on_each_machine(lambda: learn_and_encode(*learned))
     encoded = open_encoded(place)
-    texts, vocabulary = encoded.texts, Vocabulary(encoded.words, tokenizer, model_config.spells)
+    texts, vocabulary = encoded.texts, Vocabulary(encoded.words, tokenizer, model_config.reads_characters)
     training_rows, validation_rows = split_validation(encoded.labels, encoded.keys, source.classes)
     if former:
-        model = grown(former, len(vocabulary), model_config.dropout)
+        model = extend_vocabulary(former, len(vocabulary), model_config.dropout)
         print_main(
             f"Going on from {base_file}: it knows {len(known):,} words; {len(vocabulary) - len(known):,} are new."
         )
@@ -222,17 +222,17 @@ def main() -> None:
     results = out.results / "bilstm_training.json"
 
     def write() -> None:
-        if kept := keep_shipped(out.models):
+        if kept := keep_bundled(out.models):
             print_main(kept)
         save_bilm(weights, model.cpu(), vocabulary, info)
-        drop_shipped_classifiers(out.models)
+        remove_bundled_classifiers(out.models)
         write_json(results, {**info, "vocabulary": len(vocabulary), "epochs": state.epochs, "curve": state.curve})
         checkpoint.unlink()
 
     runtime.on_main(write)
     print_main(
         f"Best epoch {state.best_epoch + 1}: validation perplexity {state.best_figure:.1f}, {state.seconds:,.0f} s.\n"
-        f"Wrote {shown(weights)} and {shown(results)}. {what_next(run, corpus)}"
+        f"Wrote {display_path(weights)} and {display_path(results)}. {what_next(run, corpus)}"
     )
 
 
@@ -271,7 +271,7 @@ def shape_of(start: Any, model: BiLMConfig, tokenizer: TokenizerConfig) -> tuple
 
 def convert(options: Path, weights: Path, output: str | None) -> None:
     """The original ELMo -> a bilstm.pt."""
-    from bilm.checkpoints.bundled import keep_shipped, shipped_files
+    from bilm.checkpoints.bundled import bundled_files, keep_bundled
     from bilm.checkpoints.pretrained import import_original, save_bilm
     from bilm.runtime.process import allow_interrupts
 
@@ -280,12 +280,12 @@ def convert(options: Path, weights: Path, output: str | None) -> None:
     if path.suffix != ".pt":
         path = path / "original.pt"
     found = import_original(options, weights)
-    if path in shipped_files(path.parent) and (kept := keep_shipped(path.parent)):
+    if path in bundled_files(path.parent) and (kept := keep_bundled(path.parent)):
         print(kept)
     save_bilm(path, found.model, found.vocabulary, found.info)
     print(
-        f"Read {found.model.num_layers} layers of width {found.model.output_dim} from {shown(weights)}.\n"
-        f"Wrote {shown(path)}. Next: python classification.py --bilm {shown(path)} --output FOLDER"
+        f"Read {found.model.num_layers} layers of width {found.model.output_dim} from {display_path(weights)}.\n"
+        f"Wrote {display_path(path)}. Next: python classification.py --bilm {display_path(path)} --output FOLDER"
     )
 
 

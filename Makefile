@@ -7,6 +7,7 @@
 # make report    report.pdf from results/
 # make bench  how fast everything is here, and how much memory it takes   -> results/benchmark.json
 # make reliability   the long tests: kills, damaged files, determinism   -> results/reliability.json; and all slow ones
+# make mutation   small faults put into the code, one at a time: do tests fail?   -> results/mutation.json
 # make audit  known vulnerabilities of what requirements.txt installs (asks the network)
 #
 # DATA=folder with train.csv and test.csv; without it AG_NEWS_DIR, else data/ag_news (downloaded), else the sample.
@@ -19,7 +20,7 @@ TESTS := OMP_NUM_THREADS=1 $(PY) -m pytest -n auto --maxprocesses 4 --dist loadf
 RELIABILITY := $(addprefix tests/reliability/test_,kills.py foreign_files.py bad_data.py determinism.py long_use.py)
 OPTIONS := $(if $(DATA),--data '$(DATA)')
 
-.PHONY: run fast best studies report bench test check reliability audit clean
+.PHONY: run fast best studies report bench test check reliability mutation audit clean
 
 run: .venv/ready
 	$(PY) ELMO.py $(OPTIONS) --resume
@@ -61,6 +62,9 @@ check: .venv/ready-dev
 reliability: .venv/ready-dev
 	$(PY) -m pytest $(RELIABILITY) --record results/reliability.json
 	$(PY) -m pytest -m slow $(addprefix --ignore=,$(RELIABILITY))
+
+mutation: .venv/ready-dev
+	$(PY) tests/mutation.py
 
 audit: .venv/ready-dev
 	$(PY) -m pip_audit --skip-editable

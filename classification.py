@@ -22,12 +22,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from bilm.cli.options import EncoderOptions, ResumeOptions, RunOptions, TensorBoardOptions, truncation_note
-from bilm.cli.run import decide_action, loss_of, start
+from bilm.cli.run import decide_action, replacement_warning, start
 from bilm.config import CLASSIFICATION, MODES, ClassifierConfig, FitConfig
 from bilm.runtime.errors import UserError
 from bilm.runtime.files import write_json
 from bilm.runtime.options import parse_options, setting
-from bilm.runtime.paths import folders, shown
+from bilm.runtime.paths import display_path, folders
 from bilm.runtime.process import run_script
 from bilm.runtime.provenance import run_settings, run_stamp
 
@@ -73,7 +73,7 @@ def main() -> None:
         presets=CLASSIFICATION,
     )
     # Imported once the command line is understood: torch takes seconds, and --help needs none of it.
-    from bilm.checkpoints.bundled import keep_shipped, shipped_files
+    from bilm.checkpoints.bundled import bundled_files, keep_bundled
     from bilm.checkpoints.pretrained import (
         find_classifiers,
         finished_settings,
@@ -82,12 +82,12 @@ def main() -> None:
         save_classifier,
         was_trained_with,
     )
-    from bilm.modules.classifier import ClassifiedEncoder, Classifier
+    from bilm.modules.classifier import Classifier, EncoderClassifier
     from bilm.runtime.process import at_end
     from bilm.text.encoded_corpus import encode, open_encoded
     from bilm.text.split import split_validation
     from bilm.training.classification import ClassificationTask
-    from bilm.training.layer_cache import store_layers
+    from bilm.training.layer_cache import cache_layers
     from bilm.training.loop import fit
     from bilm.training.optimizer import build_optimizer
 
@@ -100,7 +100,7 @@ def main() -> None:
     class_names = list(source.classes)
     out = folders(run.output, corpus.name, run.limit)
     # Held before anything is read: another run could replace what this one stands on.
-    runtime.on_main(lambda: out.hold("training"))
+    runtime.on_main(lambda: out.lock("training"))
     pretrained = load_bilm(standing.file(run, out.models / "bilstm.pt"))
     modes = {"kept": KEPT, "all": MODES}.get(options.mode, (options.mode,))
     weights = {mode: out.models / f"classifier_{mode}.pt" for mode in modes}
@@ -109,7 +109,7 @@ def main() -> None:
     chosen = {m: replace(options, mode=m, **({} if m == "finetune" else {"encoder_learning_rate": 0.0})) for m in modes}
     inputs = {"corpus": source.identity, "bilm": pretrained.hash}
     settings = {mode: run_settings(run, runtime, chosen[mode], config, fit_config, **inputs) for mode in modes}
-    bundled, present = runtime.on_main(lambda: (shipped_files(out.models), find_classifiers(out.models, pretrained)))
+    bundled, present = runtime.on_main(lambda: (bundled_files(out.models), find_classifiers(out.models, pretrained)))
 
     def is_finished(mode: str) -> bool:
         return was_trained_with(present.paths.get(mode, weights[mode]), "classifier", settings[mode])
@@ -119,7 +119,7 @@ def main() -> None:
         if mode not in present.paths or present.paths[mode] in bundled:
             return None
         saved = finished_settings(present.paths[mode], "classifier")
-        return None if saved is None else loss_of(present.paths[mode], saved, settings[mode])
+        return None if saved is None else replacement_warning(present.paths[mode], saved, settings[mode])
 
     # Decided for all modes before the first is trained: a question or a refusal comes at once.
     todo = {}
@@ -153,30 +153,30 @@ def main() -> None:
     if pretrained.info["settings"]["corpus"] not in (source.identity, None):
         say("Note: bilstm.pt was pretrained on other rows; it may have seen some that are for validation here.")
 
-    store, store_seconds = None, 0.0
+    cache, store_seconds = None, 0.0
     reads_layers = any(mode != "finetune" and todo[mode] != "skip" for mode in modes)
     # A GPU computes them faster than a disk gives them; under torchrun the ranks may not share a disk.
     if reads_layers and storing.store_gb and runtime.device.type == "cpu" and runtime.processes == 1:
         started = time.monotonic()
-        store = store_layers(
+        cache = cache_layers(
             pretrained.model, texts, out.runs, storing.store_gb * 1e9, 8192, runtime.device, runtime.autocast
         )
         store_seconds = time.monotonic() - started
-        if store is not None:
-            at_end(store.close)
+        if cache is not None:
+            at_end(cache.close)
         else:
             say("The layers of the language model do not fit on the disk (--store-gb); they are computed at each step.")
 
     def train(mode: str) -> None:
         # Seeded per mode, so that a mode comes out the same whether it is trained alone or with the others.
         runtime.seed(run.seed)
-        tuned = mode == "finetune"
-        encoder = copy.deepcopy(pretrained.model) if tuned else pretrained.model
+        finetuned = mode == "finetune"
+        encoder = copy.deepcopy(pretrained.model) if finetuned else pretrained.model
         classifier = Classifier(config, mode, encoder, len(class_names), run.seed)
-        model = ClassifiedEncoder(encoder, classifier, tuned).to(runtime.device)
+        model = EncoderClassifier(encoder, classifier, finetuned).to(runtime.device)
         rates = [(classifier, fit_config.learning_rate), *encoder.learning_rates(options.encoder_learning_rate)]
         rows = (training_rows, validation_rows, fit_config.batch_tokens)
-        where = (run.seed, runtime.device, None if tuned else store)
+        where = (run.seed, runtime.device, None if finetuned else cache)
         task = ClassificationTask(f"classifier ({mode})", texts, labels, *rows, *where)
         before = classifier.combine.describe()
         state = fit(
@@ -218,19 +218,22 @@ def main() -> None:
         runtime.on_main(write)
         say(
             f"  Best epoch {state.best_epoch + 1}: validation accuracy {state.best_figure:.4f}, {state.seconds:,.0f} s."
-            f"\n  Wrote {shown(weights[mode])} and {shown(results)}."
+            f"\n  Wrote {display_path(weights[mode])} and {display_path(results)}."
         )
 
-    if any(todo[mode] != "skip" for mode in modes) and (kept := runtime.on_main(lambda: keep_shipped(out.models))):
+    if any(todo[mode] != "skip" for mode in modes) and (kept := runtime.on_main(lambda: keep_bundled(out.models))):
         say(kept)
     for mode in modes:
         if todo[mode] == "skip":
-            say(f"{shown(weights[mode])} is finished, with these settings.")
+            say(f"{display_path(weights[mode])} is finished, with these settings.")
         else:
             train(mode)
     also = run.data_options() + (f" --bilm {shlex.quote(standing.bilm)}" if standing.bilm else "")
     best = runtime.on_main(lambda: keep_best_classifier(out.models, pretrained))
-    say(f"Wrote {shown(out.models / 'classifier.pt')}: {best}, the best on validation. Next: python evaluate.py{also}")
+    say(
+        f"Wrote {display_path(out.models / 'classifier.pt')}: {best}, the best on validation. "
+        f"Next: python evaluate.py{also}"
+    )
 
 
 def in_words(combination: dict) -> str:

@@ -25,7 +25,7 @@ from bilm.config import ENSEMBLE
 from bilm.runtime.errors import UserError
 from bilm.runtime.files import write_json
 from bilm.runtime.options import parse_options, setting
-from bilm.runtime.paths import folders, shown
+from bilm.runtime.paths import display_path, folders
 from bilm.runtime.process import run_script
 from bilm.runtime.provenance import run_stamp
 
@@ -83,7 +83,7 @@ def main() -> None:
     if "test" in splits:
         corpus.path("test")  # which may be missing
     out = folders(run.output, corpus.name, run.limit)
-    out.hold("evaluation")
+    out.lock("evaluation")
     sources = {split: corpus.source(split, run.limit) for split in corpus.splits}
     hashes = {split: source.identity for split, source in sources.items()}
     class_names = list(corpus.classes)
@@ -175,7 +175,7 @@ def main() -> None:
                 summaries.add_robustness(summary, name, values)
             print(f"\n{robustness_table(harder)}", flush=True)
 
-    summaries.settle(summary, predictions)
+    summaries.refresh_comparisons(summary, predictions)
     if summary["paired"]:
         print(f"\n{comparison_table(summaries.with_strongest(summary))}", flush=True)
     if summary["paired_classifiers"]:
@@ -187,7 +187,7 @@ def main() -> None:
         write_predictions(out.results / "predictions.json", predictions)
     write_json(path, summary)
     drawn = draw_results(out.results, summary)
-    print(f"\nWrote {shown(path)} and {len(drawn)} figures in {shown(out.results / 'figures')}.")
+    print(f"\nWrote {display_path(path)} and {len(drawn)} figures in {display_path(out.results / 'figures')}.")
     if not classifiers:
         print(f"No classifier stands on this language model yet. Next: python classification.py{run.data_options()}")
 

@@ -14,7 +14,7 @@ from bilm.cli.options import RunOptions
 from bilm.cli.run import start
 from bilm.runtime.files import write_json
 from bilm.runtime.options import parse_options, setting
-from bilm.runtime.paths import ROOT, folders, shown
+from bilm.runtime.paths import ROOT, display_path, folders
 from bilm.runtime.process import run_script
 from bilm.runtime.provenance import run_stamp
 
@@ -68,7 +68,7 @@ def main() -> None:
         raise UserError("the benchmark takes one process; call it without torchrun.")
     corpus = run.corpus()
     out = folders(run.output, corpus.name, run.limit)
-    out.hold("training")  # beside it, neither would run as it does alone
+    out.lock("training")  # beside it, neither would run as it does alone
     out.results.mkdir(parents=True, exist_ok=True)
     if options.tools:
         source = corpus.source("test", run.limit)
@@ -82,7 +82,7 @@ def main() -> None:
         }
         path = out.results / "tools.json"
         write_json(path, stamp | found)
-        print(f"Wrote {shown(path)}.")
+        print(f"Wrote {display_path(path)}.")
         return
     if options.busy:
         with tempfile.TemporaryDirectory(dir=out.runs, prefix="benchmark-") as folder:
@@ -91,7 +91,7 @@ def main() -> None:
         stamp = {"corpus": corpus.name, "quick": options.quick, **run_stamp(run, runtime)}
         path = out.results / "busy.json"
         write_json(path, stamp | found)
-        print(f"Wrote {shown(path)}.")
+        print(f"Wrote {display_path(path)}.")
         return
     parts: dict[str, Part] = {
         "documents": documents.prepare,
@@ -103,12 +103,12 @@ def main() -> None:
         "token_layers": token_layers.measure,
         "startup": startup.measure,
     }
-    grown: dict[str, Part] = {f"growth to {n:,}": partial(growth.measure, documents=n) for n in sizes.growth}
+    growth_parts: dict[str, Part] = {f"growth to {n:,}": partial(growth.measure, documents=n) for n in sizes.growth}
     figures, memory = {}, {}
     with tempfile.TemporaryDirectory(dir=out.runs, prefix="benchmark-") as folder:
         job = Job(run, sizes, corpus.path("train"), corpus.path("test"), Path(folder))
-        for i, (name, part) in enumerate((parts | grown).items(), start=1):
-            print(f"{i} of {len(parts | grown)}: {name}", flush=True)
+        for i, (name, part) in enumerate((parts | growth_parts).items(), start=1):
+            print(f"{i} of {len(parts | growth_parts)}: {name}", flush=True)
             figures[name], memory[name] = in_own_process(part, job)
     rates = figures["machine"]["machine"]
     language_model = figures["pretraining and reference"] | figures["pretraining"]
@@ -122,12 +122,12 @@ def main() -> None:
         "machine": rates,
         "pretraining": with_shares(language_model, rates[f"gemm_{runtime.precision}_gflops"]["median"]),
         **{name: figures[name] for name in ("classifier", "inference", "token_layers", "startup")},
-        "growth": [figures[name] | memory[name] for name in grown],
+        "growth": [figures[name] | memory[name] for name in growth_parts],
         "memory": {name.replace(" ", "_"): memory[name] for name in parts if name not in ("documents", "machine")},
     }
     path = out.results / "benchmark.json"
     write_json(path, found)
-    print(f"\n{as_text(found)}\n\nWrote {shown(path)}.")
+    print(f"\n{as_text(found)}\n\nWrote {display_path(path)}.")
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from bilm.modules.language_model import BiLM
 from bilm.runtime.errors import UserError
 from bilm.runtime.terminal import progress
 from bilm.training.classification import ClassificationTask
-from bilm.training.layer_cache import LayerStore, store_layers
+from bilm.training.layer_cache import LayerCache, cache_layers
 from bilm.training.optimizer import build_optimizer
 from classification import StoreOptions
 from evaluate import EvaluationOptions
@@ -30,7 +30,7 @@ def measure(job: Job, runtime: Runtime) -> dict[str, Any]:
     """Figures per mode. A GPU keeps no layers (classification.py), so there every epoch computes them."""
     sizes = job.sizes
     vocabulary = load_vocabulary(job.folder)
-    kept, tuned = (
+    kept, finetuned = (
         training_data(job.train, job.at_most(rows), job.folder, vocabulary)
         for rows in (sizes.classifier_rows, sizes.finetune_rows)
     )
@@ -38,7 +38,7 @@ def measure(job: Job, runtime: Runtime) -> dict[str, Any]:
     stores = runtime.device.type == "cpu"
     figures = {}
     for mode in progress(MODES, unit="mode", label="classifiers"):
-        data, stored = (tuned, False) if mode == "finetune" else (kept, stores)
+        data, stored = (finetuned, False) if mode == "finetune" else (kept, stores)
         repeats = range(sizes.classifier_repeats)
         runs = [_epochs(job, mode, encoder, data, stored, runtime, sizes.classifier_epochs) for _ in repeats]
         figures[mode] = _mode_figures(runs, len(data.training_rows))
@@ -66,12 +66,12 @@ def _mode_figures(runs: list[list[float]], documents: int) -> dict[str, Any]:
 def _epochs(job: Job, mode: str, encoder: BiLM, data: Data, stored: bool, runtime: Runtime, epochs: int) -> list[float]:
     """Seconds of each epoch of a new classifier; where layers are stored, the first has the time for that in it."""
     started = now(runtime.device)
-    store = layers_of(encoder, data, job.folder, runtime) if stored else None
+    cache = layers_of(encoder, data, job.folder, runtime) if stored else None
     for_layers = now(runtime.device) - started
     encoder = copy.deepcopy(encoder) if mode == "finetune" else encoder
     model = classified(encoder, mode).to(runtime.device)
     rows = (data.training_rows, data.validation_rows, FIT.batch_tokens)
-    task = ClassificationTask(mode, data.texts, data.labels, *rows, job.run.seed, runtime.device, store)
+    task = ClassificationTask(mode, data.texts, data.labels, *rows, job.run.seed, runtime.device, cache)
     rates = [(model.classifier, FIT.learning_rate), *encoder.learning_rates(FIT.learning_rate)]
     training = Training(model, task, build_optimizer(rates, FIT.weight_decay), runtime)
     seconds = []
@@ -79,15 +79,15 @@ def _epochs(job: Job, mode: str, encoder: BiLM, data: Data, stored: bool, runtim
         started = now(runtime.device)
         training.seconds(task.plan(epoch))
         seconds.append(now(runtime.device) - started)
-    if store is not None:
-        store.close()
+    if cache is not None:
+        cache.close()
     return [for_layers + seconds[0], *seconds[1:]]
 
 
-def layers_of(encoder: BiLM, data: Data, folder: Path, runtime: Runtime) -> LayerStore:
+def layers_of(encoder: BiLM, data: Data, folder: Path, runtime: Runtime) -> LayerCache:
     """As classification.py stores them. Raises UserError when the disk has no room."""
     limit, batch_tokens = StoreOptions().store_gb * 1e9, EvaluationOptions().batch_tokens
-    store = store_layers(encoder, data.texts, folder, limit, batch_tokens, runtime.device, runtime.autocast)
-    if store is None:
+    cache = cache_layers(encoder, data.texts, folder, limit, batch_tokens, runtime.device, runtime.autocast)
+    if cache is None:
         raise UserError(f"the layers of {len(data.texts)} documents do not fit into {folder}")
-    return store
+    return cache

@@ -52,7 +52,7 @@ def parts_of_a_step(training: Training, data: Data, item: np.ndarray) -> dict[st
     batch = collate(data.texts, item).to(device)
     collated = now(device)
     with training.runtime.autocast():
-        states = model.predictions(batch)
+        states = model.lm_targets(batch)
     predicted = now(device)
     del states
     before = now(device)

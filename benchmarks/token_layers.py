@@ -30,7 +30,7 @@ def measure(job: Job, runtime: Runtime) -> dict[str, Any]:
     users = {}
     for name in TOKEN_LAYERS:
         config = replace(SHAPE, token_layer=name)
-        data = training_data(job.train, job.run.limit, job.folder, open_ended=config.spells)
+        data = training_data(job.train, job.run.limit, job.folder, open_ended=config.reads_characters)
         training = pretraining(data, runtime, job.run.seed, config)
         training.seconds(taken(training.task.plan(0), 0, sizes.warm_steps))
         assert isinstance(training.model, BiLM)

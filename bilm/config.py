@@ -104,7 +104,7 @@ class BiLMConfig:
     recurrence: ProjectedLSTMConfig | None = None
 
     @property
-    def spells(self) -> bool:
+    def reads_characters(self) -> bool:
         """Whether words that are not in the vocabulary have a vector of their own."""
         return self.token_layer != "word"
 

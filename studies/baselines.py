@@ -28,7 +28,7 @@ from bilm.runtime.errors import UserError
 from bilm.runtime.files import write_json
 from bilm.runtime.optional import require
 from bilm.runtime.options import parse_options, setting
-from bilm.runtime.paths import folders, shown
+from bilm.runtime.paths import display_path, folders
 from bilm.runtime.process import run_script
 from bilm.runtime.provenance import first_difference, run_settings, run_stamp
 
@@ -62,7 +62,7 @@ def main() -> None:
     from bilm.evaluation.scoring import classification_figures
     from bilm.evaluation.tables import classifier_table, comparison_table, table
     from studies.dataset import read_labelled
-    from studies.runner import Ledger, classes_of
+    from studies.runner import StudyProgress, classes_of
 
     runtime = start(run)
     if runtime.processes > 1:
@@ -71,7 +71,7 @@ def main() -> None:
     names = [name for name in names if is_available(name, asked_for=name == options.only)]
     corpus = run.corpus()
     out = folders(run.output, corpus.name, run.limit)
-    out.hold("evaluation")
+    out.lock("evaluation")
     path, predictions_path = out.results / "summary.json", out.results / "predictions.json"
     summary = summaries.read_summary(path) or summaries.empty({"corpus": corpus.name, **run_stamp(run, runtime)})
     rows = read_labelled(corpus, run.limit)
@@ -83,12 +83,12 @@ def main() -> None:
     unfinished = out.runs / "baselines"
     todo = decide_action(unfinished, again, is_finished=lambda: there == names)
     if todo == "skip":
-        print(f"{shown(path)} has them, with these settings. Next: python evaluate.py{run.data_options()}")
+        print(f"{display_path(path)} has them, with these settings. Next: python evaluate.py{run.data_options()}")
         return
     if again.resume:
         names = [name for name in names if name not in there]
     out.prepare()
-    ledger = Ledger(unfinished, settings, anew=todo == "start")
+    ledger = StudyProgress(unfinished, settings, restart=todo == "start")
     print(f"corpus {corpus.name}: {len(names)} baselines on {len(rows.training):,} descriptions", flush=True)
 
     makers: dict[str, Callable[[], dict[str, Any]]] = {}
@@ -114,7 +114,7 @@ def main() -> None:
         predictions.models[name] = (named, classes)
         print(f"{name}: accuracy {figures['accuracy']:.4f}" if len(names) > 1 else classifier_table(name, figures))
     predictions.labels = labels
-    summaries.settle(summary, predictions)
+    summaries.refresh_comparisons(summary, predictions)
     write_predictions(predictions_path, predictions)
     write_json(path, summary)
     ledger.close()
@@ -133,7 +133,10 @@ def main() -> None:
     print(f"\n{table(lines, header)}")
     if summary["paired"]:
         print(f"\n{comparison_table(summaries.with_strongest(summary))}")
-    print(f"\nWrote {shown(path)} and {shown(predictions_path)}. Next: python evaluate.py{run.data_options()}")
+    print(
+        f"\nWrote {display_path(path)} and {display_path(predictions_path)}. "
+        f"Next: python evaluate.py{run.data_options()}"
+    )
 
 
 def is_available(name: str, asked_for: bool) -> bool:

@@ -28,7 +28,7 @@ from bilm.runtime.errors import UserError
 from bilm.runtime.files import write_json
 from bilm.runtime.optional import require
 from bilm.runtime.options import parse_options, setting
-from bilm.runtime.paths import folders, shown
+from bilm.runtime.paths import display_path, folders
 from bilm.runtime.process import run_script
 from bilm.runtime.provenance import run_settings, run_stamp
 
@@ -79,10 +79,10 @@ def main() -> None:
     from bilm.runtime.terminal import progress
     from bilm.text.batching import iterate_batches, plan_batches
     from bilm.text.vocabulary import EncodedTexts
-    from bilm.training.layer_cache import store_layers
+    from bilm.training.layer_cache import cache_layers
     from studies.dataset import read_labelled, words_of
     from studies.figures import label_efficiency as draw_label_efficiency
-    from studies.runner import Ledger, Study, is_finished
+    from studies.runner import Study, StudyProgress, is_finished
 
     require("gensim", "Word2Vec")
     runtime = start(run)
@@ -90,7 +90,7 @@ def main() -> None:
         raise UserError("this takes one process; call it without torchrun.")
     corpus = run.corpus()
     out = folders(run.output, corpus.name, run.limit)
-    out.hold("evaluation")
+    out.lock("evaluation")
     pretrained = load_bilm(standing.file(run, out.models / "bilstm.pt"))
     rows = read_labelled(corpus, run.limit)
     labels = rows.labels
@@ -103,10 +103,10 @@ def main() -> None:
     unfinished = out.runs / "label_efficiency"
     todo = decide_action(unfinished, again, is_finished=lambda: is_finished(path, settings))
     if todo == "skip":
-        print(f"{shown(path)} is finished, with these settings. Next: python -m studies.report")
+        print(f"{display_path(path)} is finished, with these settings. Next: python -m studies.report")
         return
     out.prepare()
-    ledger = Ledger(unfinished, settings, anew=todo == "start")
+    ledger = StudyProgress(unfinished, settings, restart=todo == "start")
 
     # --- what the methods read -----------------------------------------------------------------------------------
     encoder, encoded = pretrained.model.to(runtime.device), pretrained.vocabulary.encode(rows.texts)
@@ -148,11 +148,11 @@ def main() -> None:
         return {"strength": best, "validation_accuracy": on_validation, **spread(on_test)}
 
     study = Study(rows, encoded, len(corpus.classes), CLASSIFIER, FIT, ledger, runtime.device, runtime.autocast)
-    store = None
+    cache = None
     if runtime.device.type == "cpu":
-        store = store_layers(encoder, encoded, out.runs, math.inf, 8192, runtime.device, runtime.autocast)
-        if store is not None:
-            at_end(store.close)
+        cache = cache_layers(encoder, encoded, out.runs, math.inf, 8192, runtime.device, runtime.autocast)
+        if cache is not None:
+            at_end(cache.close)
 
     def train(name: str, label: str, chosen: np.ndarray, seed: int) -> dict[str, Any]:
         fitted = replace(study, fitting=replace(FIT, epochs=epochs_for(len(chosen))))
@@ -160,7 +160,7 @@ def main() -> None:
             source = copy.deepcopy(encoder)
             return fitted.classifier(label, source, "finetune", seed, training=chosen, encoder_rate=ENCODER_RATE)
         if name == "elmo_classifier":
-            return fitted.classifier(label, encoder, "trainable", seed, training=chosen, store=store)
+            return fitted.classifier(label, encoder, "trainable", seed, training=chosen, cache=cache)
         fitted = replace(fitted, encoded=in_words)
         return fitted.classifier(label, static["word2vec"], "trainable", seed, training=chosen)
 
@@ -211,7 +211,7 @@ def main() -> None:
         for name in methods
     ]
     print(f"\n{table(lines, ['test accuracy by labels a class', *found])}")
-    print(f"\nWrote {shown(path)} and {shown(picture)}. Next: python -m studies.report")
+    print(f"\nWrote {display_path(path)} and {display_path(picture)}. Next: python -m studies.report")
 
 
 def spread(accuracies: list[float]) -> dict[str, Any]:

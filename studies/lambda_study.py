@@ -23,7 +23,7 @@ from bilm.config import CLASSIFICATION, ClassifierConfig, FitConfig
 from bilm.runtime.errors import UserError
 from bilm.runtime.files import write_json
 from bilm.runtime.options import parse_options, setting
-from bilm.runtime.paths import folders, shown
+from bilm.runtime.paths import display_path, folders
 from bilm.runtime.process import run_script
 from bilm.runtime.provenance import run_settings, run_stamp
 
@@ -53,17 +53,17 @@ def main() -> None:
     from bilm.metrics import mcnemar
     from bilm.modules.scalar_mix import ScalarMix
     from bilm.runtime.process import at_end
-    from bilm.training.layer_cache import store_layers
+    from bilm.training.layer_cache import cache_layers
     from studies.dataset import read_labelled
     from studies.figures import lambdas as draw_lambdas
-    from studies.runner import Ledger, Study, classes_of, is_finished
+    from studies.runner import Study, StudyProgress, classes_of, is_finished
 
     runtime = start(run)
     if runtime.processes > 1:
         raise UserError("this takes one process; call it without torchrun.")
     corpus = run.corpus()
     out = folders(run.output, corpus.name, run.limit)
-    out.hold("evaluation")
+    out.lock("evaluation")
     pretrained = load_bilm(standing.file(run, out.models / "bilstm.pt"))
     rows = read_labelled(corpus, run.limit)
     path = out.results / "lambda_study.json"
@@ -71,10 +71,10 @@ def main() -> None:
     unfinished = out.runs / "lambda_study"
     todo = decide_action(unfinished, again, is_finished=lambda: is_finished(path, settings))
     if todo == "skip":
-        print(f"{shown(path)} is finished, with these settings. Next: python -m studies.report")
+        print(f"{display_path(path)} is finished, with these settings. Next: python -m studies.report")
         return
     out.prepare()
-    ledger = Ledger(unfinished, settings, anew=todo == "start")
+    ledger = StudyProgress(unfinished, settings, restart=todo == "start")
 
     num_layers = pretrained.model.num_layers
     uniform = [0.0] * num_layers
@@ -87,15 +87,15 @@ def main() -> None:
 
     encoded = pretrained.vocabulary.encode(rows.texts)
     encoder = pretrained.model.to(runtime.device)
-    store = None
+    cache = None
     if runtime.device.type == "cpu":
-        store = store_layers(encoder, encoded, out.runs, math.inf, 8192, runtime.device, runtime.autocast)
-        if store is not None:
-            at_end(store.close)
+        cache = cache_layers(encoder, encoded, out.runs, math.inf, 8192, runtime.device, runtime.autocast)
+        if cache is not None:
+            at_end(cache.close)
     study = Study(rows, encoded, len(corpus.classes), shape, fitting, ledger, runtime.device, runtime.autocast)
     found = {}
     for name, (mode, seed, w) in wanted.items():
-        train = partial(study.classifier, name, encoder, mode, seed, weights=w, store=store)
+        train = partial(study.classifier, name, encoder, mode, seed, weights=w, cache=cache)
         found[name] = ledger.part(name, train)
     labels = rows.labels[rows.test]
     against = {
@@ -140,7 +140,7 @@ def main() -> None:
         for name, part in found.items()
     ]
     print(f"\n{table(lines, ['', 'lambdas', 'gamma', 'validation', 'test'])}")
-    print(f"\nWrote {shown(path)}. Next: python -m studies.report")
+    print(f"\nWrote {display_path(path)}. Next: python -m studies.report")
 
 
 if __name__ == "__main__":

@@ -16,10 +16,10 @@ from typing import Any
 
 from bilm.config import ENSEMBLE, MODES
 from bilm.runtime.errors import UserError
-from bilm.runtime.files import read_json, written_whole
+from bilm.runtime.files import atomic_write, read_json
 from bilm.runtime.optional import require
 from bilm.runtime.options import parse_options, setting
-from bilm.runtime.paths import ROOT, shown
+from bilm.runtime.paths import ROOT, display_path
 from bilm.runtime.process import run_script
 
 TEMPLATE = Path(__file__).with_name("report.typ")
@@ -54,13 +54,13 @@ def main() -> None:
     sources = {name: ROOT / "results" / f"{name}.json" for name in SOURCES}
     for name, path in sources.items():
         if not path.is_file():
-            raise UserError(f"{shown(path)} is not there. Make it first: {SOURCES[name]}")
+            raise UserError(f"{display_path(path)} is not there. Make it first: {SOURCES[name]}")
     # Imported once it is known that there is something to write.
     pass  # REMOVED
 
     found = {name: read_json(path) for name, path in sources.items()}
     pages = build_report(found, TEMPLATE, pdf)
-    print(f"Wrote {shown(pdf)}, {pages} pages.")
+    print(f"Wrote {display_path(pdf)}, {pages} pages.")
 
 
 # Of each kind of baseline the one whose confusion matrix is shown: the best on validation.
@@ -89,7 +89,7 @@ def build_report(found: Mapping[str, Any], template: Path, pdf: Path) -> int:
             content = typst.compile(str(page), root=name, ignore_system_fonts=True)
         except typst.TypstError as error:
             raise UserError(f"{template.name}: {error}") from error
-    with written_whole(pdf) as temporary:
+    with atomic_write(pdf) as temporary:
         temporary.write_bytes(content)
     return len(re.findall(rb"/Type\s*/Page\b", content))
 

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from bilm.config import ClassifierConfig, FitConfig
-from bilm.modules.classifier import ClassifiedEncoder, Classifier
+from bilm.modules.classifier import Classifier, EncoderClassifier
 from bilm.modules.scalar_mix import ScalarMix
 from bilm.runtime.errors import UserError
 from bilm.runtime.files import read_json, write_json
@@ -25,7 +25,7 @@ from bilm.runtime.provenance import first_difference
 from bilm.text.batching import iterate_batches
 from bilm.text.vocabulary import EncodedTexts
 from bilm.training.classification import ClassificationTask, predict
-from bilm.training.layer_cache import LayerStore
+from bilm.training.layer_cache import LayerCache
 from bilm.training.loop import fit
 from bilm.training.optimizer import build_optimizer
 from studies.dataset import LabelledTexts
@@ -33,19 +33,19 @@ from studies.dataset import LabelledTexts
 _BATCH_TOKENS = 8192
 
 
-class Ledger:
+class StudyProgress:
     """Parts of a study by name, in `folder` while it is under way; so is the classifier that is being trained.
 
     settings: what shapes them all, as JSON has it. Raises UserError when those of an unfinished study are others.
     """
 
-    def __init__(self, folder: Path, settings: dict[str, Any], anew: bool):
+    def __init__(self, folder: Path, settings: dict[str, Any], restart: bool):
         """anew: drop what an unfinished study left there."""
         self.folder = folder
         self.settings = settings
         self._path = folder / "parts.json"
         self._content: dict[str, Any] = {"settings": settings, "parts": {}}
-        if anew:
+        if restart:
             self.close()
         if self._path.exists():
             found = read_json(self._path)
@@ -89,7 +89,7 @@ class Study:
     num_classes: int
     shape: ClassifierConfig
     fitting: FitConfig
-    ledger: Ledger
+    ledger: StudyProgress
     device: torch.device
     autocast: Callable[[], AbstractContextManager]
 
@@ -103,7 +103,7 @@ class Study:
         training: np.ndarray | None = None,
         weights: Sequence[float] | None = None,
         encoder_rate: float = 0.0,
-        store: LayerStore | None = None,
+        cache: LayerCache | None = None,
     ) -> dict[str, Any]:
         """Train one of `mode` on `encoder`; its figures, and its classes of the test rows as text: "2 0 1 ...".
 
@@ -111,17 +111,17 @@ class Study:
         learning rate of the encoder, 0 to keep it; store: the layers of these texts, where they are known.
         """
         torch.manual_seed(seed)
-        tuned = encoder_rate > 0
+        finetuned = encoder_rate > 0
         classifier = Classifier(self.shape, mode, encoder, self.num_classes, seed)
         if weights is not None:
             assert isinstance(classifier.combine, ScalarMix)
             classifier.combine.start_from(weights)
-        model = ClassifiedEncoder(encoder, classifier, tuned).to(self.device)
+        model = EncoderClassifier(encoder, classifier, finetuned).to(self.device)
         before = classifier.combine.describe()
         rows = self.rows.training if training is None else training
-        where = (rows, self.rows.validation, self.fitting.batch_tokens, seed, self.device, store)
+        where = (rows, self.rows.validation, self.fitting.batch_tokens, seed, self.device, cache)
         rates: list[tuple[nn.Module, float]] = [(classifier, self.fitting.learning_rate)]
-        if tuned:
+        if finetuned:
             rates += encoder.learning_rates(encoder_rate)
         checkpoint = self.ledger.folder / f"{name}.pt"
         state = fit(
@@ -139,7 +139,7 @@ class Study:
         started = time.perf_counter()
         batches = iterate_batches(self.encoded, self.rows.test, _BATCH_TOKENS)
         with torch.no_grad(), self.autocast():
-            classes = predict(model, batches, len(self.encoded), self.device, store)[self.rows.test]
+            classes = predict(model, batches, len(self.encoded), self.device, cache)[self.rows.test]
         return {
             "validation_accuracy": state.best_figure,
             "test_accuracy": float((classes == self.rows.labels[self.rows.test]).mean()),

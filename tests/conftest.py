@@ -120,9 +120,9 @@ def bilm(vocabulary) -> BiLM:
 
 def torchrun() -> list[str]:
     """To be put behind the interpreter: two processes of what follows, which find each other at a free port."""
-    with socket.socket() as asked:
-        asked.bind(("127.0.0.1", 0))
-        port = asked.getsockname()[1]
+    with socket.socket() as query:
+        query.bind(("127.0.0.1", 0))
+        port = query.getsockname()[1]
     return ["-m", "torch.distributed.run", "--nproc_per_node=2", f"--master_port={port}"]
 
 
@@ -139,7 +139,7 @@ def command_words(*arguments: object) -> list[str]:
     return [*(first.split() if first.startswith("-m ") else [first]), *others]
 
 
-def run_script(*arguments: object, cwd: Path = ROOT, timeout: float = 240, given: str = "", **environment: str) -> Run:
+def run_script(*arguments: object, cwd: Path = ROOT, timeout: float = 240, inputs: str = "", **environment: str) -> Run:
     """A script on the command line, `given` on its standard input; AG_NEWS_DIR unset unless given, and no network.
 
     Runs in this process, which saves the seconds in which Python and torch start, as IPython's %run does it; in one of
@@ -159,7 +159,7 @@ def run_script(*arguments: object, cwd: Path = ROOT, timeout: float = 240, given
         patch.delenv("AG_NEWS_DIR", raising=False)
         for name, value in environment.items():
             patch.setenv(name, value)
-        stdin = io.TextIOWrapper(io.BytesIO(given.encode()), encoding="utf-8")
+        stdin = io.TextIOWrapper(io.BytesIO(inputs.encode()), encoding="utf-8")
         for name, stream in (("stdin", stdin), ("stdout", out), ("stderr", err)):
             patch.setattr(sys, name, stream)
         patch.setattr(sys, "argv", words[1:] if words[0] == "-m" else words)

@@ -36,7 +36,7 @@ ABSENT_FUNCTIONS += ("sched_getaffinity", "getloadavg", "fchmod", "posix_falloca
 
 def _is_in_use(path: object) -> bool:
     """Whether this process has `path`, or a file in that folder, open or mapped."""
-    wanted = os.path.realpath(os.fspath(path))  # type: ignore[call-overload]
+    expected = os.path.realpath(os.fspath(path))  # type: ignore[call-overload]
     held = set()
     for descriptor in os.listdir("/proc/self/fd"):
         try:
@@ -45,7 +45,7 @@ def _is_in_use(path: object) -> bool:
             continue
     with _open("/proc/self/maps", encoding="utf-8") as maps:
         held |= {line.split(maxsplit=5)[5].rstrip("\n") for line in maps if line.count("/")}
-    return any(name == wanted or name.startswith(f"{wanted}/") for name in held)
+    return any(name == expected or name.startswith(f"{expected}/") for name in held)
 
 
 def _refusing(function, sources):

@@ -52,15 +52,15 @@ MODULES = modules()
 
 def imports_of(path: Path) -> set[str]:
     """The modules of this repository that a file imports, also inside functions."""
-    found = set()
+    result = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            result |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path} has a relative import"
             names = {f"{node.module}.{alias.name}" for alias in node.names}
-            found |= {name if name in MODULES else str(node.module) for name in names}
-    return found & MODULES.keys()
+            result |= {name if name in MODULES else str(node.module) for name in names}
+    return result & MODULES.keys()
 
 
 def package_of(module: str) -> str:

@@ -30,9 +30,9 @@ def test_scores_equal_scikit_learn(answers, average):
         rows = slice(part * 130, part * 130 + 130)
         counts.add(answers[0][rows], answers[1][rows])
     scores = counts.scores()
-    wanted = sklearn_metrics.precision_recall_fscore_support(*answers, average=average, zero_division=0)
+    expected = sklearn_metrics.precision_recall_fscore_support(*answers, average=average, zero_division=0)
     suffix = "_weighted" if average == "weighted" else ""
-    assert [scores[f"{name}{suffix}"] for name in ("precision", "recall", "f1")] == pytest.approx(wanted[:3])
+    assert [scores[f"{name}{suffix}"] for name in ("precision", "recall", "f1")] == pytest.approx(expected[:3])
     assert scores["accuracy"] == pytest.approx(sklearn_metrics.accuracy_score(*answers))
     assert (scores["classes"], scores["undefined"]) == (6, 2)
 
@@ -84,7 +84,7 @@ def test_a_classifier_is_reported_as_by_scikit_learn():
 def test_language_model_figures_equal_scikit_learn(bilm, vocabulary, texts):
     """From the log-probabilities of each text alone, padding nowhere near."""
     encoded = vocabulary.encode(texts)
-    found = evaluate_language_model(
+    result = evaluate_language_model(
         bilm,
         vocabulary,
         iterate_batches(encoded, np.arange(5), 40),
@@ -103,7 +103,7 @@ def test_language_model_figures_equal_scikit_learn(bilm, vocabulary, texts):
             actual.append(targets.numpy())
         truth, scores = np.concatenate(actual), np.concatenate(log_probs)
         predicted = scores.argmax(-1)
-        figures = found[direction]
+        figures = result[direction]
         assert figures["targets"] == len(truth) == int((encoded.lengths - 1).sum())
         assert figures["perplexity"] == pytest.approx(np.exp(-scores[np.arange(len(truth)), truth].mean()), rel=1e-5)
         assert figures["accuracy"] == pytest.approx(sklearn_metrics.accuracy_score(truth, predicted))
@@ -111,12 +111,14 @@ def test_language_model_figures_equal_scikit_learn(bilm, vocabulary, texts):
             sklearn_metrics.top_k_accuracy_score(truth, scores, k=5, labels=range(size))
         )
         for average in ("macro", "weighted"):
-            wanted = sklearn_metrics.precision_recall_fscore_support(truth, predicted, average=average, zero_division=0)
+            expected = sklearn_metrics.precision_recall_fscore_support(
+                truth, predicted, average=average, zero_division=0
+            )
             names = [f"{name}_{average}" for name in ("precision", "recall", "f1")]
-            assert [figures[name] for name in names] == pytest.approx(wanted[:3])
+            assert [figures[name] for name in names] == pytest.approx(expected[:3])
         words = [vocabulary.ids[word] for word in figures["confusion_words"]]
         assert words == list(range(4, 24)) and not {BOS, EOS} & set(words)
-        wanted = sklearn_metrics.confusion_matrix(truth, predicted, labels=range(size))[words]
+        expected = sklearn_metrics.confusion_matrix(truth, predicted, labels=range(size))[words]
         matrix = np.array(figures["confusion_matrix"])
-        assert np.array_equal(matrix[:, :-1], wanted[:, words])
-        assert np.array_equal(matrix.sum(1), wanted.sum(1))
+        assert np.array_equal(matrix[:, :-1], expected[:, words])
+        assert np.array_equal(matrix.sum(1), expected.sum(1))

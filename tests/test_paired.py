@@ -16,22 +16,22 @@ def test_mcnemar_by_hand():
     """Five rows that one alone has right, one that the other alone has: (6 over 0 + 6 over 1) / 2^6, twice."""
     one, other = LABELS.copy(), np.array([1, 0, 0, 0, 1, 1, 2, 3])
     one[6] = 0
-    found = mcnemar(LABELS, one, other)
-    assert (found["only_one_right"], found["only_other_right"]) == (5, 1)
-    assert found["difference"] == 0.5 and found["p"] == 2 * (1 + 6) / 64
+    result = mcnemar(LABELS, one, other)
+    assert (result["only_one_right"], result["only_other_right"]) == (5, 1)
+    assert result["difference"] == 0.5 and result["p"] == 2 * (1 + 6) / 64
     # Wald's variance of the difference of paired proportions: (b + c - (b - c)^2 / n) / n^2.
     half = 1.96 * np.sqrt((6 - 16 / 8) / 64)
-    assert found["interval"] == pytest.approx([0.5 - half, 0.5 + half])
+    assert result["interval"] == pytest.approx([0.5 - half, 0.5 + half])
 
 
 def test_p_is_the_sum_of_the_tails_of_a_fair_coin():
     random = np.random.default_rng(0)
     labels = random.integers(0, 4, 3000)
     one, other = (np.where(random.random(3000) < share, labels, 3 - labels) for share in (0.9, 0.88))
-    found = mcnemar(labels, one, other)
-    fewer, more = sorted((found["only_one_right"], found["only_other_right"]))
+    result = mcnemar(labels, one, other)
+    fewer, more = sorted((result["only_one_right"], result["only_other_right"]))
     tail = sum(math.comb(fewer + more, k) for k in range(fewer + 1))
-    assert found["p"] == pytest.approx(2 * tail / 2 ** (fewer + more), rel=1e-12)
+    assert result["p"] == pytest.approx(2 * tail / 2 ** (fewer + more), rel=1e-12)
 
 
 def test_two_equal_classifiers():
@@ -52,11 +52,11 @@ def test_predictions_come_back(tmp_path):
     predictions = Predictions(CORPUS, LABELS, {"b": ("x", LABELS[::-1].copy()), "a": ("y", np.zeros(8, np.int64))})
     predictions.near_duplicates = (np.array([2, 7]), 0.5)
     write_predictions(path, predictions)
-    found = read_predictions(path, CORPUS)
-    assert np.array_equal(found.labels, LABELS) and list(found.models) == ["a", "b"]
-    for name, (of, classes) in found.models.items():
+    result = read_predictions(path, CORPUS)
+    assert np.array_equal(result.labels, LABELS) and list(result.models) == ["a", "b"]
+    for name, (of, classes) in result.models.items():
         assert of == predictions.models[name][0] and np.array_equal(classes, predictions.models[name][1])
-    assert found.near_duplicates[0].tolist() == [2, 7] and found.near_duplicates[1] == 0.5
+    assert result.near_duplicates[0].tolist() == [2, 7] and result.near_duplicates[1] == 0.5
     other = read_predictions(path, CORPUS | {"train": "3"})
     assert other.models == {} and other.labels is None, "those of another corpus do not count"
 
@@ -87,11 +87,11 @@ def test_what_holds_no_predictions_is_refused(tmp_path, content):
 @pytest.fixture
 def summary():
     """Two classifiers of hashes A and B, their ensemble, a baseline of hash S."""
-    found = summaries.empty({"command": "", "commit": "", "hardware": "", "precision": "", "date": ""})
-    found["classifiers"] = {"frozen": {"hash": "A"}, "function": {"hash": "B"}}
-    found["baselines"] = {"svm": {"hash": "S"}}
-    summaries.add_ensemble(found, {"frozen": "A", "function": "B"}, "test", {"accuracy": 0.5})
-    return found
+    result = summaries.empty({"command": "", "commit": "", "hardware": "", "precision": "", "date": ""})
+    result["classifiers"] = {"frozen": {"hash": "A"}, "function": {"hash": "B"}}
+    result["baselines"] = {"svm": {"hash": "S"}}
+    summaries.add_ensemble(result, {"frozen": "A", "function": "B"}, "test", {"accuracy": 0.5})
+    return result
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ def predictions():
 
 
 def test_all_is_compared_with_the_baselines_and_on_near_duplicates(summary, predictions):
-    summaries.settle(summary, predictions)
+    summaries.refresh_comparisons(summary, predictions)
     differences = {name: against["svm"]["difference"] for name, against in summary["paired"].items()}
     assert differences == {"frozen": 0.25, "function": 0.0, "ensemble": 0.25}
     between = {n: {o: f["difference"] for o, f in m.items()} for n, m in summary["paired_classifiers"].items()}
@@ -119,28 +119,28 @@ def test_the_baseline_to_be_shown_is_the_best_on_validation(summary, predictions
         "svm": {"hash": "S", "validation_accuracy": 0.75},
     }
     predictions.models["weak"] = ("W", LABELS)
-    summaries.settle(summary, predictions)
+    summaries.refresh_comparisons(summary, predictions)
     assert set(summary["paired"]["frozen"]) == {"weak", "svm"}
     assert all(set(against) == {"svm"} for against in summaries.with_strongest(summary).values())
 
 
 def test_figures_of_weights_that_are_gone_go_too(summary, predictions):
     summary["classifiers"]["frozen"] = {"hash": "trained anew, and not evaluated on test"}
-    summaries.settle(summary, predictions)
+    summaries.refresh_comparisons(summary, predictions)
     assert set(summary["paired"]) == {"function"} and summary["ensemble"] == {}
     assert set(summary["near_duplicates"]["accuracy"]) == {"function", "svm"} == set(predictions.models)
 
 
 def test_a_baseline_of_another_corpus_goes(summary):
-    summaries.settle(summary, Predictions(CORPUS))
+    summaries.refresh_comparisons(summary, Predictions(CORPUS))
     assert summary["baselines"] == summary["paired"] == summary["near_duplicates"] == {}
 
 
 def test_figures_of_another_test_csv_or_language_model_do_not_stand(summary):
     model = SimpleNamespace(hash="M", info={"rows_trained": 3})
     summary |= {"bilm": "M", "test_csv": "2"}
-    kept = summaries.begin(summary, model, "2", {})
-    assert kept["classifiers"] == summary["classifiers"] and kept["ensemble"] == summary["ensemble"]
+    remaining = summaries.begin(summary, model, "2", {})
+    assert remaining["classifiers"] == summary["classifiers"] and remaining["ensemble"] == summary["ensemble"]
     for other in (
         summaries.begin(summary, model, "3", {}),
         summaries.begin(summary, SimpleNamespace(hash="N", info=model.info), "2", {}),
@@ -152,7 +152,7 @@ def test_predictions_stay_where_no_test_rows_are_at_hand(tmp_path):
     """Of the same training rows; of others they do not."""
     path, corpus = tmp_path / "predictions.json", {"train": "a", "test": "b"}
     write_predictions(path, Predictions(corpus, np.array([0, 1]), {"x": ("hash", np.array([1, 1]))}))
-    found = read_predictions(path, {"train": "a"})
-    assert found.corpus == corpus and found.models["x"][1].tolist() == [1, 1]
+    result = read_predictions(path, {"train": "a"})
+    assert result.corpus == corpus and result.models["x"][1].tolist() == [1, 1]
     assert read_predictions(path, {"train": "other"}).models == {}
     assert read_predictions(path, {"train": "a", "test": "other"}).models == {}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bilm.runtime.files import written_whole
+from bilm.runtime.files import atomic_write
 from bilm.runtime.optional import require
 
 # Peak learning rates that validation chooses from.
@@ -30,7 +30,7 @@ def fit_fasttext(
     floret = require("floret", "fasttext")
     path = folder / "fasttext.txt"
     try:
-        with written_whole(path) as temporary:
+        with atomic_write(path) as temporary:
             lines = (f"__label__{labels[row]} {' '.join(texts[row])}\n" for row in training)
             temporary.write_text("".join(lines), encoding="utf-8")
         options = {

@@ -18,11 +18,11 @@ from torch.overrides import TorchFunctionMode
 from bilm.checkpoints import serialization
 from bilm.checkpoints.original_elmo import read_original
 from bilm.config import MODES, BiLMConfig, ClassifierConfig, bilm_config
-from bilm.modules.classifier import ClassifiedEncoder, Classifier
+from bilm.modules.classifier import Classifier, EncoderClassifier
 from bilm.modules.language_model import BiLM
 from bilm.modules.softmax import AdaptiveSoftmax
 from bilm.runtime.errors import UserError
-from bilm.runtime.files import file_hash, understood, written_whole
+from bilm.runtime.files import atomic_write, file_hash, reject_malformed
 from bilm.runtime.provenance import first_difference
 from bilm.text.tokenizer import Tokenizer, read_config
 from bilm.text.vocabulary import Vocabulary
@@ -77,15 +77,16 @@ def load_bilm(path: Path) -> Pretrained:
     """Raises UserError when `path` is missing, damaged or another kind of file."""
     if not path.exists():
         raise UserError(
-            f"{path} is not there. Train it first: python ELMO.py (with the same --data, --limit, --output), or name "
-            "another one: --bilm FILE."
+            f"there is no {path}. Train it first (python ELMO.py, with the same options for data and output), or "
+            "name another file.",
+            "bilm",
         )
     saved = serialization.load(path, "bilm")
-    with understood(path):
+    with reject_malformed(path):
         config = bilm_config(saved["config"])
         info = _checked(saved["info"], rows_trained=int, validation_perplexity=float | None, settings=dict)
         tokenizer = Tokenizer(read_config(saved["tokenizer"], info))
-        vocabulary = Vocabulary(saved["words"], tokenizer, config.spells)
+        vocabulary = Vocabulary(saved["words"], tokenizer, config.reads_characters)
         model = _bilm(config, len(vocabulary), saved["weights"])
         return Pretrained(model.eval(), vocabulary, info, saved["id"])
 
@@ -135,21 +136,21 @@ def _bilm(config: BiLMConfig, vocabulary_size: int, weights: dict[str, Any]) -> 
 class TrainedClassifier:
     """model: encoder and classifier in eval mode; info: as classification.py wrote it; hash: names its weights."""
 
-    model: ClassifiedEncoder
+    model: EncoderClassifier
     class_names: list[str]
     info: dict[str, Any]
     hash: str
 
 
 def save_classifier(
-    path: Path, model: ClassifiedEncoder, bilm_hash: str, class_names: list[str], info: dict[str, Any]
+    path: Path, model: EncoderClassifier, bilm_hash: str, class_names: list[str], info: dict[str, Any]
 ) -> None:
     """The classifier's weights; of the encoder only its name, unless it was tuned along.
 
     Then all of it but the softmax, which it does not use.
     """
     classifier = model.classifier
-    tuned = {name: w for name, w in model.encoder.state_dict().items() if not name.startswith("softmax.")}
+    finetuned = {name: w for name, w in model.encoder.state_dict().items() if not name.startswith("softmax.")}
     serialization.save(
         path,
         "classifier",
@@ -159,8 +160,8 @@ def save_classifier(
             "class_names": class_names,
             "bilm": bilm_hash,
             "weights": in_half_precision(classifier.state_dict()),
-            "tuned_encoder": in_half_precision(tuned) if model.tuned else None,
-            "id": serialization.content_hash([classifier.state_dict(), tuned if model.tuned else None]),
+            "tuned_encoder": in_half_precision(finetuned) if model.finetuned else None,
+            "id": serialization.content_hash([classifier.state_dict(), finetuned if model.finetuned else None]),
             "info": info,
         },
     )
@@ -174,24 +175,24 @@ def _require_language_model(path: Path, saved: dict[str, Any], pretrained: Pretr
     if saved["bilm"] != pretrained.hash:
         raise OtherLanguageModel(
             f"{path} was trained on another language model ({saved['bilm'][:12]}) than the bilstm.pt at hand "
-            f"({pretrained.hash[:12]}). Train it on this one: python classification.py --mode {saved['mode']} "
-            "(with the same --bilm and --output)"
+            f"({pretrained.hash[:12]}). Train a classifier on this one: python classification.py",
+            *("mode", "bilm", "output"),
         )
 
 
 def load_classifier(path: Path, pretrained: Pretrained) -> TrainedClassifier:
     """The classifier in `path` on top of `pretrained`. Raises OtherLanguageModel when it was trained on another one."""
     saved = serialization.load(path, "classifier")
-    with understood(path):
+    with reject_malformed(path):
         _require_language_model(path, saved, pretrained)
-        bilm, tuned = pretrained.model, saved["tuned_encoder"] is not None
-        if tuned:
+        bilm, finetuned = pretrained.model, saved["tuned_encoder"] is not None
+        if finetuned:
             config = replace(bilm.config, softmax="none")
             bilm = _bilm(config, bilm.vocabulary_size, saved["tuned_encoder"])
         shape, names = ClassifierConfig(**saved["config"]), saved["class_names"]
         classifier = Classifier(shape, saved["mode"], bilm, len(names), seed=0)
         classifier.load_state_dict(saved["weights"])
-        model = ClassifiedEncoder(bilm, classifier, tuned).eval()
+        model = EncoderClassifier(bilm, classifier, finetuned).eval()
         info = _checked(saved["info"], validation_accuracy=float, settings=dict, combination=dict, seed=int)
         return TrainedClassifier(model, names, info, saved["id"])
 
@@ -223,7 +224,7 @@ def find_classifiers(folder: Path, pretrained: Pretrained) -> ClassifierFiles:
             continue
         try:
             saved = serialization.load(path, "classifier")
-            with understood(path):
+            with reject_malformed(path):
                 mode, accuracy = str(saved["mode"]), float(saved["info"]["validation_accuracy"])
                 if mode in found.paths or mode in found.mismatched:
                     continue
@@ -255,14 +256,14 @@ def keep_best_classifier(folder: Path, pretrained: Pretrained) -> str:
         for mode, path in found.paths.items():
             if path == target:
                 target.rename(folder / f"classifier_{mode}.pt")
-        with written_whole(target) as temporary:
+        with atomic_write(target) as temporary:
             shutil.copyfile(source, temporary)
     return found.best
 
 
 def finished_settings(path: Path, kind: str) -> dict[str, Any] | None:
     """The settings of the run that wrote `path`; None where there is no such file, or it cannot be read."""
-    with contextlib.suppress(UserError), understood(path):
+    with contextlib.suppress(UserError), reject_malformed(path):
         return dict(serialization.load(path, kind)["info"]["settings"])
     return None
 
@@ -274,14 +275,16 @@ def was_trained_with(path: Path, kind: str, settings: dict[str, Any]) -> bool:
 
 
 @torch.no_grad()
-def grown(start: Pretrained, vocabulary_size: int, dropout: float) -> BiLM:
+def extend_vocabulary(start: Pretrained, vocabulary_size: int, dropout: float) -> BiLM:
     """A model of the shape of `start`, with this many words and this dropout. Raises UserError when it has no softmax.
 
     The first rows of what has a row for each word are those of `start`, and all else is.
     """
     old = start.model
     if old.softmax is None:
-        raise UserError("--start-from: that language model was imported without its softmax; it cannot be trained on.")
+        raise UserError(
+            "this language model was imported without its softmax; it cannot be trained further.", "start_from"
+        )
     config = replace(old.config, dropout=dropout)
     if isinstance(old.softmax, AdaptiveSoftmax):
         config = replace(config, cutoffs=old.softmax.edges[:-1])

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from bilm.runtime.errors import UserError
-from bilm.runtime.files import _ADVICE, written_whole
+from bilm.runtime.files import ADVICE, atomic_write
 
 FORMAT_VERSION = 3
 
@@ -52,12 +52,22 @@ def content_hash(content: Any) -> str:
 def save(path: Path, kind: str, content: dict[str, Any]) -> None:
     """Write `content` to `path`. Raises UserError when the disk refuses; then `path` is as it was."""
     whole = {"kind": kind, "format_version": FORMAT_VERSION, "sha256": content_hash(content), "content": content}
-    with written_whole(path) as temporary, open(temporary, "wb") as file:
+    with atomic_write(path) as temporary, open(temporary, "wb") as file:
         torch.save(whole, file)
 
 
 def load(path: Path, kind: str) -> dict[str, Any]:
-    """The content that `save` wrote, its tensors on the CPU. Raises UserError when it is anything else."""
+    """The content that `save` wrote, its tensors on the CPU. Raises UserError when it is anything else.
+
+    A damaged checkpoint ("training") cannot be resumed from; its error carries the parameter "restart".
+    """
+    try:
+        return _load(path, kind)
+    except UserError as error:
+        raise UserError(str(error), *(["restart"] if kind == "training" else [])) from error
+
+
+def _load(path: Path, kind: str) -> dict[str, Any]:
     if not path.exists():
         raise UserError(f"{path} is not there.")
     try:
@@ -70,7 +80,7 @@ def load(path: Path, kind: str) -> dict[str, Any]:
             "(only tensors and plain values are read)."
         ) from error
     except Exception as error:  # bytes that are not what they were can make an unpickler raise anything
-        raise UserError(f"{path} cannot be read: it is cut off or damaged. {_ADVICE}") from error
+        raise UserError(f"{path} cannot be read: it is cut off or damaged. {ADVICE}") from error
     if not (isinstance(file, dict) and isinstance(file.get("kind"), str) and isinstance(file.get("content"), dict)):
         raise UserError(f"{path} was not written by this project.")
     if file["kind"] != kind:
@@ -79,10 +89,10 @@ def load(path: Path, kind: str) -> dict[str, Any]:
     if not isinstance(version, int) or version != FORMAT_VERSION:
         raise UserError(
             f"{path} has format version {version if isinstance(version, int) else 'unknown'}; this program reads "
-            f"version {FORMAT_VERSION}. {_ADVICE}"
+            f"version {FORMAT_VERSION}. {ADVICE}"
         )
     if not sound:
-        raise UserError(f"{path} is damaged: its checksum does not fit its content. {_ADVICE}")
+        raise UserError(f"{path} is damaged: its checksum does not fit its content. {ADVICE}")
     return file["content"]
 
 

@@ -68,5 +68,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
             forward, backward = scores.values()
             # In the order of the text: the backward direction reads it from its end, and each has its own boundary.
             pairs = zip(forward.words[:-1], forward.nll[:-1], backward.nll[:-1][::-1], strict=True)
-            rows = [[word, f"{ahead:.2f}", f"{behind:.2f}"] for word, ahead, behind in pairs]
+            rows = [[word, f"{forward:.2f}", f"{backward:.2f}"] for word, forward, backward in pairs]
             print(table(rows, ["-log p, nats", "from before", "from behind"]))

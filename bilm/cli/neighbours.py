@@ -14,7 +14,7 @@ from pathlib import Path
 from bilm.cli.run import start_answering
 from bilm.runtime.errors import UserError
 from bilm.runtime.options import parse_options, setting, threads_setting
-from bilm.runtime.paths import ROOT, shown
+from bilm.runtime.paths import ROOT, display_path
 from bilm.runtime.terminal import printable
 
 PORTION = 512
@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         count = build_index(elmo, portions(), folder)
         print_truncation(elmo.vocabulary.tokenizer)
         following = f"python -m bilm neighbours --index {options.index} --word ..."
-        print(f"Wrote {shown(folder)}: {count:,} tokens. Next: {following}")
+        print(f"Wrote {display_path(folder)}: {count:,} tokens. Next: {following}")
         return
     index = Index(folder, elmo)
     mark = ("\x1b[1m", "\x1b[0m") if sys.stdout.isatty() else ("[", "]")

@@ -25,7 +25,7 @@ from bilm.cli.options import TextOptions
 from bilm.cli.run import start_answering
 from bilm.runtime.errors import UserError
 from bilm.runtime.options import parse_options, setting, threads_setting
-from bilm.runtime.paths import ROOT, shown
+from bilm.runtime.paths import ROOT, display_path
 from bilm.runtime.terminal import printable
 
 # Texts that are read before the first of them are answered.
@@ -104,7 +104,7 @@ def serve(given: TextOptions, port: int | None, which: ModelOptions) -> None:
     from bilm.cli.options import print_truncation
     from bilm.evaluation.summary import read_summary
     from bilm.inference.elmo import ELMo
-    from bilm.inference.server import HOST, Nearest, what_is_known
+    from bilm.inference.server import HOST, Nearest, model_facts
     from bilm.inference.server import serve as listen
     from bilm.inference.text_classifier import TextClassifier
     from bilm.runtime.paths import results_beside
@@ -126,7 +126,7 @@ def serve(given: TextOptions, port: int | None, which: ModelOptions) -> None:
             bar.update(len(portion))
     print_truncation(elmo.vocabulary.tokenizer)
     about = f"Of the {len(texts):,} texts of {Path(str(source)).name}; in brackets the cosine of the mean vectors."
-    known = what_is_known(model, read_summary(results_beside(bilm) / "summary.json"), about)
+    known = model_facts(model, read_summary(results_beside(bilm) / "summary.json"), about)
     nearest = Nearest(elmo, texts, np.concatenate(vectors[1:] or vectors))
     with listen(model, nearest, known, 8000 if port is None else port) as server:
         print(f"Open http://{HOST}:{server.server_port} in a browser; Ctrl-C ends it.", flush=True)
@@ -142,7 +142,7 @@ def explain(model: Any, texts: Iterable[str], page: str | None) -> None:
     explanations = (model.explain(text) for text in texts)
     if page is not None:
         write_text(Path(page), as_page(list(explanations), model.classes))
-        print(f"Wrote {shown(Path(page))}.")
+        print(f"Wrote {display_path(Path(page))}.")
         return
     for found in explanations:
         shares = ", ".join(f"{name} {p:.4f}" for name, p in zip(model.classes, found.probabilities, strict=True))

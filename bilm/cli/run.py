@@ -14,7 +14,7 @@ from typing import Any
 
 from bilm.cli.options import ResumeOptions, RunOptions
 from bilm.runtime.errors import UserError
-from bilm.runtime.paths import shown
+from bilm.runtime.paths import display_path
 from bilm.runtime.process import allow_interrupts
 from bilm.runtime.provenance import first_difference
 
@@ -144,7 +144,7 @@ def decide_action(
 def _about_unfinished(unfinished: Path, options: ResumeOptions) -> str:
     if options.resume or options.restart:
         return "resume" if options.resume else "start"
-    found = f"an unfinished run is in {shown(unfinished.parent)}"
+    found = f"an unfinished run is in {display_path(unfinished.parent)}"
     answer = _ask(f"There is {found}. Go on with it [Enter], or drop it and start anew [n]? ")
     if answer is None:
         raise UserError(f"{found}. Go on with it: --resume. Drop it and start anew: --restart.")
@@ -161,7 +161,9 @@ def _ask(question: str) -> str | None:
         return None
 
 
-def loss_of(weights: Path, saved: dict[str, Any], settings: dict[str, Any], *, further: str = "") -> str | None:
+def replacement_warning(
+    weights: Path, saved: dict[str, Any], settings: dict[str, Any], *, further: str = ""
+) -> str | None:
     """For decide_action: what is said before the finished run in `weights` is replaced by one with other settings.
 
     saved: its settings; further: how to train on from it, where that can be done. None where the settings are the same.
@@ -173,6 +175,6 @@ def loss_of(weights: Path, saved: dict[str, Any], settings: dict[str, Any], *, f
     if key == "corpus":
         difference = "it was trained on other rows"
     return (
-        f"{shown(weights)} is the outcome of a finished run with other settings ({difference}). "
+        f"{display_path(weights)} is the outcome of a finished run with other settings ({difference}). "
         f"Replace it: --restart. {further}Keep it and write elsewhere: --output FOLDER."
     )

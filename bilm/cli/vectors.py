@@ -19,7 +19,7 @@ from bilm.cli.options import TextOptions
 from bilm.cli.run import start_answering
 from bilm.runtime.errors import UserError
 from bilm.runtime.options import parse_options, setting, threads_setting
-from bilm.runtime.paths import ROOT, shown
+from bilm.runtime.paths import ROOT, display_path
 
 PORTION = 512
 
@@ -83,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     count = write_vectors(Path(options.output), found())
     print_truncation(elmo.vocabulary.tokenizer)
-    print(f"Wrote {shown(Path(options.output))}: {count:,} texts.")
+    print(f"Wrote {display_path(Path(options.output))}: {count:,} texts.")
 
 
 def trained_mix(path: Path, pretrained: Any) -> np.ndarray:
@@ -92,7 +92,7 @@ def trained_mix(path: Path, pretrained: Any) -> np.ndarray:
 
     trained = load_classifier(path, pretrained)
     found = trained.info["combination"]["after"]
-    if trained.model.tuned or "lambdas" not in found:
+    if trained.model.finetuned or "lambdas" not in found:
         raise UserError(f"--mix: {path} has no weights of this language model's layers; take one of mode trainable.")
     return np.array(found["lambdas"], dtype=np.float32) * np.float32(found["gamma"])
 

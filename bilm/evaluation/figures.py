@@ -9,7 +9,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from bilm.runtime.files import read_json, understood, written_whole
+from bilm.runtime.files import atomic_write, read_json, reject_malformed
 from bilm.runtime.terminal import printable
 
 # Rows of a matrix of which the numbers can be read.
@@ -30,7 +30,7 @@ def save(figure: Figure, path: Path) -> None:
     kind = path.suffix.removeprefix(".")
     unstamped = {"svg": {"Date": None, "Creator": None}, "png": {"Software": None}}[kind]
     with (
-        written_whole(path) as temporary,
+        atomic_write(path) as temporary,
         matplotlib.rc_context({"svg.hashsalt": path.name}),
         warnings.catch_warnings(),
     ):
@@ -105,7 +105,7 @@ def draw_results(folder: Path, summary: Mapping[str, Any]) -> list[Path]:
         runs = {label: read_json(p) for label, p in paths.items() if p.exists()}
         if runs:
             path = figures / f"learning_curves_{name}.png"
-            with understood(paths[next(iter(runs))]):
+            with reject_malformed(paths[next(iter(runs))]):
                 draw_learning_curves(path, runs, figure_name, name.replace("_", " "))
             drawn.append(path)
     ours = (*figures.glob("confusion_*.png"), *figures.glob("learning_curves_*.png"))

@@ -9,7 +9,7 @@ import torch
 
 from bilm.config import ENSEMBLE
 from bilm.metrics import ClassCounts, perplexity
-from bilm.modules.classifier import ClassifiedEncoder, Encoder
+from bilm.modules.classifier import Encoder, EncoderClassifier
 from bilm.modules.language_model import DIRECTIONS, BiLM
 from bilm.text.batching import Batch, mask_of
 from bilm.text.vocabulary import SPECIALS, Vocabulary
@@ -46,7 +46,7 @@ def evaluate_language_model(
     for batch in batches:
         batch = batch.to(device)
         with autocast():
-            both = model.predictions(batch)
+            both = model.lm_targets(batch)
             for direction, asked in both.items():
                 nll[direction] += float(model.softmax.nll(asked.states, asked.targets).cpu().double().sum())
                 likeliest = model.softmax.topk(asked.states, min(TOP, size))
@@ -75,7 +75,7 @@ def evaluate_language_model(
 
 @torch.no_grad()
 def class_probabilities(
-    models: Mapping[str, ClassifiedEncoder],
+    models: Mapping[str, EncoderClassifier],
     batches: Iterable[Batch],
     num_texts: int,
     device: torch.device,

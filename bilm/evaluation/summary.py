@@ -120,7 +120,7 @@ def name_of_ensemble(members: dict[str, str]) -> str:
     return " ".join(members[mode] for mode in sorted(members))
 
 
-def settle(summary: dict[str, Any], predictions: Predictions) -> None:
+def refresh_comparisons(summary: dict[str, Any], predictions: Predictions) -> None:
     """Make all that depends on several models fit those in the summary; call it once they are all there.
 
     An ensemble of other classifiers goes, and so do baselines and predictions of another corpus or other weights.

@@ -141,10 +141,10 @@ def serve(model: TextClassifier, nearest: Nearest, known: dict[str, Any], port: 
     try:
         return Server((HOST, port), Handler)
     except OSError as error:
-        raise UserError(f"--port {port}: {error.strerror}. Name another one.") from error
+        raise UserError(f"port {port}: {error.strerror}. Name another one.", "port") from error
 
 
-def what_is_known(model: TextClassifier, summary: dict[str, Any], texts: str) -> dict[str, Any]:
+def model_facts(model: TextClassifier, summary: dict[str, Any], texts: str) -> dict[str, Any]:
     """For the page: of the classifier itself, and of its evaluation in a summary.json, where it stands in it.
 
     texts: which texts the nearest ones are of.

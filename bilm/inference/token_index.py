@@ -18,7 +18,7 @@ import numpy as np
 
 from bilm.inference.elmo import ELMo
 from bilm.runtime.errors import UserError
-from bilm.runtime.files import read_json, understood
+from bilm.runtime.files import read_json, reject_malformed
 
 _FORMAT = 1
 # Rows that are compared at once.
@@ -42,7 +42,7 @@ def build_index(elmo: ELMo, portions: Iterable[Sequence[str]], folder: Path) -> 
     the disk refuses, or when something stands there that is no index.
     """
     if folder.exists() and not _is_index(folder):
-        raise UserError(f"{folder} is there, and is no index. Name another folder.")
+        raise UserError(f"{folder} exists and is not an index. Name another folder.")
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", suffix=".tmp", dir=folder.parent))
     try:
@@ -101,11 +101,11 @@ class Index:
     def __init__(self, folder: Path, elmo: ELMo):
         """Raises UserError when there is no index, or one of another language model."""
         if not (folder / "index.json").exists():
-            raise UserError(f"{folder} is no index. Build it first: --build --input FILE")
-        with understood(folder):
+            raise UserError(f"{folder} is not an index. Build it first.", "build", "input")
+        with reject_malformed(folder):
             made = read_json(folder / "index.json")
             if made["bilm"] != elmo.hash or made["format"] != _FORMAT:
-                raise UserError(f"{folder} was built with another language model. Build it again: --build --input FILE")
+                raise UserError(f"{folder} was built with another language model. Build it again.", "build", "input")
             files = [_layer(folder, j) for j in range(elmo.num_layers)]
             self._layers = [np.memmap(file, np.float16, "r").reshape(-1, elmo.output_dim) for file in files]
             with np.load(folder / "tokens.npz") as tokens:

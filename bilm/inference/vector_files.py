@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from bilm.runtime.errors import UserError
-from bilm.runtime.files import written_whole
+from bilm.runtime.files import atomic_write
 from bilm.runtime.optional import require
 
 KINDS = (".npz", ".hdf5", ".safetensors")
@@ -35,11 +35,11 @@ def write_vectors(path: Path, found: Iterable[tuple[str, list[str], np.ndarray]]
     the package that writes the file is missing, or when the disk refuses.
     """
     if path.suffix not in KINDS:
-        raise UserError(f"--output: {path} should end in {', '.join(KINDS[:-1])} or {KINDS[-1]}.")
+        raise UserError(f"the name of {path} should end in {', '.join(KINDS[:-1])} or {KINDS[-1]}.", "output")
     write = {".npz": _write_npz, ".hdf5": _write_hdf5, ".safetensors": _write_safetensors}[path.suffix]
     if path.suffix in _PACKAGES:
-        require(_PACKAGES[path.suffix], f"--output {path}")
-    with written_whole(path) as temporary:
+        require(_PACKAGES[path.suffix], f"Writing {path}")
+    with atomic_write(path) as temporary:
         return write(temporary, found)
 
 
@@ -79,8 +79,9 @@ def _write_npz(path: Path, found: Iterable[tuple[str, list[str], np.ndarray]]) -
     for number, (_, of_text, of_vectors) in enumerate(found, start=1):
         if of_vectors.ndim == 3 and any("\n" in word for word in of_text):
             raise UserError(
-                f"--output: a token of text {number} has a line break in it; .npz keeps a token a line. Write .hdf5 or "
-                ".safetensors."
+                f"a token of text {number} contains a line break; .npz keeps one token per line. Write .hdf5 or "
+                ".safetensors.",
+                "output",
             )
         vectors.append(of_vectors)
         words.append(of_text)

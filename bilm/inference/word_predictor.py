@@ -62,7 +62,7 @@ class WordPredictor:
         found: list[dict[str, Score]] = [{} for _ in range(len(encoded))]
         for batch in iterate_batches(encoded, np.arange(len(encoded)), BATCH_TOKENS) if len(encoded) else []:
             ends = np.cumsum(batch.lengths.numpy() - 1)
-            for direction, asked in self.model.predictions(batch.to(self.device)).items():
+            for direction, asked in self.model.lm_targets(batch.to(self.device)).items():
                 nll = self.softmax.nll(asked.states, asked.targets).float().cpu().numpy()
                 targets = asked.targets.cpu().numpy()
                 for row, start, end in zip(batch.rows, [0, *ends[:-1]], ends, strict=True):
@@ -85,10 +85,10 @@ class WordPredictor:
         for part in parts[1:]:
             places.append(len(words) + 1)  # behind <s>
             words += [SPECIALS[UNK], *self.vocabulary.tokenizer(part)]
-        ahead, behind = self._states(words)
+        forward, backward = self._states(words)
         fitting = []
         for place in places:
-            both = torch.stack([ahead[place - 1], behind[place + 1]])
+            both = torch.stack([forward[place - 1], backward[place + 1]])
             log_p = self.softmax.log_probs(both).sum(0)
             log_p[: len(SPECIALS)] = -torch.inf
             best, ids = log_p.softmax(0).topk(min(count, len(log_p) - len(SPECIALS)))
@@ -107,8 +107,8 @@ class WordPredictor:
         """
         words, new = self.vocabulary.tokenizer(text), []
         for _ in range(count):
-            ahead, behind = self._states(words)
-            state = ahead[-2] if direction == DIRECTIONS[0] else behind[1]  # next to the boundary
+            forward, backward = self._states(words)
+            state = forward[-2] if direction == DIRECTIONS[0] else backward[1]  # next to the boundary
             log_p = self.softmax.log_probs(state[None])[0]
             stop, never = (EOS, BOS) if direction == DIRECTIONS[0] else (BOS, EOS)
             log_p[[PAD, UNK, never]] = -torch.inf
@@ -124,8 +124,8 @@ class WordPredictor:
         """The top states of both directions at each token, (n + 2, D) each; <unk> is the unknown word."""
         texts = self.vocabulary.encode_words([words])
         top = self.model.encode(collate(texts, np.arange(1)).to(self.device))[-1][0]
-        ahead, behind = top.chunk(2, dim=-1)
-        return ahead, behind
+        forward, backward = top.chunk(2, dim=-1)
+        return forward, backward
 
 
 def draw(log_p: np.ndarray, temperature: float, top_p: float, random: np.random.Generator) -> int:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from bilm.config import CharCNNConfig
 from bilm.modules.layers import maximum
-from bilm.text.vocabulary import NUM_CHARACTERS, PAD, SPECIALS, WORD_PAD, spell
+from bilm.text.vocabulary import NUM_CHARACTERS, PAD, SPECIALS, WORD_PAD, characters_of
 
 CHARACTER_STD = 0.3
 # Words are convolved in blocks of so many, longest words last: less padding, and few shapes of products.
@@ -60,7 +60,7 @@ class CharCNN(nn.Module):
         random = np.random.default_rng(0)
         words = ["".join(random.choice(list("abcdefghijklmnopqrstuvwxyz"), random.integers(1, 11))) for _ in range(999)]
         ids = np.arange(len(words)) + len(SPECIALS)
-        characters = torch.from_numpy(spell(ids, words, self.config.max_characters))
+        characters = torch.from_numpy(characters_of(ids, words, self.config.max_characters))
         with torch.no_grad():
             x = self.embedding(characters.int()).transpose(1, 2)
             for convolution in self.convolutions:
@@ -69,7 +69,7 @@ class CharCNN(nn.Module):
                 _standardize(self.projection, std, partial(self, characters))
 
     def forward(self, characters: Tensor) -> Tensor:
-        """(U, `max_characters`), as `lexicon.spell` numbers them -> (U, `width`)."""
+        """(U, `max_characters`), as `vocabulary.characters_of` numbers them -> (U, `width`)."""
         count = len(characters)
         characters = F.pad(characters, (0, 0, 0, -count % BLOCK), value=PAD)
         lengths = ((characters != WORD_PAD) & (characters != PAD)).sum(1)

@@ -35,7 +35,7 @@ class Encoder(Protocol):
 
     def embed(self, batch: Batch, dtype: torch.dtype) -> Tensor: ...
 
-    def tune(self, learns: bool) -> None: ...
+    def set_trainable(self, learns: bool) -> None: ...
 
     def learning_rates(self, rate: float) -> list[tuple[nn.Module, float]]: ...
 
@@ -71,26 +71,26 @@ class Classifier(nn.Module):
         return F.cross_entropy(self(layers, batch), labels, reduction="sum", label_smoothing=smoothing)
 
 
-class ClassifiedEncoder(nn.Module):
+class EncoderClassifier(nn.Module):
     """An encoder and a classifier as one module; `tuned` says whether the encoder's weights learn too.
 
     An encoder that is not tuned stays in eval mode, computes without a graph, and its parameters get no gradient.
     """
 
-    def __init__(self, encoder: nn.Module, classifier: Classifier, tuned: bool):
+    def __init__(self, encoder: nn.Module, classifier: Classifier, finetuned: bool):
         super().__init__()
-        encoder.tune(tuned)  # type: ignore[operator]
+        encoder.set_trainable(finetuned)  # type: ignore[operator]
         self.encoder = encoder
         self.classifier = classifier
-        self.tuned = tuned
+        self.finetuned = finetuned
 
-    def train(self, mode: bool = True) -> "ClassifiedEncoder":
+    def train(self, mode: bool = True) -> "EncoderClassifier":
         super().train(mode)
-        self.encoder.train(mode and self.tuned)
+        self.encoder.train(mode and self.finetuned)
         return self
 
     def layers(self, batch: Batch) -> list[Tensor]:
-        with torch.set_grad_enabled(self.tuned and torch.is_grad_enabled()):
+        with torch.set_grad_enabled(self.finetuned and torch.is_grad_enabled()):
             return self.encoder.encode(batch)  # type: ignore[operator]
 
     def forward(self, batch: Batch, labels: Tensor | None = None, upper: Sequence[Tensor] | None = None) -> Tensor:

@@ -27,7 +27,7 @@ DIRECTIONS = ("forward", "backward")
 
 
 @dataclass(frozen=True)
-class Predictions:
+class LMTargets:
     """What one direction is asked and knows: state n, (N, D), predicts target n, (N,). Padding is not among them."""
 
     states: Tensor
@@ -67,7 +67,7 @@ class BiLM(nn.Module):
         characters = self.tokens.characters
         return [(self, rate)] + ([] if characters is None else [(characters, rate * CHARACTERS_RATE)])
 
-    def tune(self, learns: bool) -> None:
+    def set_trainable(self, learns: bool) -> None:
         """Let what `encode` uses learn, or keep it as it is; the softmax, which it does not use, is kept."""
         self.requires_grad_(learns)
         if self.softmax is not None:
@@ -78,9 +78,9 @@ class BiLM(nn.Module):
 
         What stands at padding is arbitrary; leave it out by `mask_of(lengths, T)`.
         """
-        x, ahead, behind = self._read(batch)
-        layers = [torch.cat([x, x], dim=-1).to(ahead[0].dtype)]
-        for f, b in zip(ahead, behind, strict=True):
+        x, forward, backward = self._read(batch)
+        layers = [torch.cat([x, x], dim=-1).to(forward[0].dtype)]
+        for f, b in zip(forward, backward, strict=True):
             layers.append(torch.cat([f, reverse_within_length(b, batch.lengths)], dim=-1))
         return layers
 
@@ -96,7 +96,7 @@ class BiLM(nn.Module):
         x, turned = self.tokens(ids, batch.lexicon).chunk(2)
         return x, self.forward_lstm(x, batch.lengths), self.backward_lstm(turned, batch.lengths)
 
-    def predictions(self, batch: Batch) -> dict[str, Predictions]:
+    def lm_targets(self, batch: Batch) -> dict[str, LMTargets]:
         """The targets of each direction and the top states that predict them, N = sum(lengths - 1) per direction.
 
         The backward direction is a forward one on reversed texts: in reading order, state t predicts token t + 1.
@@ -104,24 +104,24 @@ class BiLM(nn.Module):
         ids, lengths = batch.ids, batch.lengths
         # Counted on the CPU, where lengths live: a GPU need not stop and tell how many there are.
         places = mask_of(lengths - 1, ids.shape[1]).flatten().nonzero().squeeze(1).to(ids.device)
-        _, ahead, behind = self._read(batch)
-        if self.config.spells:
+        _, forward, backward = self._read(batch)
+        if self.config.reads_characters:
             ids = torch.where(ids < self.vocabulary_size, ids, UNK)
         return {
-            direction: Predictions(
+            direction: LMTargets(
                 # The gradient of index_select takes a fifth of the time of that of an index in brackets.
                 layers[-1].flatten(0, 1).index_select(0, places),
                 read.flatten().index_select(0, places + 1),
             )
             for direction, layers, read in (
-                ("forward", ahead, ids),
-                ("backward", behind, reverse_within_length(ids, lengths)),
+                ("forward", forward, ids),
+                ("backward", backward, reverse_within_length(ids, lengths)),
             )
         }
 
     def forward(self, batch: Batch) -> Tensor:
         """Sum of the negative log-likelihoods (nats) per direction: fp32 (2,), each over sum(lengths - 1) targets."""
         assert self.softmax is not None, "a model without a softmax predicts nothing"
-        both = self.predictions(batch)
+        both = self.lm_targets(batch)
         softmax = self.softmax
         return torch.stack([softmax.loss(self.dropout(p.states), p.targets) for p in both.values()])

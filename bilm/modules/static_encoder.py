@@ -36,7 +36,7 @@ class StaticEncoder(nn.Module):
     def encode(self, batch: Batch) -> list[Tensor]:
         return [self.embed(batch, self.table.weight.dtype)]
 
-    def tune(self, learns: bool) -> None:
+    def set_trainable(self, learns: bool) -> None:
         self.requires_grad_(learns)
 
     def learning_rates(self, rate: float) -> list[tuple[nn.Module, float]]:

@@ -57,12 +57,12 @@ class TokenLayer(nn.Module):
         self._computed.drop()  # a step of the optimizer may follow
         distinct, places = ids.unique(return_inverse=True)
         # Not index_select: on a GPU, its gradient adds up in any order.
-        return F.embedding(places, self.spelled(distinct, lexicon))
+        return F.embedding(places, self.vectors_of(distinct, lexicon))
 
-    def spelled(self, ids: Tensor, lexicon: Lexicon) -> Tensor:
+    def vectors_of(self, ids: Tensor, lexicon: Lexicon) -> Tensor:
         """Vectors of words (U,) from their characters, and from the table if there is one: (U, `width`)."""
         assert self.characters is not None
-        x = self.characters(lexicon.spelled(ids, self.characters.config.max_characters))
+        x = self.characters(lexicon.characters_of(ids, self.characters.config.max_characters))
         if self.word is not None:
             x = x + self.word(torch.where(ids < self.vocabulary_size, ids, UNK))
         return x
@@ -89,7 +89,7 @@ class _Computed:
             self._table, self._known = torch.empty(0), torch.zeros(len(lexicon), dtype=torch.bool, device=ids.device)
         missing = ids[~self._known[ids]].unique()
         if len(missing):
-            found = layer.spelled(missing, lexicon)
+            found = layer.vectors_of(missing, lexicon)
             if not len(self._table):
                 self._table = found.new_empty(len(lexicon), found.shape[1])
             self._table[missing] = found

@@ -20,7 +20,7 @@ def find_device(name: str) -> Any:
         torch.zeros(1, device=device)
         return device
     except (RuntimeError, AssertionError) as error:
-        raise UserError(f"--device {name}: {str(error).splitlines()[0]}") from error
+        raise UserError(f"device {name!r}: {str(error).splitlines()[0]}", "device") from error
 
 
 def find_precision(name: str, device: Any) -> str:
@@ -28,7 +28,7 @@ def find_precision(name: str, device: Any) -> str:
     if name == "auto":
         return "bf16" if has_native_bf16(device) else "fp32"
     if name == "bf16" and (lack := lack_of_bf16(device)):
-        raise UserError(f"--precision bf16: {lack}. Leave the option out, or say --precision fp32.")
+        raise UserError(f"precision bf16: {lack}. Use fp32, or leave the choice to the program.", "precision")
     return name
 
 

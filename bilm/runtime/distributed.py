@@ -49,9 +49,10 @@ class Ranks:
             except (UserError, OSError) as error:
                 if self.size == 1:
                     raise
-                failure = str(error)
-        if failures := [said for said in self.gather(failure) if said is not None]:
-            raise UserError(failures[0])
+                failure = (str(error), getattr(error, "parameters", ()))
+        if failures := [one for one in self.gather(failure) if one is not None]:
+            message, parameters = failures[0]
+            raise UserError(message, *parameters)
 
     def on_main(self, function: Callable[[], Any]) -> Any:
         """What `function` returns on rank 0, on every rank; the failure that a user is told of, too."""
@@ -62,8 +63,8 @@ class Ranks:
             try:
                 told[0] = function()
             except (UserError, OSError, EOFError) as error:
-                told[1] = str(error)
+                told[1] = (str(error), getattr(error, "parameters", ()))
         dist.broadcast_object_list(told)
         if told[1] is not None:
-            raise UserError(told[1])
+            raise UserError(told[1][0], *told[1][1])
         return told[0]

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bilm.runtime.errors import UserError
-from bilm.runtime.terminal import Watched, progress
+from bilm.runtime.terminal import ProgressFile, progress
 
 # Modules of the standard library whose `open` decompresses.
 COMPRESSED = {".gz": "gzip", ".bz2": "bz2", ".xz": "lzma"}
@@ -64,7 +64,7 @@ def open_bytes(path: str | Path, label: str = "", decompress: bool = True) -> It
     try:
         size = path.stat().st_size
         bar = progress(total=size, unit="B", unit_scale=True, label=f"{label} {path.name}", disable=not label)
-        with bar, io.BufferedReader(Watched(path, bar), 2**18) as file:
+        with bar, io.BufferedReader(ProgressFile(path, bar), 2**18) as file:
             if module is io:
                 yield file
             else:
@@ -86,11 +86,11 @@ def file_type(head: bytes) -> str | None:
     return next((name for signature, name in _SIGNATURES if head.startswith(signature)), None)
 
 
-_ADVICE = "Make it again, or copy it again; an unfinished run is dropped with --restart."
+ADVICE = "Make it again, or copy it again."
 
 
 @contextlib.contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """Yields a temporary path beside `path`; renames it to `path` at the end, or removes it if anything goes wrong."""
     # One name for all attempts: what a killed process leaves is overwritten by the next.
     temporary = path.with_name(f".{path.name}.tmp")
@@ -102,7 +102,7 @@ def written_whole(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
         _sync_folder(path.parent)
     except (OSError, RuntimeError) as error:
-        cause = _what_led_to(error)
+        cause = _root_cause(error)
         if isinstance(cause, OSError):
             reason = cause.strerror or cause
             raise UserError(f"{path} could not be written: {reason}. What was there before is untouched.") from error
@@ -112,7 +112,7 @@ def written_whole(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
-def _what_led_to(error: BaseException) -> BaseException:
+def _root_cause(error: BaseException) -> BaseException:
     """The disk's refusal, or Ctrl-C: torch.save makes a riddle of its own out of what interrupts its writing."""
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, OSError | KeyboardInterrupt):
@@ -131,7 +131,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def understood(path: Path) -> Iterator[None]:
+def reject_malformed(path: Path) -> Iterator[None]:
     """Within: what `load` gave is taken apart. Raises UserError when it does not hold what this program looks for.
 
     The checksum only says that a file is as it was written; another version of this project may have written it.
@@ -143,7 +143,7 @@ def understood(path: Path) -> Iterator[None]:
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(
-            f"{path} is whole, but not as this version of the program writes it ({reason:.120}). {_ADVICE}"
+            f"{path} is whole, but not as this version of the program writes it ({reason:.120}). {ADVICE}"
         ) from error
 
 
@@ -164,7 +164,7 @@ def write_text(path: Path, text: str) -> None:
     """Whole or not at all, as UTF-8."""
     pass  # REMOVED
 
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 

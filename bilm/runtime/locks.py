@@ -13,11 +13,11 @@ from pathlib import Path
 from bilm.runtime.errors import UserError
 
 
-def acquire_lock(path: Path, refusal: str) -> Callable[[], None]:
+def acquire_lock(path: Path, refusal: str, *parameters: str) -> Callable[[], None]:
     """Lock the file `path`, whose folder is made if need be; returns the function that releases it.
 
-    Raises UserError, "process 12 on HOST (since ...) `refusal`", when another process holds it. What a killed process
-    leaves behind is two files without a lock, which the next holder takes over.
+    Raises UserError, "process 12 on HOST (since ...) `refusal`", with these `parameters`, when another process holds
+    it. A killed process leaves two files without a lock, which the next holder takes over.
     """
     from filelock import FileLock, Timeout  # 0.1 s to import, which --help need not wait for
 
@@ -29,8 +29,8 @@ def acquire_lock(path: Path, refusal: str) -> Callable[[], None]:
     except Timeout:
         with contextlib.suppress(OSError):
             if text := holder.read_text(encoding="utf-8"):
-                raise UserError(f"{text} {refusal}") from None
-        raise UserError(f"another process {refusal}") from None
+                raise UserError(f"{text} {refusal}", *parameters) from None
+        raise UserError(f"another process {refusal}", *parameters) from None
 
     locked = path.stat()
 

@@ -76,11 +76,11 @@ class Folders:
             try:
                 folder.mkdir(parents=True, exist_ok=True)
             except OSError as error:
-                raise UserError(f"--output: {folder} cannot be made: {error.strerror}.") from error
+                raise UserError(f"{folder} cannot be created: {error.strerror}.", "output") from error
             if not os.access(folder, os.W_OK):
-                raise UserError(f"--output: {folder} cannot be written to.")
+                raise UserError(f"{folder} cannot be written to.", "output")
 
-    def hold(self, purpose: str) -> None:
+    def lock(self, purpose: str) -> None:
         """Keep other processes with the same `purpose` ("training", "evaluation") away from here until this one ends.
 
         Raises UserError when one is at it. What a killed one left half-written goes.
@@ -89,16 +89,16 @@ class Folders:
         from bilm.runtime.process import at_end
 
         refusal = (
-            f"is at work on the {purpose} in {shown(self.models)}. Wait until it is done, or give this run a place of "
-            "its own: --output."
+            f"is running the {purpose} in {display_path(self.models)}. Wait until it has finished, or give this run "
+            "another folder."
         )
         output = self.runs.parent.parent
         removed_when_empty = [self.runs, self.runs.parent] + ([] if output.exists() else [output])
         try:
-            release = acquire_lock(self.runs / f"{purpose}.lock", refusal)
+            release = acquire_lock(self.runs / f"{purpose}.lock", refusal, "output")
             at_end(functools.partial(self._leave, purpose, release, removed_when_empty))
         except OSError as error:
-            raise UserError(f"--output: {self.runs} cannot be written to: {error.strerror}.") from error
+            raise UserError(f"{self.runs} cannot be written to: {error.strerror}.", "output") from error
         written = {
             "training": (
                 self.models.glob(".*.tmp"),
@@ -154,7 +154,7 @@ def results_beside(weights: Path) -> Path:
     return folder
 
 
-def shown(path: Path) -> str:
+def display_path(path: Path) -> str:
     """`path` as a user would type it from here."""
     with contextlib.suppress(ValueError):
         return str(path.resolve().relative_to(Path.cwd()))

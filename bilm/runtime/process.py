@@ -148,9 +148,9 @@ def _status_of(main: Callable[[], None], command: _Command, name: str) -> int:
             _install(signal.SIG_IGN)  # what comes while this is done is handled below, what comes later does nothing
         return 0
     except UserError as error:
-        _print_error(f"{name}: error: {error}")
+        _print_error(f"{name}: error: {error}{_options_for(error)}")
     except Interrupted as stop:
-        _print_error(f"\n{name}: stopped in {stop}; saved. Go on with: {command_line()} ... --resume")
+        _print_error(f"\n{name}: stopped in {stop}; saved. Continue with: {command_line()} ... {_option('resume')}")
         return 128 + stop.signal_number
     except OSError as error:
         if isinstance(error, BrokenPipeError) or (error.errno == _WINDOWS_EINVAL and error.filename is None):
@@ -169,8 +169,18 @@ def _status_of(main: Callable[[], None], command: _Command, name: str) -> int:
             return 128 + number
         if not _is_out_of_memory(error):
             raise
-        _print_error(f"{name}: error: memory ran out. Lower --batch-tokens, --width or --hidden, where there are.")
+        _print_error(f"{name}: error: out of memory. Use smaller batches or a smaller model.")
     return 2
+
+
+def _option(parameter: str) -> str:
+    return f"--{parameter.replace('_', '-')}"
+
+
+def _options_for(error: UserError) -> str:
+    """The options that set the parameters of an error, to be printed after its message."""
+    options = list(map(_option, error.parameters))
+    return f" Option{'s' if len(options) > 1 else ''}: {', '.join(options)}" if options else ""
 
 
 def _print_error(text: str) -> None:

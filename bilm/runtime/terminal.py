@@ -71,18 +71,18 @@ def progress(items: Iterable | None = None, *, total: int | None = None, unit: s
     )
 
 
-def remark(text: str) -> None:
+def print_note(text: str) -> None:
     """A line on stderr that leaves the bars on it whole."""
     tqdm.write(text, file=_STDERR)
 
 
-def tell(text: str) -> None:
+def print_line(text: str) -> None:
     """A line on stdout, where there is somebody to read it."""
     with contextlib.suppress(OSError):
         print(text, flush=True)
 
 
-class Watched(io.FileIO):
+class ProgressFile(io.FileIO):
     """A file that tells a progress bar how far it has been read."""
 
     def __init__(self, path: Path, bar: Any):

@@ -104,7 +104,7 @@ BANNER = """
 *  This run uses data/sample (400 texts written for this project), and ELMO.py goes    *
 *  on from the weights of this repository unless options shape another model. It shows *
 *  that all works; its scores say nothing about AG News. Everything it writes is kept  *
-*  apart, in */sample/. To train on the sample from nothing: --from-scratch.           *
+*  apart, in */sample/.                                                               *
 *  For AG News itself: put train.csv and test.csv into a folder and set AG_NEWS_DIR.   *
 ***************************************************************************************
 """
@@ -137,7 +137,7 @@ class Corpus:
         """Raises UserError when there is no test file."""
         path = {"train": self.train, "test": self.test}[split]
         if path is None:
-            raise UserError("there are no test rows: name them (--test FILE).")
+            raise UserError("there are no test rows: name their file.", "test")
         return path
 
     @cached_property
@@ -163,11 +163,11 @@ def find_corpus(data: str | None = None) -> Corpus:
         folder = Path(data)
         known = [Path(p).resolve() for p in (os.environ.get("AG_NEWS_DIR"), DOWNLOADED) if p]
         name = "ag_news" if folder.resolve() in known else folder.resolve().name
-        return _checked(Corpus.in_folder(name, folder), "--data")
+        return _checked(Corpus.in_folder(name, folder), "", "data")
     if named := os.environ.get("AG_NEWS_DIR"):
         folder = Path(named)
         name = "sample" if folder.resolve() == SAMPLE else "ag_news"
-        return _checked(Corpus.in_folder(name, folder), "AG_NEWS_DIR")
+        return _checked(Corpus.in_folder(name, folder), "AG_NEWS_DIR: ")
     corpus = Corpus.in_folder("ag_news", DOWNLOADED)
     if not all(corpus.path(split).exists() for split in SPLITS):
         from bilm.text.ag_news import Unreachable, download_ag_news
@@ -176,7 +176,7 @@ def find_corpus(data: str | None = None) -> Corpus:
             download_ag_news(DOWNLOADED)
         except Unreachable as error:
             print(f"AG News could not be downloaded: {error}{BANNER}", file=sys.stderr, flush=True)
-            sample = _checked(Corpus.in_folder("sample", SAMPLE), "the sample of this repository")
+            sample = _checked(Corpus.in_folder("sample", SAMPLE), "the sample of this repository: ")
             return replace(sample, is_fallback=True)
     return corpus
 
@@ -189,12 +189,13 @@ def _split_file(folder: Path, split: str) -> Path:
     return next((place for place in places if place.is_file()), folder / f"{split}.csv")
 
 
-def _checked(corpus: Corpus, named_by: str) -> Corpus:
+def _checked(corpus: Corpus, source: str, *parameters: str) -> Corpus:
     for path in (corpus.train, corpus.test):
         if path is not None and not path.is_file():
             raise UserError(
-                f"{named_by}: there is no {path.name} in {path.parent}. It needs train.csv and test.csv, or one file "
-                f"for each that ends in {', '.join(KINDS[1:])}."
+                f"{source}there is no {path.name} in {path.parent}. The folder needs train.csv and test.csv, or one "
+                f"file for each that ends in {', '.join(KINDS[1:])}.",
+                *parameters,
             )
     return corpus
 
@@ -204,16 +205,14 @@ def own_corpus(train: str, test: str | None, text_column: str | None, label_colu
 
     Raises UserError when the options do not fit the files.
     """
-    for option, file in (("--train", train), ("--test", test)):
+    for parameter, file in (("train", train), ("test", test)):
         if file and not Path(file).is_file():
-            found = f"{file} is a folder; name a file in it" if Path(file).is_dir() else f"there is no file {file}"
-            raise UserError(f"{option}: {found}.")
+            problem = f"{file} is a folder; name a file in it" if Path(file).is_dir() else f"there is no file {file}"
+            raise UserError(f"{problem}.", parameter)
         if file:
-            check_column(
-                file, text_column if has_columns(file) else text_column or label_column, option, "--text-column"
-            )
+            check_column(file, text_column if has_columns(file) else text_column or label_column, "text_column")
     if test and Path(test).samefile(train):
-        raise UserError("--test: that is what is trained on; for figures on those rows, evaluate.py has --split train.")
+        raise UserError("the test file is the training file; to evaluate on training rows, choose that split.", "test")
     path = data_name(Path(train).resolve())
     name = path.stem if path.stem != "train" else path.parent.name
     # Those names are taken; no data of a user's own may be mistaken for AG News.
@@ -224,5 +223,5 @@ def own_corpus(train: str, test: str | None, text_column: str | None, label_colu
 def unlabelled(file: str, column: str | None, usual: str | None) -> Unlabelled:
     """Texts without labels, a line each, or in `column`, else in the `usual` one. Raises UserError as `own_corpus`."""
     column = (column or usual) if has_columns(file) else column
-    check_column(file, column, "--unlabelled", "--unlabelled-column")
+    check_column(file, column, "unlabelled_column")
     return Unlabelled(Path(file), column, file_hash(Path(file)))

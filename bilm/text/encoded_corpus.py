@@ -75,8 +75,8 @@ def encode(source: Source, vocabulary: Vocabulary, folder: Path) -> None:
     """
     words = hashlib.sha256("\n".join(vocabulary.words).encode()).hexdigest()
     made_of = {"vocabulary": words, "open_ended": vocabulary.open_ended, **_made_of(source, vocabulary.tokenizer)}
-    if not _is_there(folder, made_of):
-        with _written_whole(folder, made_of) as temporary:
+    if not _is_current(folder, made_of):
+        with _atomic_folder(folder, made_of) as temporary:
             id_of, words_by_id = vocabulary.numbering()
             rows = _encode_rows(source, vocabulary.tokenizer, id_of, temporary)
             _finish(temporary, made_of, words_by_id(), len(vocabulary), *rows)
@@ -99,10 +99,10 @@ def learn_and_encode(
     """
     learned_from = asdict(config) | {"known": hashlib.sha256("\n".join(known).encode()).hexdigest()}
     made_of = {"learned": learned_from, "open_ended": open_ended, **_made_of(source, tokenizer)}
-    if _is_there(folder, made_of):
+    if _is_current(folder, made_of):
         return
     numbers = {word: i for i, word in enumerate(SPECIALS)}
-    with _written_whole(folder, made_of) as temporary:
+    with _atomic_folder(folder, made_of) as temporary:
         rows = _encode_rows(source, tokenizer, lambda word: numbers.setdefault(word, len(numbers)), temporary)
         offsets, labels, keys, _ = rows
         in_training = np.zeros(len(labels), dtype=bool)
@@ -131,7 +131,7 @@ def _made_of(source: Source, tokenizer: Tokenizer) -> dict[str, Any]:
     return {"rows": rows, "tokenizer": settings, "format": _FORMAT}
 
 
-def _is_there(folder: Path, made_of: dict[str, Any]) -> bool:
+def _is_current(folder: Path, made_of: dict[str, Any]) -> bool:
     try:
         found = json.loads((folder / "corpus.json").read_text(encoding="utf-8"))
         open_encoded(folder)
@@ -141,7 +141,7 @@ def _is_there(folder: Path, made_of: dict[str, Any]) -> bool:
 
 
 @contextmanager
-def _written_whole(folder: Path, made_of: dict[str, Any]) -> Iterator[Path]:
+def _atomic_folder(folder: Path, made_of: dict[str, Any]) -> Iterator[Path]:
     """A new folder beside `folder`, which takes its place at the end, or goes when something fails."""
     temporary = None
     try:
@@ -150,11 +150,11 @@ def _written_whole(folder: Path, made_of: dict[str, Any]) -> Iterator[Path]:
         temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", suffix=".tmp", dir=folder.parent))
         yield temporary
         # What another of them wrote meanwhile is the same, and may be in use.
-        if not _is_there(folder, made_of):
+        if not _is_current(folder, made_of):
             shutil.rmtree(folder, ignore_errors=True)
             temporary.rename(folder)
     except OSError as error:
-        if not _is_there(folder, made_of):
+        if not _is_current(folder, made_of):
             raise UserError(f"{folder} could not be written: {error.strerror}.") from error
     finally:
         if temporary is not None:

@@ -234,9 +234,9 @@ def read_texts(source: str, column: str | None, label: str = "") -> Iterator[str
     label: see files.open_bytes. Raises UserError naming the place of what is wrong.
     """
     if source != STDIN:
-        check_column(source, column, "--input", "--column")
+        check_column(source, column, "column")
     elif column is not None:
-        raise UserError("--column is for files with columns; standard input is read line by line.")
+        raise UserError("standard input is read line by line and has no columns.", "column")
     if column is not None:
         table = Table(source, [column])
         yield from (table.text(number, cell, column) for number, (cell,) in table.rows(label))
@@ -245,12 +245,12 @@ def read_texts(source: str, column: str | None, label: str = "") -> Iterator[str
         yield from map(without_line_end, decoded_lines(file, source))
 
 
-def check_column(path: str, column: str | None, option: str, column_option: str) -> None:
-    """Raises UserError, naming the options, where a file with columns has none chosen, or lines have one."""
+def check_column(path: str, column: str | None, parameter: str) -> None:
+    """Raises UserError, with this `parameter`, where a file with columns has none chosen, or lines have one."""
     if has_columns(path) and column is None:
-        raise UserError(f"{option}: {path} has columns; name that of the texts: {column_option} NAME.")
+        raise UserError(f"{path} has columns; name the one with the texts.", parameter)
     if column is not None and not has_columns(path):
-        raise UserError(f"{option}: {path} is read line by line; what ends in {', '.join(KINDS)} has columns.")
+        raise UserError(f"{path} is read line by line; only files in {', '.join(KINDS)} have columns.", parameter)
 
 
 def replace_surrogates(text: str) -> str:

@@ -23,24 +23,24 @@ TEXT_BEGIN, TEXT_END, WORD_BEGIN, WORD_END, WORD_PAD = range(257, 262)
 NUM_CHARACTERS = 262
 
 
-def spell(ids: np.ndarray, words: Sequence[str], length: int) -> np.ndarray:
+def characters_of(ids: np.ndarray, words: Sequence[str], length: int) -> np.ndarray:
     """Characters of words (N,) with these ids, by which the specials among them are known: int16 (N, length).
 
     A word longer than `length` - 2 bytes loses its end, an empty one is the two marks alone, <pad> is all zeros.
     """
-    spelled = np.full((len(words), length), WORD_PAD, dtype=np.int16)
-    spelled[:, 0] = WORD_BEGIN
-    for row, word in zip(spelled, words, strict=True):
+    characters = np.full((len(words), length), WORD_PAD, dtype=np.int16)
+    characters[:, 0] = WORD_BEGIN
+    for row, word in zip(characters, words, strict=True):
         letters = np.frombuffer(word.encode("utf-8", "ignore")[: length - 2], np.uint8)
         end = len(letters) + 1
         row[1:end] = letters
         row[1:end] += 1
         row[end] = WORD_END
     for special, mark in ((BOS, TEXT_BEGIN), (EOS, TEXT_END)):
-        spelled[ids == special, 1:] = WORD_PAD
-        spelled[ids == special, 1:3] = mark, WORD_END
-    spelled[ids == PAD] = 0
-    return spelled
+        characters[ids == special, 1:] = WORD_PAD
+        characters[ids == special, 1:3] = mark, WORD_END
+    characters[ids == PAD] = 0
+    return characters
 
 
 class Lexicon:
@@ -50,20 +50,20 @@ class Lexicon:
         """The first four of `words` are SPECIALS."""
         self.words = words
         self._table = np.empty((0, 0), dtype=np.int16)
-        self._spelled = np.empty(0, dtype=bool)
+        self._is_known = np.empty(0, dtype=bool)
 
     def __len__(self) -> int:
         return len(self.words)
 
-    def spelled(self, ids: Tensor, length: int) -> Tensor:
+    def characters_of(self, ids: Tensor, length: int) -> Tensor:
         """Characters of words (U,): int16 (U, length), on the same device. Each word is spelled at its first sight."""
         if self._table.shape[1] != length:
             self._table = np.empty((len(self), length), dtype=np.int16)
-            self._spelled = np.zeros(len(self), dtype=bool)
+            self._is_known = np.zeros(len(self), dtype=bool)
         wanted = ids.cpu().numpy()
-        new = wanted[~self._spelled[wanted]]
-        self._table[new] = spell(new, [self.words[i] for i in new], length)
-        self._spelled[new] = True
+        new = wanted[~self._is_known[wanted]]
+        self._table[new] = characters_of(new, [self.words[i] for i in new], length)
+        self._is_known[new] = True
         return torch.from_numpy(self._table[wanted]).to(ids.device)
 
 

@@ -8,11 +8,11 @@ from torch import Tensor, nn
 
 from bilm.text.batching import Batch, collate, epoch_batches, iterate_batches
 from bilm.text.vocabulary import EncodedTexts
-from bilm.training.layer_cache import LayerStore
+from bilm.training.layer_cache import LayerCache
 
 
 def predict(
-    model: nn.Module, batches: Iterable[Batch], num_texts: int, device: torch.device, store: LayerStore | None = None
+    model: nn.Module, batches: Iterable[Batch], num_texts: int, device: torch.device, cache: LayerCache | None = None
 ) -> np.ndarray:
     """Class of each text by its row, int64 (num_texts,); -1 for rows that no batch held.
 
@@ -20,13 +20,13 @@ def predict(
     """
     classes = np.full(num_texts, -1, dtype=np.int64)
     for batch in batches:
-        logits = model(batch.to(device), upper=known_layers(store, batch, device))
+        logits = model(batch.to(device), upper=cached_layers(cache, batch, device))
         classes[batch.rows] = logits.argmax(-1).cpu().numpy()
     return classes
 
 
-def known_layers(store: LayerStore | None, batch: Batch, device: torch.device) -> list[Tensor] | None:
-    return None if store is None else [layer.to(device) for layer in store.read(batch)]
+def cached_layers(cache: LayerCache | None, batch: Batch, device: torch.device) -> list[Tensor] | None:
+    return None if cache is None else [layer.to(device) for layer in cache.read(batch)]
 
 
 class ClassificationTask:
@@ -48,7 +48,7 @@ class ClassificationTask:
         batch_tokens: int,
         seed: int,
         device: torch.device,
-        store: LayerStore | None = None,
+        cache: LayerCache | None = None,
     ):
         self.label = label
         self.texts = texts
@@ -58,7 +58,7 @@ class ClassificationTask:
         self.batch_tokens = batch_tokens
         self.seed = seed
         self.device = device
-        self.store = store
+        self.cache = cache
 
     def plan(self, epoch: int) -> Sequence[np.ndarray]:
         return epoch_batches(self.texts, self.training_rows, self.batch_tokens, self.seed, epoch)
@@ -67,7 +67,7 @@ class ClassificationTask:
         share = item[rank::world_size]
         rows = share if len(share) else item[:1]
         batch = collate(self.texts, rows)
-        upper = known_layers(self.store, batch, self.device)
+        upper = cached_layers(self.cache, batch, self.device)
         labels = torch.from_numpy(self.labels[rows]).to(self.device)
         loss = model(batch.to(self.device), labels, upper)
         return (loss, len(rows), len(rows)) if len(share) else (loss * 0.0, 0, 0)
@@ -75,5 +75,5 @@ class ClassificationTask:
     def validate(self, model: nn.Module) -> dict[str, float]:
         rows = self.validation_rows
         batches = iterate_batches(self.texts, rows, self.batch_tokens)
-        predicted = predict(model, batches, len(self.texts), self.device, self.store)[rows]
+        predicted = predict(model, batches, len(self.texts), self.device, self.cache)[rows]
         return {"accuracy": float((predicted == self.labels[rows]).mean())}

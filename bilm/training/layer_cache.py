@@ -21,7 +21,7 @@ from bilm.text.batching import Batch, iterate_batches, plan_batches
 from bilm.text.vocabulary import EncodedTexts
 
 
-class LayerStore:
+class LayerCache:
     """Text after text, token after token: J - 1 layers of E values.
 
     `starts`: the byte at which each text begins, int64 (N,); -1 where it is not stored.
@@ -56,7 +56,7 @@ class LayerStore:
         self._file.close()
 
 
-def store_layers(
+def cache_layers(
     encoder: Any,
     texts: EncodedTexts,
     folder: Path,
@@ -64,7 +64,7 @@ def store_layers(
     batch_tokens: int,
     device: torch.device,
     autocast: Callable[[], AbstractContextManager],
-) -> LayerStore | None:
+) -> LayerCache | None:
     """The layers of all `texts`, in a file in `folder`; None when they would take more than `limit` bytes there.
 
     Or more than the disk has to spare (a tenth of it stays free), or takes.
@@ -76,24 +76,24 @@ def store_layers(
         unit="batch",
         label="layers of the language model",
     )
-    store, end = None, 0
+    cache, end = None, 0
     encoder.eval()
     with torch.no_grad(), autocast(), batches:
         for batch in batches:
             layers = torch.stack(encoder.encode(batch.to(device))[1:], dim=2).cpu()
             _, _, count, width = layers.shape
-            if store is None:
+            if cache is None:
                 needed = int(texts.lengths.sum()) * count * width * layers.element_size()
                 disk = shutil.disk_usage(folder)
                 if needed > min(limit, disk.free - disk.total / 10):
                     return None
                 file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115 - the store closes it
-                store = LayerStore(file, starts, count, width, layers.dtype)
+                cache = LayerCache(file, starts, count, width, layers.dtype)
             contents = layers.view(torch.uint8).numpy()
             for content, row, length in zip(contents, batch.rows, batch.lengths.tolist(), strict=True):
                 starts[row] = end
                 end += content[:length].nbytes
-                if not store.write(content[:length], row):
-                    store.close()
+                if not cache.write(content[:length], row):
+                    cache.close()
                     return None
-    return store
+    return cache

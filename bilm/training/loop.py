@@ -29,10 +29,10 @@ from bilm.config import FitConfig
 from bilm.runtime import threads
 from bilm.runtime.distributed import Ranks
 from bilm.runtime.errors import Interrupted, UserError
-from bilm.runtime.files import understood
+from bilm.runtime.files import reject_malformed
 from bilm.runtime.process import defer_signals
 from bilm.runtime.provenance import first_difference
-from bilm.runtime.terminal import progress, remark, tell
+from bilm.runtime.terminal import print_line, print_note, progress
 from bilm.training.optimizer import schedule
 from bilm.training.tensorboard_log import Record
 
@@ -104,7 +104,7 @@ def fit(
         run.restore()
         if ranks.is_main:
             place = f"in epoch {run.state.epoch + 1} of {config.epochs}, after step {run.state.batch}"
-            tell(f"{task.label}: going on {place if run.state.epoch < config.epochs else 'after the last epoch'}")
+            print_line(f"{task.label}: going on {place if run.state.epoch < config.epochs else 'after the last epoch'}")
     elif run.parameters[0].device.type == "cpu" and (number := settle_threads(model, task, autocast)):
         settings["threads"] = number
     stepped = DistributedDataParallel(model) if ranks.size > 1 else model
@@ -197,7 +197,7 @@ def _train_epoch(run: "_Run", stepped: nn.Module, task: Task, autocast: Callable
                 bar.set_postfix_str(f"loss {mean:.3f}, {rate:,.0f} {task.unit}/s", refresh=False)
             bar.update()
             if state.left_out > left_out and ranks.is_main:
-                remark(
+                print_note(
                     f"{task.label}: steps left out until step {state.step}: {state.left_out - left_out}; the gradient "
                     f"was infinite or no number (learning rate {run.learning_rate:.2g})"
                 )
@@ -291,8 +291,9 @@ class _Run:
     def give_up(self, what: str) -> NoReturn:
         good = f"The last good checkpoint is {self.path}." if self.path.exists() else "There is no checkpoint yet."
         raise UserError(
-            f"{what}, seen at step {self.state.step} (learning rate {self.learning_rate:.2g}). {good} --resume would "
-            "come the same way again; start anew with a lower --learning-rate or with --precision fp32 (--restart)."
+            f"{what}, seen at step {self.state.step} (learning rate {self.learning_rate:.2g}). {good} "
+            "Resuming would repeat this; restart with a lower learning rate, or in fp32.",
+            *("restart", "learning_rate", "precision"),
         )
 
     def finish_epoch(self, task: Task, autocast: Callable) -> None:
@@ -333,7 +334,7 @@ class _Run:
         state.largest_norm, state.left_out = 0.0, 0
         self.save()
         if self.ranks.is_main:
-            tell(line)
+            print_line(line)
 
     def _count_seconds(self) -> None:
         now = time.monotonic()
@@ -359,15 +360,15 @@ class _Run:
 
     def restore(self) -> None:
         saved = serialization.load(self.path, "training")
-        with understood(self.path):
+        with reject_malformed(self.path):
             if key := first_difference(saved["settings"], self.settings):
                 raise UserError(
                     f"the unfinished run in {self.path.parent} has other settings ({key}: "
-                    f"{saved['settings'].get(key)}, now {self.settings.get(key)}). Give the same ones, or drop it with "
-                    "--restart."
+                    f"{saved['settings'].get(key)}, now {self.settings.get(key)}). Use the same settings, or restart.",
+                    "restart",
                 )
             if set(saved["weights"]) != set(self.learned_weights()):
-                raise UserError(f"{self.path} holds the weights of another model. Drop that run with --restart.")
+                raise UserError(f"{self.path} holds the weights of another model. Restart the run.", "restart")
             if number := saved["settings"].get("threads"):
                 self.settings["threads"] = threads.fix(number)
             self.state = State(**saved["state"])

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from bilm.runtime.paths import shown
-from bilm.runtime.terminal import tell
+from bilm.runtime.paths import display_path
+from bilm.runtime.terminal import print_line
 
 # Called with a step and the figures known at it, by name; None stands for a figure that is no number.
 Record = Callable[[int, Mapping[str, float | None]], None]
@@ -19,7 +19,7 @@ def event_file(folder: Path, step: int) -> Iterator[Record]:
     """
     from torch.utils.tensorboard import SummaryWriter  # takes seconds to import
 
-    tell(f"Curves for TensorBoard: {shown(folder)}")
+    print_line(f"Curves for TensorBoard: {display_path(folder)}")
     with SummaryWriter(str(folder), purge_step=step + 1) as writer:
 
         def record(step: int, figures: Mapping[str, float | None]) -> None:

@@ -24,13 +24,13 @@ def test_a_draw_has_as_many_of_each_class_and_none_twice():
 def test_a_projection_keeps_distances_where_it_keeps_all_components():
     random = np.random.default_rng(0)
     vectors = random.normal(size=(30, 2, 3))
-    found = project(vectors, np.arange(20))
+    result = project(vectors, np.arange(20))
     flat = vectors.reshape(30, 6)
-    between, wanted = (np.linalg.norm(x[:, None] - x[None], axis=-1) for x in (found, flat))
-    np.testing.assert_allclose(between / between[0, 1], wanted / wanted[0, 1], rtol=1e-6)
-    assert found[:20].std() == pytest.approx(1)
+    between, expected = (np.linalg.norm(x[:, None] - x[None], axis=-1) for x in (result, flat))
+    np.testing.assert_allclose(between / between[0, 1], expected / expected[0, 1], rtol=1e-6)
+    assert result[:20].std() == pytest.approx(1)
     vectors[20:] = 50.0
-    np.testing.assert_allclose(project(vectors, np.arange(20))[:20], found[:20])
+    np.testing.assert_allclose(project(vectors, np.arange(20))[:20], result[:20])
 
 
 def test_texts_without_a_label_help_where_classes_are_clouds():
@@ -60,8 +60,8 @@ def test_the_script(trained, tmp_path):
     common = ["-m studies.label_efficiency", "--data", SAMPLE, "--output", tmp_path, "--device", "cpu"]
     run = run_script(*common, "--draws", 2)
     assert run.code == 0 and "elmo_self_training" in run.out, run.err
-    found = json.loads((tmp_path / "results/sample/label_efficiency.json").read_text())
-    sizes = found["labels_per_class"]
+    result = json.loads((tmp_path / "results/sample/label_efficiency.json").read_text())
+    sizes = result["labels_per_class"]
     assert set(sizes) == {"25", "50", "all"}, "of 90 rows a class, 100 cannot be drawn"
     linear = {"tfidf", "svd", "word2vec", "elmo"}
     assert set(sizes["25"]) == {*linear, "elmo_self_training"}

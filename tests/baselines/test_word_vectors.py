@@ -10,7 +10,7 @@ from conftest import SAMPLE, run_script
 
 from bilm.baselines.word_vectors import cooccurrences, ppmi, skip_gram, svd_vectors
 from bilm.config import ClassifierConfig
-from bilm.modules.classifier import ClassifiedEncoder, Classifier
+from bilm.modules.classifier import Classifier, EncoderClassifier
 from bilm.modules.static_encoder import StaticEncoder
 from bilm.modules.token_layer import EMBEDDING_STD
 from bilm.text.batching import collate
@@ -27,8 +27,8 @@ def test_cooccurrences_by_hand():
     texts = encoded([4, 5, 4, 6], [6, 6], [5, 7])
     wanted = np.zeros((7, 7))
     wanted[4, 5], wanted[4, 6], wanted[5, UNK] = 2, 1, 1
-    found = cooccurrences(texts, np.array([0, 2]), 7, window=1)
-    assert np.array_equal(found.toarray(), wanted + wanted.T)
+    result = cooccurrences(texts, np.array([0, 2]), 7, window=1)
+    assert np.array_equal(result.toarray(), wanted + wanted.T)
     wanted[5, 6] += 1  # two apart
     wanted[4, 4] = 1  # with itself: seen from both sides
     assert np.array_equal(cooccurrences(texts, np.array([0, 2]), 7, window=2).toarray(), wanted + wanted.T)
@@ -40,11 +40,11 @@ def test_ppmi_by_hand():
     texts = encoded([4, 5, 4, 6], [6, 6])
     counts = cooccurrences(texts, np.arange(2), 7, window=1)
     # 4 and 5 twice, 4 and 6 once, 6 and 6 once, each from both sides: 4 has 3 of 8, 5 has 2, 6 has 3.
-    found = ppmi(counts).toarray()
-    assert found[4, 5] == found[5, 4] == pytest.approx(math.log(2 * 8 / (3 * 2)))
-    assert found[6, 6] == pytest.approx(math.log(2 * 8 / (3 * 3)))
-    assert found[4, 6] == 0, "log(8 / 9) is below 0"
-    assert np.count_nonzero(found) == 3
+    result = ppmi(counts).toarray()
+    assert result[4, 5] == result[5, 4] == pytest.approx(math.log(2 * 8 / (3 * 2)))
+    assert result[6, 6] == pytest.approx(math.log(2 * 8 / (3 * 3)))
+    assert result[4, 6] == 0, "log(8 / 9) is below 0"
+    assert np.count_nonzero(result) == 3
 
 
 def test_svd_of_all_components_gives_the_matrix_back():
@@ -57,8 +57,8 @@ def test_svd_of_all_components_gives_the_matrix_back():
     assert not vectors[12:].any() and not vectors[PAD].any()
     left, values, _ = np.linalg.svd(wanted)
     expected = (left * values) @ left.T  # U sqrt(S) sqrt(S) U^T: the matrix, but for the signs of its eigenvalues
-    found = vectors @ vectors.T
-    np.testing.assert_allclose(found / np.trace(found), expected / np.trace(expected), atol=1e-6)
+    result = vectors @ vectors.T
+    np.testing.assert_allclose(result / np.trace(result), expected / np.trace(expected), atol=1e-6)
 
 
 @pytest.mark.parametrize("vectors_of", [svd_vectors, skip_gram])
@@ -87,13 +87,13 @@ def test_static_encoder_under_the_classifier():
     np.testing.assert_array_equal(layer[1], vectors[[7, PAD, PAD, PAD]])
     assert encoder.embed(batch, torch.bfloat16).dtype == torch.bfloat16
     config = ClassifierConfig(hidden=5)
-    for tuned in (False, True):
+    for finetuned in (False, True):
         classifier = Classifier(config, "trainable", encoder, 3, seed=0)
         assert classifier.combine.describe() == {"lambdas": [1.0], "gamma": 1.0}
-        model = ClassifiedEncoder(encoder, classifier, tuned)
+        model = EncoderClassifier(encoder, classifier, finetuned)
         model(batch, torch.tensor([0, 2])).backward()
         gradient = encoder.table.weight.grad
-        assert (gradient is not None) is tuned
+        assert (gradient is not None) is finetuned
     learned = gradient.any(1).tolist()
     assert learned == [False, True, False, False, True, True, True, True], "those that are there, and no padding"
     assert [rate for _, rate in encoder.learning_rates(0.5)] == [0.5]

@@ -28,7 +28,7 @@ MODES = {"trainable", "frozen", "function", "finetune"}
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory) -> dict:
+def result(tmp_path_factory) -> dict:
     """benchmark.json of a quick run on the sample."""
     output = tmp_path_factory.mktemp("benchmark")
     run = run_script("-m benchmarks", "--quick", "--data", SAMPLE, "--output", output, OMP_NUM_THREADS="1")
@@ -51,17 +51,17 @@ def numbers_of(value, name=""):
 
 
 @pytest.mark.slow
-def test_it_says_what_was_measured_and_on_what(found):
-    assert found["quick"] is True and found["corpus"] == "sample"
-    assert (found["rows"], found["rows_trained"]) == (400, 360) and found["vocabulary"] > 500
-    assert found["command"].startswith("python -m benchmarks --quick")
-    assert {"commit", "hardware", "precision", "torch", "date", "seed"} <= set(found)
-    assert {"cpu", "cores", "torch_threads", "memory_gb", "gpu"} <= set(found["machine"])
-    assert found["machine"]["torch_threads"] == 1
+def test_it_says_what_was_measured_and_on_what(result):
+    assert result["quick"] is True and result["corpus"] == "sample"
+    assert (result["rows"], result["rows_trained"]) == (400, 360) and result["vocabulary"] > 500
+    assert result["command"].startswith("python -m benchmarks --quick")
+    assert {"commit", "hardware", "precision", "torch", "date", "seed"} <= set(result)
+    assert {"cpu", "cores", "torch_threads", "memory_gb", "gpu"} <= set(result["machine"])
+    assert result["machine"]["torch_threads"] == 1
 
 
 @pytest.mark.slow
-def test_every_figure_has_its_spread(found):
+def test_every_figure_has_its_spread(result):
     def figures(value):
         if isinstance(value, dict):
             if "repeats" in value:
@@ -72,17 +72,17 @@ def test_every_figure_has_its_spread(found):
             for inner in value:
                 yield from figures(inner)
 
-    all_of_them = list(figures(found))
+    all_of_them = list(figures(result))
     assert len(all_of_them) > 30
     for entry in all_of_them:
         assert entry["min"] <= entry["median"] <= entry["max"] and entry["repeats"] >= 1
     allowed_zero = ("seed", "csv_mb", "disk_mb", "softmax_forward")  # the sample's are that small
-    for name, number in numbers_of(found):
+    for name, number in numbers_of(result):
         assert math.isfinite(number) and (number > 0 or any(word in name for word in allowed_zero)), name
 
 
 @pytest.mark.slow
-def test_all_parts_are_there(found):
+def test_all_parts_are_there(result):
     assert {
         "token",
         "tokens_per_second",
@@ -94,30 +94,30 @@ def test_all_parts_are_there(found):
         "lstm_gemm_share",
         "lstm_gemm_share_without_dropout",
         "step_ms",
-    } <= set(found["pretraining"])
+    } <= set(result["pretraining"])
     parts = {"data", "lstm_forward", "softmax_forward", "backward", "optimizer", "whole"}
-    assert set(found["pretraining"]["step_ms"]) == parts
-    assert set(found["classifier"]) == MODES
-    for mode, figures in found["classifier"].items():
+    assert set(result["pretraining"]["step_ms"]) == parts
+    assert set(result["classifier"]) == MODES
+    for mode, figures in result["classifier"].items():
         assert {"first_over_later", "first_documents_per_second", "later_documents_per_second"} <= set(figures)
-        stored = found["machine"]["gpu"] is None and mode != "finetune"
+        stored = result["machine"]["gpu"] is None and mode != "finetune"
         assert ("without_store_documents_per_second" in figures) == stored
-    assert found["inference"]["documents"] == 160
-    assert found["inference"]["single_document_ms"]["p95"] >= found["inference"]["single_document_ms"]["median"]
-    assert set(found["startup"]["help_seconds"]) == {"ELMO", "classification", "evaluate"}
-    assert {"pretraining", "classifier", "inference", "startup"} <= set(found["memory"])
-    assert all(20 < figures["peak_memory_mb"] < 20_000 for figures in found["memory"].values())
+    assert result["inference"]["documents"] == 160
+    assert result["inference"]["single_document_ms"]["p95"] >= result["inference"]["single_document_ms"]["median"]
+    assert set(result["startup"]["help_seconds"]) == {"ELMO", "classification", "evaluate"}
+    assert {"pretraining", "classifier", "inference", "startup"} <= set(result["memory"])
+    assert all(20 < figures["peak_memory_mb"] < 20_000 for figures in result["memory"].values())
 
 
 @pytest.mark.slow
 def test_pretraining_beside_other_programs(tmp_path):
     run = run_script("-m benchmarks", "--quick", "--busy", "--data", SAMPLE, "--output", tmp_path)
     assert run.code == 0, run.err
-    found = json.loads((tmp_path / "results/sample-limit-400/busy.json").read_text())
-    assert set(found["beside"]) == {"alone", "one", "one_per_core", "one_that_comes_later"}
-    for situation in found["beside"].values():
+    result = json.loads((tmp_path / "results/sample-limit-400/busy.json").read_text())
+    assert set(result["beside"]) == {"alone", "one", "one_per_core", "one_that_comes_later"}
+    for situation in result["beside"].values():
         assert set(situation) == {"chosen", "one_per_core", "one"}
-        assert situation["one"]["threads"] == 1 and situation["one_per_core"]["threads"] == found["cores"]
+        assert situation["one"]["threads"] == 1 and situation["one_per_core"]["threads"] == result["cores"]
 
 
 @pytest.mark.slow
@@ -126,34 +126,34 @@ def test_the_tools_with_trained_weights(trained, tmp_path):
     common = ["--data", SAMPLE, "--limit", 40, "--output", tmp_path, "--bilm", weights]
     run = run_script("-m benchmarks", "--quick", "--tools", *common, OMP_NUM_THREADS="1")
     assert run.code == 0, run.err
-    found = json.loads((tmp_path / "results/sample-limit-40/tools.json").read_text())
-    whole = found["whole_file_seconds"]
-    assert set(whole) == {"predict", "vectors", "vectors_per_text", "neighbours_build"} and found["documents"] == 40
-    for name, entry in found["documents_per_second"].items():
-        assert entry["median"] == pytest.approx(40 / whole[name]["median"], rel=1e-2)
-    assert all(entry["median"] > 0.1 for entry in found["from_shell_seconds"].values()), "each is a process"
-    assert set(found["in_process_ms"]) == {"classify", "vectors", "explain"} and found["corpus"] == "sample"
+    result = json.loads((tmp_path / "results/sample-limit-40/tools.json").read_text())
+    complete = result["whole_file_seconds"]
+    assert set(complete) == {"predict", "vectors", "vectors_per_text", "neighbours_build"} and result["documents"] == 40
+    for name, entry in result["documents_per_second"].items():
+        assert entry["median"] == pytest.approx(40 / complete[name]["median"], rel=1e-2)
+    assert all(entry["median"] > 0.1 for entry in result["from_shell_seconds"].values()), "each is a process"
+    assert set(result["in_process_ms"]) == {"classify", "vectors", "explain"} and result["corpus"] == "sample"
 
 
 @pytest.mark.slow
-def test_growth_is_told_size_by_size(found):
-    sizes = [entry["documents"] for entry in found["growth"]]
+def test_growth_is_told_size_by_size(result):
+    sizes = [entry["documents"] for entry in result["growth"]]
     assert sizes == sorted(sizes) and len(sizes) >= 2
-    for one, two in zip(found["growth"][:-1], found["growth"][1:], strict=True):
+    for one, two in zip(result["growth"][:-1], result["growth"][1:], strict=True):
         assert two["tokens"] / one["tokens"] == pytest.approx(two["documents"] / one["documents"], rel=0.1)
     keys = {"encode_seconds_per_million_tokens", "train_seconds_per_million_tokens", "plan_seconds", "disk_mb"}
-    assert all(keys | {"peak_memory_mb", "anonymous_memory_mb"} <= set(entry) for entry in found["growth"])
+    assert all(keys | {"peak_memory_mb", "anonymous_memory_mb"} <= set(entry) for entry in result["growth"])
 
 
 @pytest.mark.slow
-def test_what_follows_from_other_figures_does(found):
-    pretraining = found["pretraining"]
+def test_what_follows_from_other_figures_does(result):
+    pretraining = result["pretraining"]
     rate, plain = pretraining["tokens_per_second"]["median"], pretraining["reference_tokens_per_second"]["median"]
     assert pretraining["ratio_to_plain_reference"] == pytest.approx(rate / plain, rel=1e-3)
-    seconds = 120_000 * found["tokens_per_document"] / rate
+    seconds = 120_000 * result["tokens_per_document"] / rate
     assert pretraining["seconds_per_epoch_120000"] == pytest.approx(seconds, rel=2e-3)
     for mode in MODES:
-        figures = found["classifier"][mode]
+        figures = result["classifier"][mode]
         ratio = figures["later_documents_per_second"]["median"] / figures["first_documents_per_second"]["median"]
         assert figures["first_over_later"] == pytest.approx(ratio, rel=2e-3)
 
@@ -196,15 +196,19 @@ def test_operations_of_the_softmax():
 
 def test_training_is_three_forward_passes_of_both_directions():
     model = BiLM(BiLMConfig(width=8, layers=1, softmax="full"), 20)
-    wanted = {"lstm": 3 * 2 * 2 * (4 * 8 * 16), "softmax": 3 * 2 * 2 * 8 * 20}
-    assert training_per_token(model, np.array([4, 5])) == wanted
+    expected = {"lstm": 3 * 2 * 2 * (4 * 8 * 16), "softmax": 3 * 2 * 2 * 8 * 20}
+    assert training_per_token(model, np.array([4, 5])) == expected
 
 
 def test_share_of_the_matrix_products():
     rates = {"lstm_tokens_per_second": 200.0, "lstm_tokens_per_second_without_dropout": 400.0, "tokens_per_second": 100}
     pretraining = {name: figure([rate]) for name, rate in rates.items()}
-    found = with_shares({**pretraining, "operations_per_token": {"lstm": 2e6, "softmax": 3e6}}, gemm=1.0)
-    assert (found["gemm_share"], found["lstm_gemm_share"], found["lstm_gemm_share_without_dropout"]) == (0.5, 0.4, 0.8)
+    result = with_shares({**pretraining, "operations_per_token": {"lstm": 2e6, "softmax": 3e6}}, gemm=1.0)
+    assert (result["gemm_share"], result["lstm_gemm_share"], result["lstm_gemm_share_without_dropout"]) == (
+        0.5,
+        0.4,
+        0.8,
+    )
 
 
 @pytest.fixture
@@ -229,14 +233,14 @@ def test_the_reference_predicts_what_the_model_does(long_and_short):
     width, vocabulary = 6, 80
     plain = PlainBiLM(BiLMConfig(width=width), vocabulary).eval()
     ids, lengths = fixed_length(long_and_short, np.array([0, 1]))
-    wanted = 0.0
+    expected = 0.0
     for lstm, read in ((plain.forward_lstm, ids), (plain.backward_lstm, reverse_within_length(ids, lengths))):
         losses = []
         for row, length in zip(read, lengths.tolist(), strict=True):
             states, _ = lstm(plain.embedding(row[None, : length - 1]))
             losses += F.cross_entropy(plain.out(states[0]), row[1:length], reduction="none").tolist()
-        wanted += sum(losses) / len(losses)
-    assert plain(ids, lengths).item() == pytest.approx(wanted, rel=1e-5)
+        expected += sum(losses) / len(losses)
+    assert plain(ids, lengths).item() == pytest.approx(expected, rel=1e-5)
     lstm_layer = 4 * width * (width + width) + 2 * 4 * width
     wanted_parameters = vocabulary * width + 2 * 2 * lstm_layer + (width + 1) * vocabulary
     assert sum(p.numel() for p in plain.parameters()) == wanted_parameters
@@ -250,9 +254,9 @@ def test_documents_that_grow_are_distinct_and_of_the_same_words(tmp_path):
     assert (tmp_path / "one.csv").read_bytes() == (tmp_path / "two.csv").read_bytes()
     written_labels, written = zip(*read_ag_news(tmp_path / "one.csv"), strict=True)
     assert len(set(written)) == 1000 and written_labels[:400] == labels
-    again = [Tokenizer()(text) for text in written]
-    assert {word for text in again for word in text} <= {word for text in words for word in text}
-    assert np.mean([len(t) for t in again[:400]]) == pytest.approx(np.mean([len(t) for t in words]), rel=0.01)
+    repeated = [Tokenizer()(text) for text in written]
+    assert {word for text in repeated for word in text} <= {word for text in words for word in text}
+    assert np.mean([len(t) for t in repeated[:400]]) == pytest.approx(np.mean([len(t) for t in words]), rel=0.01)
 
 
 def test_batches_are_taken_in_turn_and_again():

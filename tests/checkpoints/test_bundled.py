@@ -11,7 +11,7 @@ import pytest
 import torch
 from conftest import ROOT, SAMPLE, TINY, run_script
 
-from bilm.checkpoints.bundled import drop_shipped_classifiers, keep_shipped, shipped_files
+from bilm.checkpoints.bundled import bundled_files, keep_bundled, remove_bundled_classifiers
 from bilm.checkpoints.pretrained import find_classifiers, load_bilm, load_classifier
 from bilm.config import MODES
 from bilm.evaluation.scoring import class_probabilities
@@ -44,8 +44,8 @@ def contents(folder):
 
 
 def test_only_what_is_as_it_came_is_kept(models):
-    assert "/*.pt " in keep_shipped(models)
-    drop_shipped_classifiers(models)
+    assert "/*.pt " in keep_bundled(models)
+    remove_bundled_classifiers(models)
     came = {name: f"came as {name}" for name in ("bilstm.pt", "classifier_finetune.pt")}
     assert contents(folder_of(models)) == came
     assert contents(models) == {
@@ -54,21 +54,21 @@ def test_only_what_is_as_it_came_is_kept(models):
         "mine.pt": "came as mine.pt",
     }
     (models / "bilstm.pt").write_text("a second run")
-    assert keep_shipped(models) is None and contents(folder_of(models)) == came
+    assert keep_bundled(models) is None and contents(folder_of(models)) == came
 
 
 def test_classifiers_on_the_shipped_language_model_stay(models):
-    keep_shipped(models)
+    keep_bundled(models)
     assert (models / "classifier_finetune.pt").exists()
     (copy,) = (models / "shipped").glob("*/classifier_finetune.pt")
     copy.write_text("damaged since")
-    keep_shipped(models)
+    keep_bundled(models)
     assert copy.read_text() == "came as classifier_finetune.pt"
 
 
 def test_a_folder_of_ones_own_has_nothing_to_keep(tmp_path):
     (tmp_path / "bilstm.pt").write_text("mine")
-    assert keep_shipped(tmp_path) is None and not (tmp_path / "shipped").exists()
+    assert keep_bundled(tmp_path) is None and not (tmp_path / "shipped").exists()
 
 
 def test_a_users_own_runs_move_them_aside(trained, tmp_path):
@@ -87,12 +87,12 @@ def test_a_users_own_runs_move_them_aside(trained, tmp_path):
 
 
 def test_a_later_release_is_kept_beside_the_earlier_one(models):
-    keep_shipped(models)
+    keep_bundled(models)
     (models / "bilstm.pt").write_text("release 2")
     (models / "shipped.json").write_text(json.dumps({"files": {"bilstm.pt": file_hash(models / "bilstm.pt")}}))
-    keep_shipped(models)
-    kept = {path.read_text() for path in (models / "shipped").glob("*/bilstm.pt")}
-    assert kept == {"came as bilstm.pt", "release 2"}
+    keep_bundled(models)
+    remaining = {path.read_text() for path in (models / "shipped").glob("*/bilstm.pt")}
+    assert remaining == {"came as bilstm.pt", "release 2"}
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "{}", '{"files": 3}'])
@@ -100,11 +100,11 @@ def test_a_list_that_cannot_be_read_is_refused_by_name(tmp_path, content):
     (tmp_path / "models/sample").mkdir(parents=True)
     (tmp_path / "models/sample/shipped.json").write_text(content)
     with pytest.raises(UserError, match=r"shipped\.json"):
-        shipped_files(tmp_path / "models/sample")
+        bundled_files(tmp_path / "models/sample")
 
 
 def test_what_ships_is_what_the_list_says():
-    files = shipped_files(ROOT / "models")
+    files = bundled_files(ROOT / "models")
     listed = json.loads((ROOT / "models/shipped.json").read_text(encoding="utf-8"))["files"]
     assert {path.name for path in files} == set(listed)
     others = {f"classifier_{mode}.pt" for mode in MODES if mode != "finetune"}
@@ -121,14 +121,14 @@ def test_what_ships_predicts_what_the_results_say():
     summary = json.loads((ROOT / "results/summary.json").read_text(encoding="utf-8"))
     assert summary["bilm"] == pretrained.hash
     rows = np.arange(0, 7600, 4)
-    given = [text for _, text in read_ag_news(Path(os.environ["AG_NEWS_DIR"]) / "test.csv")]
-    texts = pretrained.vocabulary.encode([given[row] for row in rows])
+    inputs = [text for _, text in read_ag_news(Path(os.environ["AG_NEWS_DIR"]) / "test.csv")]
+    texts = pretrained.vocabulary.encode([inputs[row] for row in rows])
     paths = find_classifiers(models, pretrained).paths
     classifiers = {mode: load_classifier(path, pretrained).model for mode, path in paths.items()}
     batches = iterate_batches(texts, np.arange(len(texts)), 8192)
-    found = class_probabilities(classifiers, batches, len(texts), torch.device("cpu"), nullcontext)
-    wanted = json.loads((ROOT / "results/predictions.json").read_text(encoding="utf-8"))["models"]
-    assert set(found) == set(summary["classifiers"]) | {"ensemble"}
-    for name, probabilities in found.items():
-        classes = np.array(wanted[name]["classes"].split(), dtype=int)[rows]
+    result = class_probabilities(classifiers, batches, len(texts), torch.device("cpu"), nullcontext)
+    expected = json.loads((ROOT / "results/predictions.json").read_text(encoding="utf-8"))["models"]
+    assert set(result) == set(summary["classifiers"]) | {"ensemble"}
+    for name, probabilities in result.items():
+        classes = np.array(expected[name]["classes"].split(), dtype=int)[rows]
         assert (probabilities.argmax(1) != classes).sum() <= 2, name

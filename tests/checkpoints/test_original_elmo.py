@@ -83,9 +83,9 @@ class NumpyELMo:
 
     def embed(self, sentence: list[str], row: int | None = None) -> np.ndarray:
         x = [self.token(None, 256), *map(self.token, sentence), self.token(None, 257)]
-        ahead, behind = self.direction(0, x, row), self.direction(1, x[::-1], row)
+        forward, backward = self.direction(0, x, row), self.direction(1, x[::-1], row)
         layers = [np.concatenate([x, x], axis=1)]
-        layers += [np.concatenate([f, b[::-1]], axis=1) for f, b in zip(ahead, behind, strict=True)]
+        layers += [np.concatenate([f, b[::-1]], axis=1) for f, b in zip(forward, backward, strict=True)]
         return np.array(layers)[:, 1:-1]
 
 
@@ -115,9 +115,9 @@ def test_every_layer_is_that_of_numpy(tmp_path, variant):
         options["lstm"]["n_layers"] + 1,
         2 * options["lstm"]["projection_dim"],
     )
-    for found, sentence in zip(elmo.embed(SENTENCES), SENTENCES, strict=True):
-        assert found.shape == (elmo.num_layers, len(sentence), elmo.output_dim)
-        np.testing.assert_allclose(found, reference.embed(sentence), rtol=0, atol=1e-5)
+    for result, sentence in zip(elmo.embed(SENTENCES), SENTENCES, strict=True):
+        assert result.shape == (elmo.num_layers, len(sentence), elmo.output_dim)
+        np.testing.assert_allclose(result, reference.embed(sentence), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("clip", ["cell_clip", "proj_clip"])
@@ -135,10 +135,10 @@ def test_state_is_carried_row_by_row_when_asked(files):
     reference = NumpyELMo(OPTIONS, weights)
     elmo = ELMo.load(*files, stateful=True)
     for batch in (SENTENCES, SENTENCES[:2][::-1], SENTENCES[1:2], SENTENCES):
-        for row, found in enumerate(elmo.embed(batch)):
-            np.testing.assert_allclose(found, reference.embed(batch[row], row), rtol=0, atol=1e-5)
-    once, again = (elmo.embed(SENTENCES[:1])[0] for _ in range(2))
-    assert np.abs(once - again)[1:].max() > 1e-3
+        for row, result in enumerate(elmo.embed(batch)):
+            np.testing.assert_allclose(result, reference.embed(batch[row], row), rtol=0, atol=1e-5)
+    once, repeated = (elmo.embed(SENTENCES[:1])[0] for _ in range(2))
+    assert np.abs(once - repeated)[1:].max() > 1e-3
     elmo.forget()
     fresh = NumpyELMo(OPTIONS, weights).embed(SENTENCES[0])
     np.testing.assert_allclose(elmo.embed(SENTENCES[:1])[0], fresh, rtol=0, atol=1e-5)
@@ -147,20 +147,20 @@ def test_state_is_carried_row_by_row_when_asked(files):
 def test_without_state_a_sentence_has_the_same_vectors_in_any_company(files):
     elmo = ELMo.load(*files)
     together = elmo.embed(SENTENCES)
-    for sentence, found in zip(SENTENCES, together, strict=True):
-        np.testing.assert_allclose(elmo.embed([sentence])[0], found, rtol=0, atol=1e-6)
+    for sentence, result in zip(SENTENCES, together, strict=True):
+        np.testing.assert_allclose(elmo.embed([sentence])[0], result, rtol=0, atol=1e-6)
 
 
 def test_a_round_trip_through_our_own_format_changes_nothing(files, tmp_path):
     pretrained = import_original(*files)
     save_bilm(tmp_path / "ours.pt", pretrained.model, pretrained.vocabulary, pretrained.info)
-    again = load_bilm(tmp_path / "ours.pt")
-    assert again.hash == pretrained.hash and again.model.config == pretrained.model.config
+    repeated = load_bilm(tmp_path / "ours.pt")
+    assert repeated.hash == pretrained.hash and repeated.model.config == pretrained.model.config
     for one, other in zip(
         ELMo(pretrained).embed(SENTENCES), ELMo.load(tmp_path / "ours.pt").embed(SENTENCES), strict=True
     ):
         assert np.array_equal(one, other)
-    carrying, usual = ELMo(again, stateful=True), ELMo(again)
+    carrying, usual = ELMo(repeated, stateful=True), ELMo(repeated)
     for elmo in (carrying, usual):
         once, twice = (elmo.embed(SENTENCES[:1])[0] for _ in range(2))
         assert np.array_equal(once, twice) == (elmo is usual)
@@ -179,8 +179,8 @@ def test_what_is_clipped_and_activated_belongs_to_the_name_of_the_weights(tmp_pa
 def test_words_spelled_like_marks_are_words(files):
     weights = datasets(OPTIONS, np.random.default_rng(0))
     sentence = ["<pad>", "<s>", "</s>", "<unk>"]
-    found = ELMo.load(*files).embed([sentence])[0]
-    np.testing.assert_allclose(found, NumpyELMo(OPTIONS, weights).embed(sentence), rtol=0, atol=1e-5)
+    result = ELMo.load(*files).embed([sentence])[0]
+    np.testing.assert_allclose(result, NumpyELMo(OPTIONS, weights).embed(sentence), rtol=0, atol=1e-5)
 
 
 def test_case_is_kept(files):
@@ -250,12 +250,12 @@ MISFITS = {
 }
 
 
-@pytest.mark.parametrize(("change", "said"), MISFITS.values(), ids=MISFITS)
-def test_files_that_do_not_fit_each_other(tmp_path, change, said):
+@pytest.mark.parametrize(("change", "message"), MISFITS.values(), ids=MISFITS)
+def test_files_that_do_not_fit_each_other(tmp_path, change, message):
     options, weights = json.loads(json.dumps(OPTIONS)), datasets(OPTIONS, np.random.default_rng(0))
     change(options, weights)
     paths = write(tmp_path / "x", options, weights)
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         read_original(*paths)
 
 
@@ -280,10 +280,10 @@ def test_files_that_are_no_such_files(files, tmp_path):
 
 
 def test_the_scripts_run_on_it(files, tmp_path):
-    ours = tmp_path / "original.pt"
-    done = run_script("ELMO.py", "--import-original", *files, "--output", ours)
+    own = tmp_path / "original.pt"
+    done = run_script("ELMO.py", "--import-original", *files, "--output", own)
     assert done.code == 0 and "Read 3 layers of width 12" in done.out, done.err
-    on_it = ["--data", SAMPLE, "--output", tmp_path / "out", "--bilm", ours, "--device", "cpu"]
+    on_it = ["--data", SAMPLE, "--output", tmp_path / "out", "--bilm", own, "--device", "cpu"]
     for mode in ("function", "finetune"):
         done = run_script("classification.py", *on_it, "--epochs", "1", "--mode", mode)
         assert done.code == 0 and "language model imported" in done.out, done.err
@@ -299,7 +299,7 @@ def test_what_stands_on_another_language_model_replaces_nothing(script, tmp_path
     done = run_script(script, "--data", SAMPLE, "--bilm", tmp_path / "original.pt")
     assert done.code == 2 and "--bilm needs --output" in done.err
     done = run_script(script, "--data", SAMPLE, "--bilm", tmp_path / "none.pt", "--output", tmp_path / "out")
-    assert done.code == 2 and "none.pt is not there" in done.err and not (tmp_path / "out").exists()
+    assert done.code == 2 and "none.pt. Train it first" in done.err and not (tmp_path / "out").exists()
 
 
 def test_a_folder_is_given_a_file_of_its_own(files, tmp_path):
@@ -308,11 +308,11 @@ def test_a_folder_is_given_a_file_of_its_own(files, tmp_path):
 
 
 def test_an_import_that_fails_leaves_what_was_there(files, tmp_path):
-    ours = tmp_path / "original.pt"
-    ours.write_text("mine")
-    done = run_script("ELMO.py", "--import-original", files[0], tmp_path / "none.hdf5", "--output", ours)
+    own = tmp_path / "original.pt"
+    own.write_text("mine")
+    done = run_script("ELMO.py", "--import-original", files[0], tmp_path / "none.hdf5", "--output", own)
     assert done.code == 2 and done.err.count("\n") == 1 and "none.hdf5 cannot be read: No such file" in done.err
-    assert ours.read_text() == "mine" and sorted(p.name for p in tmp_path.iterdir()) == ["original", "original.pt"]
+    assert own.read_text() == "mine" and sorted(p.name for p in tmp_path.iterdir()) == ["original", "original.pt"]
 
 
 # --- what the original program computed ------------------------------------------------------------------------------
@@ -330,9 +330,9 @@ def test_vectors_are_those_of_the_original_program():
     with h5py.File(folder / "lm_embeddings_0.hdf5", "r") as file:
         known = [np.concatenate(file[str(i)][...], axis=-1) for i in range(10)]
     carried, fresh = ELMo.load(*files, stateful=True), ELMo.load(*files)
-    for i, wanted in enumerate(known):
-        found = carried.embed([row[i] for row in lists])[0][-1]
-        np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-5)
+    for i, expected in enumerate(known):
+        result = carried.embed([row[i] for row in lists])[0][-1]
+        np.testing.assert_allclose(result, expected, rtol=0, atol=1e-5)
     np.testing.assert_allclose(fresh.embed([lists[0][0]])[0][-1], known[0], rtol=0, atol=1e-5)
     assert np.abs(fresh.embed([lists[0][1]])[0][-1] - known[1]).max() > 1e-3
     with h5py.File(files[1], "r") as file:

@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from bilm.checkpoints import serialization
 from bilm.checkpoints.pretrained import in_half_precision, load_bilm, load_classifier, save_bilm, save_classifier
 from bilm.config import BiLMConfig, ClassifierConfig, TokenizerConfig
-from bilm.modules.classifier import ClassifiedEncoder, Classifier
+from bilm.modules.classifier import Classifier, EncoderClassifier
 from bilm.modules.language_model import BiLM
 from bilm.text.batching import collate
 from bilm.text.tokenizer import Tokenizer
@@ -25,19 +25,19 @@ INFO |= {"validation_perplexity": 9.5, "validation_accuracy": 0.5}
 def test_matrices_are_halved_and_the_rest_stays():
     weights = {"matrix": torch.randn(3, 2), "vector": torch.randn(3), "number": torch.tensor(0.1)}
     weights["large"] = torch.tensor([[1.0, 70_000.0]])
-    found = in_half_precision(weights)
-    assert found["matrix"].dtype == torch.float16
-    assert all(torch.equal(found[name], weights[name]) for name in ("vector", "number", "large"))
+    result = in_half_precision(weights)
+    assert result["matrix"].dtype == torch.float16
+    assert all(torch.equal(result[name], weights[name]) for name in ("vector", "number", "large"))
 
 
 @pytest.mark.parametrize("imported", [False, True])
 def test_a_language_model_comes_back_but_for_its_last_digits(bilm, vocabulary, tmp_path, imported):
     path = tmp_path / "bilstm.pt"
     save_bilm(path, bilm, vocabulary, INFO | ({"imported": {}} if imported else {}))
-    found = load_bilm(path).model
-    exact = [torch.equal(a, b) for a, b in zip(bilm.parameters(), found.parameters(), strict=True)]
+    result = load_bilm(path).model
+    exact = [torch.equal(a, b) for a, b in zip(bilm.parameters(), result.parameters(), strict=True)]
     assert all(exact) if imported else not all(exact)
-    for a, b in zip(bilm.parameters(), found.parameters(), strict=True):
+    for a, b in zip(bilm.parameters(), result.parameters(), strict=True):
         assert b.dtype == torch.float32
         torch.testing.assert_close(a, b, rtol=2**-11, atol=2**-24)
 
@@ -60,27 +60,27 @@ def test_the_weights_in_this_repository_are_read_by_the_new_rule():
     assert load_bilm(ROOT / "models" / "bilstm.pt").vocabulary.tokenizer("हिन्दी समाचार") == ["हिन्दी", "समाचार"]
 
 
-@pytest.mark.parametrize("tuned", [False, True])
-def test_a_classifier_comes_back_without_the_softmax_it_does_not_use(bilm, vocabulary, texts, tmp_path, tuned):
+@pytest.mark.parametrize("finetuned", [False, True])
+def test_a_classifier_comes_back_without_the_softmax_it_does_not_use(bilm, vocabulary, texts, tmp_path, finetuned):
     save_bilm(tmp_path / "bilstm.pt", bilm, vocabulary, INFO)
     pretrained = load_bilm(tmp_path / "bilstm.pt")
     classifier = Classifier(ClassifierConfig(hidden=3), "frozen", pretrained.model, 4, seed=1)
     encoder = copy.deepcopy(pretrained.model)
-    if tuned:  # to something else than what the language model's own file holds
+    if finetuned:  # to something else than what the language model's own file holds
         with torch.no_grad():
             encoder.forward_lstm.lstms[0].weight_ih_l0.mul_(-1)
-    model = ClassifiedEncoder(encoder, classifier, tuned).eval()
+    model = EncoderClassifier(encoder, classifier, finetuned).eval()
     save_classifier(tmp_path / "classifier.pt", model, pretrained.hash, ["w", "s", "b", "t"], INFO)
     saved = serialization.load(tmp_path / "classifier.pt", "classifier")
     assert saved["weights"]["combine.w"].equal(classifier.combine.w), "lambdas to the last digit"
-    assert (saved["tuned_encoder"] is not None) == tuned
+    assert (saved["tuned_encoder"] is not None) == finetuned
     assert not any(name.startswith("softmax") for name in saved["tuned_encoder"] or [])
-    found = load_classifier(tmp_path / "classifier.pt", pretrained).model
-    assert dataclasses.asdict(found.classifier.config) == dataclasses.asdict(classifier.config)
-    assert (found.encoder is pretrained.model) != tuned
+    result = load_classifier(tmp_path / "classifier.pt", pretrained).model
+    assert dataclasses.asdict(result.classifier.config) == dataclasses.asdict(classifier.config)
+    assert (result.encoder is pretrained.model) != finetuned
     batch = collate(vocabulary.encode(texts), np.arange(5))
     with torch.no_grad():
-        torch.testing.assert_close(found(batch), model(batch), rtol=0, atol=5e-3)
+        torch.testing.assert_close(result(batch), model(batch), rtol=0, atol=5e-3)
 
 
 class _Operations(TorchDispatchMode):

@@ -24,9 +24,9 @@ def saved(tmp_path):
 
 
 def test_what_is_saved_comes_back(saved):
-    found = serialization.load(saved, "bilm")
-    assert torch.equal(found["weights"]["w"], CONTENT["weights"]["w"])
-    assert {k: v for k, v in found.items() if k != "weights"} == {k: v for k, v in CONTENT.items() if k != "weights"}
+    result = serialization.load(saved, "bilm")
+    assert torch.equal(result["weights"]["w"], CONTENT["weights"]["w"])
+    assert {k: v for k, v in result.items() if k != "weights"} == {k: v for k, v in CONTENT.items() if k != "weights"}
 
 
 def test_hash_names_the_content(saved):
@@ -44,14 +44,14 @@ def test_a_truncated_file_is_refused(saved, share):
 
 
 def test_a_flipped_byte_is_refused_or_harmless(saved):
-    whole = saved.read_bytes()
-    for place in range(0, len(whole), 97):
-        saved.write_bytes(whole[:place] + bytes([whole[place] ^ 0x10]) + whole[place + 1 :])
+    complete = saved.read_bytes()
+    for place in range(0, len(complete), 97):
+        saved.write_bytes(complete[:place] + bytes([complete[place] ^ 0x10]) + complete[place + 1 :])
         try:
-            found = serialization.load(saved, "bilm")
+            result = serialization.load(saved, "bilm")
         except UserError:
             continue
-        assert serialization.content_hash(found) == serialization.content_hash(CONTENT)
+        assert serialization.content_hash(result) == serialization.content_hash(CONTENT)
 
 
 def test_another_kind_or_version_is_refused_by_name(saved, monkeypatch):

@@ -19,9 +19,9 @@ def test_most_frequent_confusions_with_the_surest_and_the_middle_one():
     ]
     labels = np.array(["abc".index(row[0]) for row in rows])
     probabilities = np.array([row[1:] for row in rows])
-    found = typical_mistakes(labels, probabilities, [f"text {i}" for i in range(6)], ["a", "b", "c"])
-    assert found["rows"] == 6 and found["mistakes"] == 4
-    first, second = found["confusions"]
+    result = typical_mistakes(labels, probabilities, [f"text {i}" for i in range(6)], ["a", "b", "c"])
+    assert result["rows"] == 6 and result["mistakes"] == 4
+    first, second = result["confusions"]
     assert (first["true"], first["predicted"], first["count"]) == ("a", "b", 3)
     assert [(t["row"], t["text"], t["probability"], t["of_true"]) for t in first["texts"]] == [
         (3, "text 2", 0.9, 0.0),
@@ -39,12 +39,12 @@ def test_texts_are_shown_as_they_are_read_and_cut_at_a_blank():
 
 def test_evaluation_writes_those_of_the_best_on_validation(trained):
     results = trained[0] / "results/sample"
-    found, summary = (json.loads((results / f"{name}.json").read_text()) for name in ("mistakes", "summary"))
+    result, summary = (json.loads((results / f"{name}.json").read_text()) for name in ("mistakes", "summary"))
     classifiers = summary["classifiers"]
-    assert found["classifier"] == max(classifiers, key=lambda mode: classifiers[mode]["validation_accuracy"])
-    entry = classifiers[found["classifier"]]
-    assert found["hash"] == entry["hash"] and found["rows"] == entry["test"]["rows"] == 160
+    assert result["classifier"] == max(classifiers, key=lambda mode: classifiers[mode]["validation_accuracy"])
+    entry = classifiers[result["classifier"]]
+    assert result["hash"] == entry["hash"] and result["rows"] == entry["test"]["rows"] == 160
     matrix = np.array(entry["test"]["confusion_matrix"])
-    assert found["mistakes"] == matrix.sum() - np.trace(matrix)
+    assert result["mistakes"] == matrix.sum() - np.trace(matrix)
     counts = sorted(matrix[~np.eye(4, dtype=bool)].tolist(), reverse=True)
-    assert [c["count"] for c in found["confusions"]] == [n for n in counts[:5] if n]
+    assert [c["count"] for c in result["confusions"]] == [n for n in counts[:5] if n]

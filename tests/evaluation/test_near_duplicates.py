@@ -28,11 +28,11 @@ WORDS = st.lists(st.sampled_from("abc"), min_size=1, max_size=9)
 
 
 @given(st.lists(WORDS, min_size=1, max_size=6), WORDS)
-def test_it_is_the_jaccard_index(known, asked):
-    (best,), (similarity,) = nearest(known, [asked])
-    wanted = [jaccard(words, asked) for words in known]
-    assert similarity == pytest.approx(max(wanted))
-    assert best == (wanted.index(max(wanted)) if max(wanted) else -1)
+def test_it_is_the_jaccard_index(known, query):
+    (best,), (similarity,) = nearest(known, [query])
+    expected = [jaccard(words, query) for words in known]
+    assert similarity == pytest.approx(max(expected))
+    assert best == (expected.index(max(expected)) if max(expected) else -1)
 
 
 def test_rows_by_hand():

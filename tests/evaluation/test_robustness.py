@@ -13,11 +13,11 @@ from bilm.text.vocabulary import Vocabulary
 def one_edit_apart(a: str, b: str) -> bool:
     """Optimal string alignment distance of 1, by trying everything."""
     letters = set(a) | set(b)
-    found = {a[:i] + a[i + 1 :] for i in range(len(a))}
-    found |= {a[:i] + c + a[i:] for i in range(len(a) + 1) for c in letters}
-    found |= {a[:i] + c + a[i + 1 :] for i in range(len(a)) for c in letters}
-    found |= {a[:i] + a[i + 1] + a[i] + a[i + 2 :] for i in range(len(a) - 1)}
-    return a != b and b in found
+    result = {a[:i] + a[i + 1 :] for i in range(len(a))}
+    result |= {a[:i] + c + a[i:] for i in range(len(a) + 1) for c in letters}
+    result |= {a[:i] + c + a[i + 1 :] for i in range(len(a)) for c in letters}
+    result |= {a[:i] + a[i + 1] + a[i] + a[i + 2 :] for i in range(len(a) - 1)}
+    return a != b and b in result
 
 
 def test_an_error_is_one_edit_and_all_four_kinds_come():
@@ -66,9 +66,9 @@ def test_each_form_is_classified_with_its_own_words(vocabulary, texts):
     few = Vocabulary([word for word in vocabulary.words if word != "rain"], vocabulary.tokenizer)
     encoded = few.encode(texts)
     plain = {"mode": np.array([1, 2, 3, 0, 0])}
-    found = robustness(plain, labels, enumerate(texts), few, encoded, classify, 0)["mode"]
-    assert found["accuracy"] == 0.8 and found["accuracy_with_errors"] == {"0.05": 0.6, "0.1": 0.6, "0.2": 0.6}
-    assert found["accuracy_hardest"] == 1.0 and found["hardest_rows"] == 1, "the third text, which is right"
+    result = robustness(plain, labels, enumerate(texts), few, encoded, classify, 0)["mode"]
+    assert result["accuracy"] == 0.8 and result["accuracy_with_errors"] == {"0.05": 0.6, "0.1": 0.6, "0.2": 0.6}
+    assert result["accuracy_hardest"] == 1.0 and result["hardest_rows"] == 1, "the third text, which is right"
     counts = [
         sum(a != b for a, b in zip(seen[f"{n}% of words with errors"], encoded.ids, strict=True)) for n in (5, 20)
     ]
@@ -82,13 +82,13 @@ def test_the_script_says_and_writes_it(trained):
     assert done.code == 0 and "20% of words" in done.out, done.err
     summary = json.loads((folder / "results/sample/summary.json").read_text())
     for entry in summary["classifiers"].values():
-        found = entry["robustness"]
-        assert found["accuracy"] == entry["test"]["accuracy"] and list(found["accuracy_with_errors"]) == [
+        result = entry["robustness"]
+        assert result["accuracy"] == entry["test"]["accuracy"] and list(result["accuracy_with_errors"]) == [
             "0.05",
             "0.1",
             "0.2",
         ]
-        assert found["hardest_rows"] == 16
+        assert result["hardest_rows"] == 16
 
 
 def test_rows_that_were_trained_on_are_not_made_harder():

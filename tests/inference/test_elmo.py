@@ -28,9 +28,9 @@ def path(trained_bilm):
 def test_sentence_vectors_are_the_means_of_the_words(elmo, texts):
     words = elmo.embed(texts)
     for layers, chosen in (((0,), [0]), ((2, 0), [2, 0]), ((-1,), [2]), (None, [1, 2])):
-        found = elmo.sentence_vectors(texts, layers)
-        wanted = np.stack([np.concatenate([vectors[j].mean(0) for j in chosen]) for vectors in words])
-        np.testing.assert_allclose(found, wanted, atol=1e-6)
+        results = elmo.sentence_vectors(texts, layers)
+        expected = np.stack([np.concatenate([vectors[j].mean(0) for j in chosen]) for vectors in words])
+        np.testing.assert_allclose(results, expected, atol=1e-6)
     np.testing.assert_allclose(elmo.sentence_vectors(texts[2:3]), elmo.sentence_vectors(texts)[2:3], atol=1e-6)
     assert np.isfinite(elmo.sentence_vectors([""])).all() and elmo.sentence_vectors([""]).any()
     assert elmo.sentence_vectors([]).shape == (0, 2 * elmo.output_dim)
@@ -52,7 +52,7 @@ def test_vectorizer_by_the_conventions_of_scikit_learn(path, elmo, texts):
     vectorizer.set_params(layers=(0,))
     assert np.array_equal(vectorizer.transform(texts), elmo.sentence_vectors(texts, (0,)))
     assert np.array_equal(vectorizer.fit(X=texts, y=None).transform(X=texts), vectorizer.transform(texts))
-    with pytest.raises(UserError, match="is not there"):
+    with pytest.raises(UserError, match="there is no"):
         ELMoVectorizer("nowhere.pt").fit(texts)
     names = vectorizer.get_feature_names_out()
     assert len(names) == elmo.output_dim and names[0] == "e0_0"
@@ -85,9 +85,9 @@ def test_the_checks_of_scikit_learn(path, estimator, monkeypatch):
     monkeypatch.setattr("bilm.inference.elmo.ELMo.load", cache(ELMo.load))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SkipTestWarning)
-        found = check_estimator(estimator(path), on_fail=None, expected_failed_checks=EXPECTED_TO_FAIL)
-    assert {result["check_name"]: result["exception"] for result in found if result["status"] == "failed"} == {}
-    assert estimator is ELMoVectorizer or sum(result["status"] == "passed" for result in found) > 40
+        results = check_estimator(estimator(path), on_fail=None, expected_failed_checks=EXPECTED_TO_FAIL)
+    assert {result["check_name"]: result["exception"] for result in results if result["status"] == "failed"} == {}
+    assert estimator is ELMoVectorizer or sum(result["status"] == "passed" for result in results) > 40
 
 
 def test_in_a_pipeline_and_a_grid_search(path):

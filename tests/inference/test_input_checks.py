@@ -28,7 +28,7 @@ class Table:
 
 
 @pytest.mark.parametrize(
-    "given",
+    "inputs",
     [
         TEXTS,
         tuple(TEXTS),
@@ -41,8 +41,8 @@ class Table:
         Table(),
     ],
 )
-def test_texts(given):
-    assert check_texts(given) == TEXTS
+def test_texts(inputs):
+    assert check_texts(inputs) == TEXTS
 
 
 def test_lists_of_words():
@@ -56,7 +56,7 @@ def test_lists_of_words():
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("inputs", "message"),
     [
         ("Rain.", r"is expected, not one str; for one text: \[text\]"),
         (b"Rain.", r"not b'Rain.' \(bytes\)"),
@@ -73,14 +73,14 @@ def test_lists_of_words():
         (torch.tensor([1, 2]), "item 0 .*is of type Tensor; a text"),
     ],
 )
-def test_what_is_no_list_of_texts(given, said):
-    with pytest.raises(TypeError, match=said) as error:
-        check_texts(given)
+def test_what_is_no_list_of_texts(inputs, message):
+    with pytest.raises(TypeError, match=message) as error:
+        check_texts(inputs)
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
-    ("item", "said"),
+    ("item", "message"),
     [
         (None, r"item 1 \(counted from 0\) is None \(NoneType\); a text \(str\) or a list of its words"),
         (float("nan"), r"item 1 .* is nan \(float\)"),
@@ -95,12 +95,12 @@ def test_what_is_no_list_of_texts(given, said):
         (["Rain", ["."]], r"word 1 .* of item 1 .* is of type list"),
     ],
 )
-def test_what_is_no_text_is_said_the_same_everywhere(elmo, trained_bilm, item, said):
+def test_what_is_no_text_is_said_the_same_everywhere(elmo, trained_bilm, item, message):
     classifier, vectorizer = TextClassifier.load(trained_bilm), ELMoVectorizer(str(trained_bilm))
     takers = (elmo.embed, elmo.sentence_vectors, classifier.predict, classifier.predict_proba)
     messages = set()
     for take in (*takers, vectorizer.fit, vectorizer.transform, vectorizer.fit_transform):
-        with pytest.raises(TypeError, match=said) as error:
+        with pytest.raises(TypeError, match=message) as error:
             take(["Rain.", item])
         messages.add(str(error.value))
     assert len(messages) == 1
@@ -127,10 +127,10 @@ def test_tables_of_pandas(elmo, trained_bilm):
     table = pandas.DataFrame({"text": TEXTS, "number": [1, 2, 3]})
     for column in (table["text"], table[["text"]], table["text"].astype("category"), table["text"].astype("string")):
         assert check_texts(column) == TEXTS
-    wanted = vectorizer.fit_transform(TEXTS)
+    expected = vectorizer.fit_transform(TEXTS)
     for column in ("text", ["text"]):
-        found = make_column_transformer((vectorizer, column)).fit_transform(table)
-        assert np.array_equal(found, wanted)
+        result = make_column_transformer((vectorizer, column)).fit_transform(table)
+        assert np.array_equal(result, expected)
     with pytest.raises(TypeError, match=r"not of type DataFrame of shape \(3, 2\); of a table give one column"):
         elmo.embed(table)
     with pytest.raises(TypeError, match=r"item 1 .* is of type NAType"):

@@ -30,8 +30,8 @@ def texts() -> list[str]:
     return [text for _, text in read_ag_news(SAMPLE / "test.csv")]
 
 
-def predict(weights, *arguments, given: str = "") -> SimpleNamespace:
-    run = run_script("-m bilm predict", "--bilm", weights / "bilstm.pt", *arguments, given=given)
+def predict(weights, *arguments, inputs: str = "") -> SimpleNamespace:
+    run = run_script("-m bilm predict", "--bilm", weights / "bilstm.pt", *arguments, inputs=inputs)
     return SimpleNamespace(returncode=run.code, stdout=run.out, stderr=run.err)
 
 
@@ -40,7 +40,7 @@ def test_classes_are_those_of_the_evaluation(trained, weights, texts, tmp_path):
     results = trained[0] / "results/sample"
     summary = json.loads((results / "summary.json").read_text())["classifiers"]
     best = max(summary, key=lambda mode: summary[mode]["validation_accuracy"])
-    wanted = json.loads((results / "predictions.json").read_text())["models"][best]["classes"].split()
+    expected = json.loads((results / "predictions.json").read_text())["models"][best]["classes"].split()
     with (tmp_path / "texts.csv").open("w", newline="") as file:
         csv.writer(file).writerows([("number", "said"), *((n, f'{text}\n"') for n, text in enumerate(texts * 4))])
     run = predict(weights, "--input", tmp_path / "texts.csv", "--column", "said", "--format", "jsonl")
@@ -50,7 +50,7 @@ def test_classes_are_those_of_the_evaluation(trained, weights, texts, tmp_path):
     plain = [text for answer in answers for text in [answer["text"]]]
     assert plain == [f'{text}\n"' for text in texts * 4]
     classifier = TextClassifier.load(weights / "bilstm.pt")
-    assert [names.index(name) for name in classifier.predict(texts)] == list(map(int, wanted))
+    assert [names.index(name) for name in classifier.predict(texts)] == list(map(int, expected))
     assert classifier.predict(plain) == [answer["class"] for answer in answers]
     for answer in answers:
         assert answer["class"] == max(names, key=answer["probabilities"].__getitem__)
@@ -68,7 +68,7 @@ def test_one_text_is_the_same_in_any_company(classifier, texts):
 def test_forms_of_input_and_output(weights, tmp_path):
     table = predict(weights, "Stocks fell.", "The coach resigned.")
     assert table.returncode == 0 and len(table.stdout.splitlines()) == 3, table.stderr
-    lines = predict(weights, "--input", "-", "--format", "csv", given="Stocks fell.\n\nThe coach, resigned.\n")
+    lines = predict(weights, "--input", "-", "--format", "csv", inputs="Stocks fell.\n\nThe coach, resigned.\n")
     header, *rows = csv.reader(io.StringIO(lines.stdout))
     assert header == ["class", "World", "Sports", "Business", "Sci/Tech", "text"]
     assert [row[-1] for row in rows] == ["Stocks fell.", "", "The coach, resigned."]
@@ -86,10 +86,10 @@ def test_forms_of_input_and_output(weights, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "arguments", "said"),
+    ("name", "content", "arguments", "message"),
     [
         ("a.csv", b"x,y\n1,2\n", ["--column", "z"], "has no column 'z'"),
-        ("a.csv", b"x,y\n1,2\n", [], "name that of the texts"),
+        ("a.csv", b"x,y\n1,2\n", [], "name the one with the texts"),
         (
             "a.csv",
             b'x,y\n1,"2\n',
@@ -104,16 +104,16 @@ def test_forms_of_input_and_output(weights, tmp_path):
         ("a.txt", b"one\n", ["a text"], "give texts, or --input"),
         ("a.txt", b"one\n", ["--html", "x.html"], "--html is for --explain"),
         ("", b"", ["--input", "nowhere.txt"], "nowhere.txt cannot be read"),
-        ("", b"", ["a text", "--device", "gpu"], "--device gpu"),
+        ("", b"", ["a text", "--device", "gpu"], "device 'gpu'"),
     ],
 )
-def test_mistakes_are_one_line(weights, tmp_path, name, content, arguments, said):
+def test_mistakes_are_one_line(weights, tmp_path, name, content, arguments, message):
     source = []
     if name:
         (tmp_path / name).write_bytes(content)
         source = ["--input", tmp_path / name]
     run = predict(weights, *source, *arguments)
-    assert run.returncode == 2 and said in run.stderr and run.stderr.count("\n") == 1, run.stderr
+    assert run.returncode == 2 and message in run.stderr and run.stderr.count("\n") == 1, run.stderr
 
 
 def test_texts_of_all_kinds_have_a_class(classifier):
@@ -124,15 +124,15 @@ def test_texts_of_all_kinds_have_a_class(classifier):
 
 
 def test_an_explanation_is_what_leaving_out_each_word_does(classifier):
-    found = classifier.explain("Stocks fell in <i>New York</i>")
-    assert found.words == ["stocks", "fell", "in", "new", "york"]
-    wanted = int(found.probabilities.argmax())
-    for i, weight in enumerate(found.weights):
-        rest = " ".join(word for j, word in enumerate(found.words) if j != i)
-        p, q = (classifier.predict_proba([text])[0, wanted] for text in (" ".join(found.words), rest))
+    result = classifier.explain("Stocks fell in <i>New York</i>")
+    assert result.words == ["stocks", "fell", "in", "new", "york"]
+    expected = int(result.probabilities.argmax())
+    for i, weight in enumerate(result.weights):
+        rest = " ".join(word for j, word in enumerate(result.words) if j != i)
+        p, q = (classifier.predict_proba([text])[0, expected] for text in (" ".join(result.words), rest))
         assert weight == pytest.approx(np.log(p / (1 - p)) - np.log(q / (1 - q)), abs=1e-4)
-    other = classifier.classes[(wanted + 1) % 4]
-    assert not np.allclose(classifier.explain("Stocks fell in New York", of=other).weights, found.weights)
+    other = classifier.classes[(expected + 1) % 4]
+    assert not np.allclose(classifier.explain("Stocks fell in New York", of=other).weights, result.weights)
     assert classifier.explain("").words == []
     with pytest.raises(ValueError):
         classifier.explain("Stocks", of="Weather")
@@ -146,10 +146,10 @@ def test_explanations_are_shown(weights, tmp_path):
     assert run.returncode == 0 and "Wrote" in run.stdout, run.stderr
     text = page.read_text()
     assert text.count("<article>") == 2 and ">&amp;</mark>" in text and ">coach</mark>" in text
-    found = Explanation(np.array([0.25, 0.75]), ["for", "against", "neither"], np.array([2.0, -0.4, 0.01]))
-    assert in_colour(found) == "\x1b[32;1mfor\x1b[0m \x1b[31magainst\x1b[0m neither"
-    assert in_numbers(found) == "for (+2.00) against (-0.40) neither"
-    assert "<h2>b&lt;</h2>" in as_page([found], ["a", "b<"])
+    result = Explanation(np.array([0.25, 0.75]), ["for", "against", "neither"], np.array([2.0, -0.4, 0.01]))
+    assert in_colour(result) == "\x1b[32;1mfor\x1b[0m \x1b[31magainst\x1b[0m neither"
+    assert in_numbers(result) == "for (+2.00) against (-0.40) neither"
+    assert "<h2>b&lt;</h2>" in as_page([result], ["a", "b<"])
 
 
 def test_a_text_gives_no_orders_to_a_terminal(weights):

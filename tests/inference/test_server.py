@@ -20,7 +20,7 @@ import pytest
 from conftest import ROOT, SAMPLE, run_script
 
 from bilm import ELMo, TextClassifier
-from bilm.inference.server import Nearest, what_is_known
+from bilm.inference.server import Nearest, model_facts
 from bilm.runtime.paths import results_beside
 from bilm.text.ag_news import read_ag_news
 
@@ -38,9 +38,9 @@ def running(*arguments) -> Iterator[tuple[subprocess.Popen, int]]:
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         said = process.stdout.readline()
-        found = re.search(r"http://127\.0\.0\.1:(\d+)", said)
-        assert found, f"{said}{process.stderr.read()}"
-        yield process, int(found[1])
+        result = re.search(r"http://127\.0\.0\.1:(\d+)", said)
+        assert result, f"{said}{process.stderr.read()}"
+        yield process, int(result[1])
     finally:
         process.kill()
         process.communicate()
@@ -63,10 +63,10 @@ def ask(port: int, path: str, body: bytes | None = None, **headers: str) -> tupl
 def test_it_answers_as_the_library(port, weights):
     status, said = ask(port, "/classify", json.dumps({"text": TEXT}).encode())
     answer = json.loads(said)
-    wanted = TextClassifier.load(weights).explain(TEXT)
-    assert status == 200 and answer["words"] == wanted.words
-    np.testing.assert_allclose(answer["probabilities"], wanted.probabilities, atol=1e-6)
-    np.testing.assert_allclose(answer["weights"], wanted.weights, atol=1e-5)
+    expected = TextClassifier.load(weights).explain(TEXT)
+    assert status == 200 and answer["words"] == expected.words
+    np.testing.assert_allclose(answer["probabilities"], expected.probabilities, atol=1e-6)
+    np.testing.assert_allclose(answer["weights"], expected.weights, atol=1e-5)
     known = [text for _, text in read_ag_news(SAMPLE / "train.csv")]
     assert len(answer["nearest"]) == 5 and all(text in known for text, _ in answer["nearest"])
 
@@ -75,13 +75,13 @@ def test_nearest_is_by_the_angle_from_what_is_common(weights):
     elmo = ELMo.load(weights)
     texts = [text for _, text in read_ag_news(SAMPLE / "train.csv", 40)]
     vectors = elmo.sentence_vectors(texts)
-    found = Nearest(elmo, texts, vectors)(texts[3])
-    assert texts[3] not in dict(found), "a text is not its own neighbour"
+    result = Nearest(elmo, texts, vectors)(texts[3])
+    assert texts[3] not in dict(result), "a text is not its own neighbour"
     centred = vectors - vectors.mean(0)
     cosines = centred @ centred[3] / (np.linalg.norm(centred, axis=1) * np.linalg.norm(centred[3]))
     order = [i for i in np.argsort(-cosines) if i != 3][:5]
-    assert [text for text, _ in found] == [texts[i] for i in order]
-    np.testing.assert_allclose([s for _, s in found], cosines[order], atol=1e-5)
+    assert [text for text, _ in result] == [texts[i] for i in order]
+    np.testing.assert_allclose([s for _, s in result], cosines[order], atol=1e-5)
     assert Nearest(elmo, [], np.zeros((0, 0), np.float32))("text") == []
 
 
@@ -96,13 +96,13 @@ def test_the_page_knows_the_model_in_use(port, trained, weights):
     assert known["matrix"] == entry["test"]["confusion_matrix"] and known["lambdas"] == entry["lambdas"]
     assert "400 texts of train.csv" in known["texts"]
     entry["hash"] = "another"
-    unknown = what_is_known(model, summary, "")
+    unknown = model_facts(model, summary, "")
     assert unknown["matrix"] is None and "evaluate.py" in unknown["evaluated"]
-    assert what_is_known(model, {}, "")["matrix"] is None
+    assert model_facts(model, {}, "")["matrix"] is None
 
 
 @pytest.mark.parametrize(
-    ("path", "body", "headers", "wanted"),
+    ("path", "body", "headers", "expected"),
     [
         ("/", None, {"Host": "elsewhere.example"}, 403),
         ("/classify", b'{"text": "x"}', {"Host": "elsewhere.example:80"}, 403),
@@ -122,11 +122,11 @@ def test_the_page_knows_the_model_in_use(port, trained, weights):
         ("/classify", json.dumps({"text": "word " * 20_000}).encode(), {}, 200),
     ],
 )
-def test_whatever_is_asked_has_an_answer(port, path, body, headers, wanted):
+def test_whatever_is_asked_has_an_answer(port, path, body, headers, expected):
     try:
-        assert ask(port, path, body, **headers)[0] == wanted
+        assert ask(port, path, body, **headers)[0] == expected
     except ConnectionError:
-        assert wanted == 413, "only what is too long is not read to its end"
+        assert expected == 413, "only what is too long is not read to its end"
     assert ask(port, "/")[0] == 200
 
 
@@ -135,7 +135,7 @@ def test_it_ends_when_told_and_says_what_is_wrong(weights, port):
         process.send_signal(signal.SIGINT)
         assert process.wait(30) == 128 + signal.SIGINT and "Traceback" not in process.stderr.read()
     run = run_script("-m bilm predict", "--serve", "--port", port, "--bilm", weights)
-    assert run.code == 2 and f"--port {port}: " in run.err and run.err.count("\n") == 1
+    assert run.code == 2 and f"port {port}: " in run.err and run.err.count("\n") == 1
     run = run_script("-m bilm predict", "--serve", "a text")
     assert run.code == 2 and "--serve takes texts on its page" in run.err
 
@@ -149,8 +149,8 @@ class Browser:
 
         def place() -> None:  # the browser reads from descriptor 3 and writes to 4
             copies = [os.dup(end) for end in ends]
-            for copy, wanted in zip(copies, (3, 4), strict=True):
-                os.dup2(copy, wanted)
+            for copy, expected in zip(copies, (3, 4), strict=True):
+                os.dup2(copy, expected)
 
         command = [program, "--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe"]
         command += [f"--user-data-dir={folder}", "about:blank"]
@@ -211,9 +211,9 @@ def browser(tmp_path) -> Iterator[Browser]:
     program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if program is None:
         pytest.skip("there is no chromium here")
-    found = Browser(program, tmp_path)
-    yield found
-    found.close()
+    result = Browser(program, tmp_path)
+    yield result
+    result.close()
 
 
 @pytest.mark.parametrize("width", [360, 1200])

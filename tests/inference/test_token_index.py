@@ -16,51 +16,51 @@ def path(trained_bilm):
 
 
 @pytest.fixture(scope="module")
-def said() -> list[str]:
+def message() -> list[str]:
     return [text for _, text in read_ag_news(SAMPLE / "test.csv", 40)]
 
 
 @pytest.fixture(scope="module")
-def folder(elmo, said, tmp_path_factory):
+def folder(elmo, message, tmp_path_factory):
     folder = tmp_path_factory.mktemp("neighbours") / "index"
-    build_index(elmo, [said[:25], said[25:]], folder)
+    build_index(elmo, [message[:25], message[25:]], folder)
     return folder
 
 
-def test_the_nearest_are_those_of_the_largest_cosine(elmo, said, folder):
-    index, everything = Index(folder, elmo), elmo.embed(said)
+def test_the_nearest_are_those_of_the_largest_cosine(elmo, message, folder):
+    index, everything = Index(folder, elmo), elmo.embed(message)
     for layer in range(3):
-        asked = everything[7][layer, 2]
+        query = everything[7][layer, 2]
         best = []
-        for text, vectors in zip(said, everything, strict=True):
-            cosines = vectors[layer] @ asked / np.linalg.norm(vectors[layer], axis=1) / np.linalg.norm(asked)
+        for text, vectors in zip(message, everything, strict=True):
+            cosines = vectors[layer] @ query / np.linalg.norm(vectors[layer], axis=1) / np.linalg.norm(query)
             best.append((cosines.max(), text, int(cosines.argmax())))
-        wanted = sorted((b for b in best if b[1] != said[7]), key=lambda b: -b[0])[:6]
-        found = index.nearest(asked, layer, 6, but=said[7])
-        np.testing.assert_allclose([n.similarity for n in found], [b[0] for b in wanted], atol=2e-3)
-        assert len({n.text for n in found}) == 6 and said[7] not in {n.text for n in found}
-        for neighbour in found:
-            vectors = everything[said.index(neighbour.text)][layer]
-            cosine = vectors[neighbour.place] @ asked / np.linalg.norm(vectors[neighbour.place]) / np.linalg.norm(asked)
+        expected = sorted((b for b in best if b[1] != message[7]), key=lambda b: -b[0])[:6]
+        result = index.nearest(query, layer, 6, but=message[7])
+        np.testing.assert_allclose([n.similarity for n in result], [b[0] for b in expected], atol=2e-3)
+        assert len({n.text for n in result}) == 6 and message[7] not in {n.text for n in result}
+        for neighbour in result:
+            vectors = everything[message.index(neighbour.text)][layer]
+            cosine = vectors[neighbour.place] @ query / np.linalg.norm(vectors[neighbour.place]) / np.linalg.norm(query)
             assert cosine == pytest.approx(neighbour.similarity, abs=2e-3)
             assert elmo.words(neighbour.text) == neighbour.words
     itself = index.nearest(everything[7][2, 2], 2, 1)[0]
-    assert (itself.text, itself.place) == (said[7], 2) and itself.similarity == pytest.approx(1, abs=1e-3)
-    assert len(index.nearest(everything[7][2, 2], 2, 1000)) == len(set(said))
+    assert (itself.text, itself.place) == (message[7], 2) and itself.similarity == pytest.approx(1, abs=1e-3)
+    assert len(index.nearest(everything[7][2, 2], 2, 1000)) == len(set(message))
 
 
-def test_an_index_is_whole_and_of_its_language_model(elmo, said, folder, bilm, vocabulary, tmp_path):
+def test_an_index_is_whole_and_of_its_language_model(elmo, message, folder, bilm, vocabulary, tmp_path):
     from bilm.checkpoints.pretrained import Pretrained
 
     other = ELMo(Pretrained(bilm, vocabulary, {}, "another"))
     with pytest.raises(UserError, match="another language model"):
         Index(folder, other)
-    with pytest.raises(UserError, match="is no index"):
+    with pytest.raises(UserError, match="is not an index"):
         Index(tmp_path, elmo)
     (tmp_path / "index.json").write_text("{}")
     (tmp_path / "thesis.tex").write_text("of somebody")
-    with pytest.raises(UserError, match="is no index"):
-        build_index(elmo, [said], tmp_path)
+    with pytest.raises(UserError, match="is not an index"):
+        build_index(elmo, [message], tmp_path)
     assert (tmp_path / "thesis.tex").exists()
     with pytest.raises(UserError, match="no word"):
         build_index(elmo, [["", " "]], tmp_path / "none")
@@ -68,7 +68,7 @@ def test_an_index_is_whole_and_of_its_language_model(elmo, said, folder, bilm, v
     before = sorted(path.read_bytes() for path in folder.iterdir())
 
     def failing():
-        yield said[:3]
+        yield message[:3]
         raise OSError(28, "No space left on device")
 
     with pytest.raises(UserError, match="No space left"):
@@ -89,8 +89,8 @@ def test_as_a_user_runs_it(path, tmp_path):
     (vectors,) = model.embed(["The bank fell."])
     index = Index(tmp_path / "my.index", model)
     for layer in range(3):
-        (found,) = index.nearest(vectors[layer, 1], layer, 1, but="The bank fell.")
-        assert f"e{layer}: the [bank] fell .\n  {found.similarity:.3f}  " in run.out
+        (result,) = index.nearest(vectors[layer, 1], layer, 1, but="The bank fell.")
+        assert f"e{layer}: the [bank] fell .\n  {result.similarity:.3f}  " in run.out
 
 
 def test_equals_are_all_found(elmo, tmp_path):
@@ -98,18 +98,18 @@ def test_equals_are_all_found(elmo, tmp_path):
     texts = [f"Rain {number}" for number in range(3000)] + ["Snow fell"]
     build_index(elmo, [texts, texts], tmp_path / "index")
     (vectors,) = elmo.embed(["rain"])
-    found = Index(tmp_path / "index", elmo).nearest(vectors[0, 0], 0, 3000)
-    assert len({n.text for n in found}) == 3000 and all(n.place == 0 and n.similarity > 0.999 for n in found)
+    result = Index(tmp_path / "index", elmo).nearest(vectors[0, 0], 0, 3000)
+    assert len({n.text for n in result}) == 3000 and all(n.place == 0 and n.similarity > 0.999 for n in result)
 
 
-def test_a_damaged_index_is_one_line(elmo, said, tmp_path):
+def test_a_damaged_index_is_one_line(elmo, message, tmp_path):
     for name, content in (
         ("layer_1.bin", b"\0" * 7),
         ("tokens.npz", b"PK"),
         ("texts.jsonl", b"{"),
         ("index.json", b"[]"),
     ):
-        build_index(elmo, [said[:4]], tmp_path / "index")
+        build_index(elmo, [message[:4]], tmp_path / "index")
         (tmp_path / "index" / name).write_bytes(content)
         with pytest.raises(UserError):
             Index(tmp_path / "index", elmo)
@@ -134,16 +134,16 @@ def test_texts_of_all_kinds_through_the_other_tools(path, tmp_path):
     """A hundred thousand words, none, controls, other scripts: an answer, in lines that can be read."""
     odd = ["word " * 100_000, "", " ", "\x07\x1b[31m \u202e", "日本語のニュース", "🏀" * 500, "<b></b>", "a" * 100_000]
     (tmp_path / "odd.txt").write_text("\n".join(odd) + "\n", encoding="utf-8")
-    ours, given, index = ["--bilm", path], ["--input", tmp_path / "odd.txt"], ["--index", tmp_path / "index"]
+    own, inputs, index = ["--bilm", path], ["--input", tmp_path / "odd.txt"], ["--index", tmp_path / "index"]
     for command in (
-        ["-m bilm vectors", *given, "--output", tmp_path / "x.hdf5"],
-        ["-m bilm vectors", *given, "--output", tmp_path / "x.npz", "--per", "text"],
-        ["-m bilm neighbours", "--build", *given, *index],
+        ["-m bilm vectors", *inputs, "--output", tmp_path / "x.hdf5"],
+        ["-m bilm vectors", *inputs, "--output", tmp_path / "x.npz", "--per", "text"],
+        ["-m bilm neighbours", "--build", *inputs, *index],
         ["-m bilm neighbours", *index, "--word", "word", "a word"],
         ["-m bilm lm", odd[1]],
         ["-m bilm lm", odd[3]],
         ["-m bilm lm", "--after", 3, odd[1]],
     ):
-        run = run_script(*command, *ours)
+        run = run_script(*command, *own)
         assert run.code == 0 and max(map(len, run.out.splitlines()), default=0) < 2000, run.err
         assert "\x1b" not in run.out and "\x07" not in run.out

@@ -37,9 +37,9 @@ def test_a_blank_is_filled_by_both_sides(predictor, bilm, vocabulary):
     products = {}
     for word, number in vocabulary.ids.items():
         encoded = vocabulary.encode_words([["stocks", word, "in", "york"]])
-        asked = bilm.predictions(collate(encoded, np.arange(1)))
-        nll = [bilm.softmax.nll(asked[d].states, asked[d].targets) for d in ("forward", "backward")]
-        assert asked["forward"].targets[1] == number == asked["backward"].targets[2]
+        query = bilm.lm_targets(collate(encoded, np.arange(1)))
+        nll = [bilm.softmax.nll(query[d].states, query[d].targets) for d in ("forward", "backward")]
+        assert query["forward"].targets[1] == number == query["backward"].targets[2]
         products[word] = float(torch.exp(-nll[0][1] - nll[1][2]))
     total = sum(products.values())
     ((*fitting,),) = predictor.fill("Stocks ___ in York", 5)
@@ -50,9 +50,11 @@ def test_a_blank_is_filled_by_both_sides(predictor, bilm, vocabulary):
     one, other = predictor.fill("Stocks ____ in York on ___", 1000)
     assert len(one) == len(vocabulary) - 4 and sum(p for _, p in other) == pytest.approx(1, abs=1e-4)
     encoded = vocabulary.encode_words([["stocks", "<unk>", "in", "york", "on", "rain"]])
-    asked = bilm.predictions(collate(encoded, np.arange(1)))
-    ahead, behind = (bilm.softmax.log_probs(asked[d].states)[[place]] for d, place in (("forward", 5), ("backward", 0)))
-    log_p = (ahead + behind)[0]
+    query = bilm.lm_targets(collate(encoded, np.arange(1)))
+    forward, backward = (
+        bilm.softmax.log_probs(query[d].states)[[place]] for d, place in (("forward", 5), ("backward", 0))
+    )
+    log_p = (forward + backward)[0]
     log_p[:4] = -torch.inf
     assert dict(other)["rain"] == pytest.approx(float(log_p.softmax(0)[vocabulary.ids["rain"]]), rel=1e-3)
     far = predictor.fill("Stocks fell . " * 60 + "The coach ___", 3)
@@ -69,8 +71,8 @@ def test_the_likeliest_continuation_is_the_likeliest_word_after_word(predictor, 
     words = ["stocks", "fell"]
     for word in new if direction == "forward" else new[::-1]:
         encoded = vocabulary.encode_words([words])
-        asked = bilm.predictions(collate(encoded, np.arange(1)))[direction]
-        log_p = bilm.softmax.log_probs(asked.states[-1:])[0]  # what follows the last word read
+        query = bilm.lm_targets(collate(encoded, np.arange(1)))[direction]
+        log_p = bilm.softmax.log_probs(query.states[-1:])[0]  # what follows the last word read
         log_p[[0, UNK, 2 if direction == "forward" else 3]] = -torch.inf
         assert vocabulary.words[int(log_p.argmax())] == word
         words = [*words, word] if direction == "forward" else [word, *words]
@@ -109,8 +111,8 @@ def test_draws_follow_temperature_and_top_p():
 
 
 def test_words_become_a_text():
-    said = ["china", "'s", "trade", "(", "in", "$", "5", ",", "say", ")", "grew", "."]
-    assert joined(said) == "china's trade (in $5, say) grew."
+    message = ["china", "'s", "trade", "(", "in", "$", "5", ",", "say", ")", "grew", "."]
+    assert joined(message) == "china's trade (in $5, say) grew."
 
 
 def test_as_a_user_runs_it(trained, predictor):
@@ -120,9 +122,9 @@ def test_as_a_user_runs_it(trained, predictor):
     run = run_script("-m bilm lm", "--bilm", path, "--before", 5, "--samples", 2, "resigned.")
     lines = run.out.splitlines()
     assert run.code == 0 and len(lines) == 2 and all(line.endswith("resigned.") for line in lines), run.err
-    for arguments, said in (([], "give a text"), (["--after", 1, "--before", 1, "x"], "one at a time")):
+    for arguments, message in (([], "give a text"), (["--after", 1, "--before", 1, "x"], "one at a time")):
         run = run_script("-m bilm lm", "--bilm", path, *arguments)
-        assert run.code == 2 and said in run.err and run.err.count("\n") == 1
+        assert run.code == 2 and message in run.err and run.err.count("\n") == 1
 
 
 def test_a_model_without_softmax_predicts_nothing(bilm, vocabulary):

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from bilm.config import MODES, ClassifierConfig, FitConfig
-from bilm.modules.classifier import ClassifiedEncoder, Classifier
+from bilm.modules.classifier import Classifier, EncoderClassifier
 from bilm.modules.layers import masked_mean_max
 from bilm.text.batching import collate, iterate_batches, mask_of
 from bilm.training.classification import ClassificationTask, predict
@@ -14,9 +14,9 @@ CONFIG = ClassifierConfig(hidden=11, dropout=0.2, label_smoothing=0.0)
 LABELS = np.array([2, 1, 0, 3, 0])
 
 
-def build(bilm, mode: str, config=CONFIG) -> ClassifiedEncoder:
+def build(bilm, mode: str, config=CONFIG) -> EncoderClassifier:
     classifier = Classifier(config, mode, bilm, num_classes=4, seed=3)
-    return ClassifiedEncoder(bilm, classifier, tuned=mode == "finetune")
+    return EncoderClassifier(bilm, classifier, finetuned=mode == "finetune")
 
 
 def train(model, vocabulary, texts, tmp_path, epochs, learning_rate=0.02):
@@ -88,12 +88,12 @@ def test_who_gets_a_gradient(bilm, vocabulary, texts, mode):
     model(batch, torch.from_numpy(LABELS)).backward()
     moved = {name for name, p in model.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
     names = {name for name, _ in model.named_parameters()}
-    wanted = {name for name in names if name.startswith("classifier.")}
+    expected = {name for name in names if name.startswith("classifier.")}
     if mode == "frozen":
-        wanted -= {"classifier.combine.w", "classifier.combine.gamma"}
+        expected -= {"classifier.combine.w", "classifier.combine.gamma"}
     if mode == "finetune":
-        wanted |= {name for name in names if name.startswith("encoder.") and "softmax" not in name}
-    assert moved == wanted
+        expected |= {name for name in names if name.startswith("encoder.") and "softmax" not in name}
+    assert moved == expected
 
 
 def test_a_frozen_encoder_does_not_drop_out(bilm, vocabulary, texts):
@@ -101,8 +101,8 @@ def test_a_frozen_encoder_does_not_drop_out(bilm, vocabulary, texts):
     batch = collate(vocabulary.encode(texts), np.arange(5))
     first, second = (model.layers(batch) for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
-    tuned = build(bilm, "finetune").train()
-    assert not torch.equal(tuned.layers(batch)[-1], tuned.layers(batch)[-1])
+    finetuned = build(bilm, "finetune").train()
+    assert not torch.equal(finetuned.layers(batch)[-1], finetuned.layers(batch)[-1])
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -48,7 +48,7 @@ def test_predictions_come_from_states_that_have_not_seen_their_target(bilm):
     for t in range(1, len(ids)):
         changed = ids.copy()
         changed[t] = 20
-        one, two = (bilm.predictions(Batch(torch.tensor([x]), torch.tensor([len(ids)]))) for x in (ids, changed))
+        one, two = (bilm.lm_targets(Batch(torch.tensor([x]), torch.tensor([len(ids)]))) for x in (ids, changed))
         # In reading order, state n predicts token n + 1; backwards, token t is number len - 1 - t.
         assert torch.equal(one["forward"].states[t - 1], two["forward"].states[t - 1])
         if t < len(ids) - 1:
@@ -59,10 +59,10 @@ def test_predictions_come_from_states_that_have_not_seen_their_target(bilm):
 def test_targets_are_the_neighbours(bilm, vocabulary, texts):
     encoded = vocabulary.encode(texts)
     batch = collate(encoded, np.array([0, 1, 2]))
-    found = bilm.predictions(batch)
+    result = bilm.lm_targets(batch)
     rows = [encoded.ids[encoded.offsets[i] : encoded.offsets[i + 1]].tolist() for i in range(3)]
-    assert found["forward"].targets.tolist() == [token for row in rows for token in row[1:]]
-    assert found["backward"].targets.tolist() == [token for row in rows for token in row[::-1][1:]]
+    assert result["forward"].targets.tolist() == [token for row in rows for token in row[1:]]
+    assert result["backward"].targets.tolist() == [token for row in rows for token in row[::-1][1:]]
 
 
 def test_layers_equal_a_numpy_lstm(bilm, vocabulary, texts):
@@ -76,8 +76,8 @@ def test_layers_equal_a_numpy_lstm(bilm, vocabulary, texts):
     f2 = numpy_lstm(bilm.forward_lstm.lstms[1], f1) + f1
     b1 = numpy_lstm(bilm.backward_lstm.lstms[0], x[::-1])
     b2 = numpy_lstm(bilm.backward_lstm.lstms[1], b1) + b1
-    wanted = [np.hstack([x, x]), np.hstack([f1, b1[::-1]]), np.hstack([f2, b2[::-1]])]
-    for layer, reference in zip(layers, wanted, strict=True):
+    expected = [np.hstack([x, x]), np.hstack([f1, b1[::-1]]), np.hstack([f2, b2[::-1]])]
+    for layer, reference in zip(layers, expected, strict=True):
         np.testing.assert_allclose(layer[2, : len(ids)].numpy(), reference, atol=1e-5)
 
 
@@ -113,14 +113,14 @@ def test_perplexity_by_hand(bilm, vocabulary, texts):
         for row in range(5):
             ids = encoded.ids[encoded.offsets[row] : encoded.offsets[row + 1]].tolist()
             top = encode_one(bilm, ids)[-1]
-            ahead = bilm.softmax.log_probs(top[:, :WIDTH])
-            behind = bilm.softmax.log_probs(top[:, WIDTH:])
-            nll["forward"] += [-float(ahead[t, ids[t + 1]]) for t in range(len(ids) - 1)]
-            nll["backward"] += [-float(behind[t, ids[t - 1]]) for t in range(1, len(ids))]
-        found = perplexities(bilm, iterate_batches(encoded, np.arange(5), 20), torch.device("cpu"), Ranks())
+            forward = bilm.softmax.log_probs(top[:, :WIDTH])
+            backward = bilm.softmax.log_probs(top[:, WIDTH:])
+            nll["forward"] += [-float(forward[t, ids[t + 1]]) for t in range(len(ids) - 1)]
+            nll["backward"] += [-float(backward[t, ids[t - 1]]) for t in range(1, len(ids))]
+        result = perplexities(bilm, iterate_batches(encoded, np.arange(5), 20), torch.device("cpu"), Ranks())
     for direction, values in nll.items():
-        assert found[f"{direction}_perplexity"] == pytest.approx(math.exp(np.mean(values)), rel=1e-5)
-    assert found["perplexity"] == pytest.approx((found["forward_perplexity"] + found["backward_perplexity"]) / 2)
+        assert result[f"{direction}_perplexity"] == pytest.approx(math.exp(np.mean(values)), rel=1e-5)
+    assert result["perplexity"] == pytest.approx((result["forward_perplexity"] + result["backward_perplexity"]) / 2)
 
 
 PARAMETERS = {

@@ -17,8 +17,8 @@ def test_scalar_mix_equals_numpy(layers):
         mix.w.copy_(torch.tensor(w))
         mix.gamma.fill_(gamma)
     lambdas = np.exp(w) / np.exp(w).sum()
-    wanted = gamma * sum(weight * layer.numpy() for weight, layer in zip(lambdas, layers, strict=True))
-    np.testing.assert_allclose(mix(layers).detach().numpy(), wanted, atol=1e-6)
+    expected = gamma * sum(weight * layer.numpy() for weight, layer in zip(lambdas, layers, strict=True))
+    np.testing.assert_allclose(mix(layers).detach().numpy(), expected, atol=1e-6)
     np.testing.assert_allclose(mix.describe()["lambdas"], lambdas, atol=1e-6)
     assert mix.describe()["gamma"] == pytest.approx(gamma)
 
@@ -54,8 +54,8 @@ def test_wrong_number_of_layers(layers):
 def test_learned_function_equals_numpy(layers):
     function = LearnedFunction(3, 7)
     x = np.concatenate([layer.numpy() for layer in layers], axis=-1)
-    wanted = np.maximum(x @ function.linear.weight.detach().numpy().T + function.linear.bias.detach().numpy(), 0)
-    np.testing.assert_allclose(function(layers).detach().numpy(), wanted, atol=1e-5)
+    expected = np.maximum(x @ function.linear.weight.detach().numpy().T + function.linear.bias.detach().numpy(), 0)
+    np.testing.assert_allclose(function(layers).detach().numpy(), expected, atol=1e-5)
 
 
 def test_layer_shares_say_which_layer_is_read():

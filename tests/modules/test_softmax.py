@@ -49,41 +49,41 @@ def test_loss_and_gradient_are_those_of_the_whole_distribution(softmax, states, 
     states.requires_grad_()
     loss = softmax.loss(states, targets)
     (3 * loss).backward()
-    found = {name: p.grad.clone() for name, p in [("states", states), *softmax.named_parameters()]}
+    result = {name: p.grad.clone() for name, p in [("states", states), *softmax.named_parameters()]}
     softmax.zero_grad()
     states.grad = None
-    wanted = F.nll_loss(softmax.log_probs(states), targets, reduction="sum")
-    (3 * wanted).backward()
-    torch.testing.assert_close(loss, wanted)
+    expected = F.nll_loss(softmax.log_probs(states), targets, reduction="sum")
+    (3 * expected).backward()
+    torch.testing.assert_close(loss, expected)
     for name, p in [("states", states), *softmax.named_parameters()]:
-        torch.testing.assert_close(found[name], p.grad, rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(result[name], p.grad, rtol=1e-3, atol=1e-3)
     with torch.no_grad():
-        torch.testing.assert_close(softmax.loss(states, targets), wanted)
+        torch.testing.assert_close(softmax.loss(states, targets), expected)
 
 
 def test_the_loss_in_bf16_is_near_that_in_fp32(softmax, states, targets):
     """Products in bf16, sums in fp32: the loss is off by no more than the rounding of the scores."""
-    wanted = softmax.loss(states, targets)
+    expected = softmax.loss(states, targets)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = softmax.loss(states.bfloat16(), targets)
-    assert found.dtype == torch.float32
-    torch.testing.assert_close(found, wanted, rtol=5e-3, atol=0)
+        result = softmax.loss(states.bfloat16(), targets)
+    assert result.dtype == torch.float32
+    torch.testing.assert_close(result, expected, rtol=5e-3, atol=0)
 
 
 @pytest.mark.parametrize("k", [1, 5, 40])
 def test_topk_is_that_of_the_whole_distribution(softmax, states, k):
     k = min(k, 11) if isinstance(softmax, AdaptiveSoftmax) else k
-    wanted = softmax.log_probs(states).topk(k, dim=-1)
-    assert (softmax.topk(states, k) == wanted.indices).all()
-    assert (wanted.indices >= 29).any(), "no rare word among the likeliest: this test would not see the clusters"
+    expected = softmax.log_probs(states).topk(k, dim=-1)
+    assert (softmax.topk(states, k) == expected.indices).all()
+    assert (expected.indices >= 29).any(), "no rare word among the likeliest: this test would not see the clusters"
 
 
 def test_adaptive_agrees_with_pytorch(states, targets):
     reference = torch.nn.AdaptiveLogSoftmaxWithLoss(WIDTH, VOCABULARY, [11, 29], div_value=DIVISOR, head_bias=True)
-    ours = AdaptiveSoftmax(WIDTH, VOCABULARY, (11, 29))
-    ours.load_state_dict({name.replace("tail.", "tails."): p for name, p in reference.state_dict().items()})
-    torch.testing.assert_close(ours.nll(states, targets), -reference(states, targets).output)
-    torch.testing.assert_close(ours.log_probs(states), reference.log_prob(states))
+    own = AdaptiveSoftmax(WIDTH, VOCABULARY, (11, 29))
+    own.load_state_dict({name.replace("tail.", "tails."): p for name, p in reference.state_dict().items()})
+    torch.testing.assert_close(own.nll(states, targets), -reference(states, targets).output)
+    torch.testing.assert_close(own.log_probs(states), reference.log_prob(states))
 
 
 def test_every_cluster_gets_a_gradient_even_without_a_target(states):

@@ -10,7 +10,7 @@ from bilm.modules.char_cnn import BLOCK, CharCNN
 from bilm.modules.language_model import BiLM
 from bilm.modules.token_layer import EMBEDDING_STD, TokenLayer
 from bilm.text.batching import Batch, collate
-from bilm.text.vocabulary import BOS, EOS, PAD, SPECIALS, UNK, Lexicon, Vocabulary, spell
+from bilm.text.vocabulary import BOS, EOS, PAD, SPECIALS, UNK, Lexicon, Vocabulary, characters_of
 from bilm.training.optimizer import build_optimizer
 
 CNN = CharCNNConfig(dim=3, filters=((1, 2), (3, 4), (4, 5)), highways=2, activation="relu", max_characters=9)
@@ -19,7 +19,7 @@ CNN = CharCNNConfig(dim=3, filters=((1, 2), (3, 4), (4, 5)), highways=2, activat
 def test_a_word_is_its_bytes_between_marks():
     bow, eow, pad = 259, 260, 261
     words = [*SPECIALS, "Bä", "", "abcdefg", "abcdefgh", "日本語", "\ud800a"]
-    assert spell(np.arange(10), words, 9).tolist() == [
+    assert characters_of(np.arange(10), words, 9).tolist() == [
         [0] * 9,
         [bow, *(b + 1 for b in b"<unk>"), eow, pad, pad],
         [bow, 257, eow, *[pad] * 6],
@@ -35,20 +35,21 @@ def test_a_word_is_its_bytes_between_marks():
 
 def spelled_out(words: list[str]) -> torch.Tensor:
     """Characters of words that are no specials."""
-    return torch.from_numpy(spell(np.arange(len(words)) + len(SPECIALS), words, 9))
+    return torch.from_numpy(characters_of(np.arange(len(words)) + len(SPECIALS), words, 9))
 
 
 def test_each_word_is_spelled_once(monkeypatch):
     seen = []
     monkeypatch.setattr(
-        "bilm.text.vocabulary.spell", lambda ids, words, length: seen.append(list(words)) or spell(ids, words, length)
+        "bilm.text.vocabulary.characters_of",
+        lambda ids, words, length: seen.append(list(words)) or characters_of(ids, words, length),
     )
     lexicon = Lexicon([*SPECIALS, "a", "b", "c"])
-    everything = spell(np.arange(7), lexicon.words, 9)
+    everything = characters_of(np.arange(7), lexicon.words, 9)
     for ids in ([6, 2, 0], [6, 4], [0, 5, 6]):
-        assert lexicon.spelled(torch.tensor(ids), 9).tolist() == everything[ids].tolist()
+        assert lexicon.characters_of(torch.tensor(ids), 9).tolist() == everything[ids].tolist()
     assert seen == [["c", "<s>", "<pad>"], ["a"], ["b"]]
-    assert lexicon.spelled(torch.tensor([4]), 5).shape == (1, 5)
+    assert lexicon.characters_of(torch.tensor([4]), 5).shape == (1, 5)
 
 
 @pytest.fixture
@@ -77,11 +78,11 @@ def test_values_and_gradients_are_those_of_plain_convolutions(cnn, count):
     words = ["".join(random.choice(list("abcdé"), n)) for n in random.integers(0, 12, count)]
     characters = spelled_out(words)
     upstream = torch.randn(count, 6, dtype=torch.float64)
-    wanted, found = plainly(cnn, characters), cnn(characters)
-    torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-12)
-    wanted = torch.autograd.grad((wanted * upstream).sum(), cnn.parameters())
-    found = torch.autograd.grad((found * upstream).sum(), cnn.parameters())
-    for one, other in zip(found, wanted, strict=True):
+    expected, result = plainly(cnn, characters), cnn(characters)
+    torch.testing.assert_close(result, expected, rtol=1e-12, atol=1e-12)
+    expected = torch.autograd.grad((expected * upstream).sum(), cnn.parameters())
+    result = torch.autograd.grad((result * upstream).sum(), cnn.parameters())
+    for one, other in zip(result, expected, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
 
 
@@ -123,12 +124,12 @@ def layer_of(kind: str, seed: int = 0) -> TokenLayer:
 def test_known_and_new_words_are_the_sum_of_their_parts(kind):
     layer = layer_of(kind)
     with torch.no_grad():
-        found = layer(IDS, LEXICON)
-        wanted = layer.characters(torch.from_numpy(spell(np.arange(len(LEXICON)), LEXICON.words, 9)))[IDS]
+        result = layer(IDS, LEXICON)
+        expected = layer.characters(torch.from_numpy(characters_of(np.arange(len(LEXICON)), LEXICON.words, 9)))[IDS]
         if kind == "word+char":
-            wanted = wanted + layer.word.weight[IDS.where(len(WORDS) > IDS, UNK)]
-    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-6)
-    assert (found[0, 3] - found[0, 4]).abs().max() > 0.01, "two new words are not one"
+            expected = expected + layer.word.weight[IDS.where(len(WORDS) > IDS, UNK)]
+    torch.testing.assert_close(result, expected, rtol=1e-5, atol=1e-6)
+    assert (result[0, 3] - result[0, 4]).abs().max() > 0.01, "two new words are not one"
 
 
 def test_a_table_of_words_needs_no_lexicon():
@@ -140,7 +141,7 @@ def test_a_table_of_words_needs_no_lexicon():
 
 
 @pytest.fixture
-def spelled(monkeypatch) -> list[int]:
+def convolved(monkeypatch) -> list[int]:
     """How many words went through the convolutions at each call."""
     counted = []
     plain = CharCNN.forward
@@ -153,29 +154,29 @@ def spelled(monkeypatch) -> list[int]:
     return counted
 
 
-def test_training_pays_for_each_distinct_word_of_the_batch(spelled):
+def test_training_pays_for_each_distinct_word_of_the_batch(convolved):
     layer = layer_of("word+char").train()
-    del spelled[:]
+    del convolved[:]
     for _ in range(2):
         layer(IDS, LEXICON).sum().backward()
-    assert spelled == [8, 8]
+    assert convolved == [8, 8]
 
 
 @pytest.mark.parametrize("kind", ["char", "word+char"])
-def test_weights_that_stay_pay_for_each_word_once(kind, spelled):
+def test_weights_that_stay_pay_for_each_word_once(kind, convolved):
     layer = layer_of(kind)
     with torch.no_grad():
-        wanted = layer.train()(IDS, LEXICON)
+        expected = layer.train()(IDS, LEXICON)
         layer.eval()
-        del spelled[:]
+        del convolved[:]
         first, rest = layer(IDS[:1], LEXICON), layer(IDS, LEXICON)
-        torch.testing.assert_close(rest, wanted, rtol=1e-5, atol=1e-6)
-        torch.testing.assert_close(first, wanted[:1], rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(rest, expected, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(first, expected[:1], rtol=1e-5, atol=1e-6)
         layer(IDS, LEXICON)
-        assert spelled == [6, 2]
+        assert convolved == [6, 2]
         # The same ids are other words in other texts.
         other = layer(IDS, Lexicon([*WORDS, "other", "words"]))
-        assert (other[0, 3] - wanted[0, 3]).abs().max() > 0.01 and spelled == [6, 2, 8]
+        assert (other[0, 3] - expected[0, 3]).abs().max() > 0.01 and convolved == [6, 2, 8]
 
 
 def changed_by_the_optimizer(layer: TokenLayer) -> None:
@@ -195,9 +196,9 @@ def test_weights_that_changed_give_new_vectors(change):
         before = layer(IDS, LEXICON)
     change(layer)
     with torch.no_grad():
-        after, wanted = layer(IDS, LEXICON), layer.train()(IDS, LEXICON)
+        after, expected = layer(IDS, LEXICON), layer.train()(IDS, LEXICON)
     assert (after - before).abs().max() > 0.01
-    torch.testing.assert_close(after, wanted, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(after, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_precision_is_not_carried_over():
@@ -237,11 +238,11 @@ def test_words_that_the_vocabulary_lacks_are_numbered_behind_it(open_ended, text
 def test_what_the_softmax_lacks_is_predicted_as_unknown(bilm, open_ended, texts):
     closed = Vocabulary(open_ended.words, open_ended.tokenizer)
     rows = np.arange(5)
-    found = bilm.predictions(collate(open_ended.encode(texts), rows))
-    wanted = bilm.predictions(collate(closed.encode(texts), rows))
-    for direction, asked in found.items():
-        assert torch.equal(asked.targets, wanted[direction].targets) and (asked.targets == UNK).any()
-        assert (asked.states - wanted[direction].states).abs().max() > 1e-3, "the input knows which word it was"
+    result = bilm.lm_targets(collate(open_ended.encode(texts), rows))
+    expected = bilm.lm_targets(collate(closed.encode(texts), rows))
+    for direction, query in result.items():
+        assert torch.equal(query.targets, expected[direction].targets) and (query.targets == UNK).any()
+        assert (query.states - expected[direction].states).abs().max() > 1e-3, "the input knows which word it was"
 
 
 @pytest.mark.parametrize("position", [1, 4, 7])

@@ -101,8 +101,8 @@ def test_a_split_shares_nothing_and_leaves_nothing_out(texts, data):
         assert "single distinct text" in str(error)
         return
     assert sorted([*training, *validation]) == list(range(len(texts))) and len(training) and len(validation)
-    for spelled, at_least in ((collapse_blanks, 0), (letters_and_digits, FEW_LETTERS)):
-        lower = [spelled(text).lower() for text in texts]
+    for convolved, at_least in ((collapse_blanks, 0), (letters_and_digits, FEW_LETTERS)):
+        lower = [convolved(text).lower() for text in texts]
         sides = [{lower[i] for i in side if len(lower[i]) >= at_least} for side in (training, validation)]
         assert not sides[0] & sides[1]
 

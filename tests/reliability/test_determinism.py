@@ -37,8 +37,8 @@ def test_twice_the_same_and_how_far_from_here(tmp_path, record, machine, precisi
     twice, _ = train(tmp_path / "twice", precision, **MACHINES[machine])
     assert once["id"] == twice["id"]
     here, perplexity_here = train(tmp_path / "here", precision)
-    ours, theirs = once["weights"], here["weights"]
-    difference = max(float((ours[name] - theirs[name]).abs().max()) for name in ours)
+    own, other = once["weights"], here["weights"]
+    difference = max(float((own[name] - other[name]).abs().max()) for name in own)
     assert machine != "this machine" or once["id"] == here["id"]
     assert perplexity == pytest.approx(perplexity_here, rel=0.05)
     record(

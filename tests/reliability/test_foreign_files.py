@@ -17,7 +17,7 @@ import torch
 from bilm.checkpoints import serialization
 from bilm.checkpoints.pretrained import load_bilm, load_classifier, save_bilm, save_classifier
 from bilm.config import BiLMConfig, ClassifierConfig, TokenizerConfig
-from bilm.modules.classifier import ClassifiedEncoder, Classifier
+from bilm.modules.classifier import Classifier, EncoderClassifier
 from bilm.modules.language_model import BiLM
 from bilm.runtime.errors import UserError
 from bilm.text.tokenizer import Tokenizer
@@ -35,21 +35,21 @@ def files(tmp_path) -> dict[str, tuple[Path, Callable[[Path], str]]]:
     save_bilm(tmp_path / "bilstm.pt", bilm, vocabulary, INFO)
     pretrained = load_bilm(tmp_path / "bilstm.pt")
     classifier = Classifier(ClassifierConfig(hidden=2), "trainable", pretrained.model, 4, seed=0)
-    model = ClassifiedEncoder(pretrained.model, classifier, tuned=True)
+    model = EncoderClassifier(pretrained.model, classifier, finetuned=True)
     save_classifier(tmp_path / "classifier.pt", model, pretrained.hash, ["w", "s", "b", "t"], INFO)
 
     def read_bilm(path):
-        found = load_bilm(path)
-        config = [asdict(found.model.config), asdict(found.vocabulary.tokenizer.config)]
+        result = load_bilm(path)
+        config = [asdict(result.model.config), asdict(result.vocabulary.tokenizer.config)]
         return serialization.content_hash(
-            [found.model.state_dict(), found.vocabulary.words, config, found.info, found.hash]
+            [result.model.state_dict(), result.vocabulary.words, config, result.info, result.hash]
         )
 
     def read_classifier(path):
-        found = load_classifier(path, pretrained)
-        classifier = found.model.classifier
+        result = load_classifier(path, pretrained)
+        classifier = result.model.classifier
         return serialization.content_hash(
-            [found.model.state_dict(), found.class_names, found.info, asdict(classifier.config), classifier.mode]
+            [result.model.state_dict(), result.class_names, result.info, asdict(classifier.config), classifier.mode]
         )
 
     return {"bilstm": (tmp_path / "bilstm.pt", read_bilm), "classifier": (tmp_path / "classifier.pt", read_classifier)}
@@ -60,28 +60,28 @@ def files(tmp_path) -> dict[str, tuple[Path, Callable[[Path], str]]]:
 def test_damage_is_refused_or_harmless(files, record, name, step):
     """Each `step`th byte with one bit turned, with all bits turned, and as a blank; and each `step`th truncation."""
     path, read = files[name]
-    whole, wanted, chance = path.read_bytes(), read(path), random.Random(0)
+    complete, expected, chance = path.read_bytes(), read(path), random.Random(0)
     counts = {"flips_refused": 0, "flips_harmless": 0, "truncations_refused": 0}
 
     def holds(content: bytes) -> bool:
         path.write_bytes(content)
         try:
-            found = read(path)
+            result = read(path)
         except UserError as error:
             assert "\n" not in str(error) and str(path) in str(error), error
             return False
-        assert found == wanted, "a file that reads differently was taken for sound"
+        assert result == expected, "a file that reads differently was taken for sound"
         return True
 
-    for place in range(0, len(whole), step):
-        for changed in {whole[place] ^ (1 << chance.randrange(8)), whole[place] ^ 0xFF, 0x20} - {whole[place]}:
-            damaged = whole[:place] + bytes([changed]) + whole[place + 1 :]
+    for place in range(0, len(complete), step):
+        for changed in {complete[place] ^ (1 << chance.randrange(8)), complete[place] ^ 0xFF, 0x20} - {complete[place]}:
+            damaged = complete[:place] + bytes([changed]) + complete[place + 1 :]
             counts["flips_harmless" if holds(damaged) else "flips_refused"] += 1
-    for length in range(0, len(whole), step):
-        assert not holds(whole[:length]), f"cut to {length} of {len(whole)} bytes"
+    for length in range(0, len(complete), step):
+        assert not holds(complete[:length]), f"cut to {length} of {len(complete)} bytes"
         counts["truncations_refused"] += 1
     assert counts["flips_refused"] > counts["flips_harmless"]
-    record(f"{name}.pt", {"bytes": len(whole), **counts})
+    record(f"{name}.pt", {"bytes": len(complete), **counts})
 
 
 class Runs:

@@ -38,7 +38,7 @@ class Job:
     files: list[str]
     results: list[str]
     seconds: float = 0.0
-    wanted: list[str] = field(default_factory=list)
+    expected: list[str] = field(default_factory=list)
 
     def prepare(self, output: Path) -> None:
         shutil.rmtree(output, ignore_errors=True)
@@ -47,15 +47,15 @@ class Job:
 
     def outcome(self, output: Path) -> list[str]:
         """Weights and history, bit for bit; not the times of day."""
-        found = []
+        result = []
         for name in self.files:
             saved = serialization.load(output / "models/sample" / name, name.split("_")[0].replace("bilstm.pt", "bilm"))
-            found.append(saved["id"])  # of the weights before they were halved
+            result.append(saved["id"])  # of the weights before they were halved
         for name in self.results:
             history = json.loads((output / "results/sample" / name).read_text())
             epochs = [{k: v for k, v in epoch.items() if k != "seconds"} for epoch in history["epochs"]]
-            found.append(json.dumps([epochs, history["curve"]]))
-        return found
+            result.append(json.dumps([epochs, history["curve"]]))
+        return result
 
     def run_through(self, output: Path) -> "Job":
         self.prepare(output)
@@ -153,11 +153,11 @@ def stopped(job: Job, output: Path, number: signal.Signals, chance: random.Rando
         process.send_signal(number)  # an impatient user
     killed = time.time()
     process.wait(timeout=60)
-    said = log.read_text()
+    message = log.read_text()
     if process.returncode == 0:  # the signal came too late
         return False
-    assert process.returncode == ENDS[number], (process.returncode, said)
-    assert "Traceback" not in said, said
+    assert process.returncode == ENDS[number], (process.returncode, message)
+    assert "Traceback" not in message, message
     after = position(output)
     tally.kills += 1
     tally.in_writing += writing
@@ -169,9 +169,9 @@ def stopped(job: Job, output: Path, number: signal.Signals, chance: random.Rando
     assert after >= before
     if after > before > (before[0], 0, 0):
         place = rf"in epoch {before[1] + 1} of \d+, after step {before[2]}\n|after the last epoch\n"
-        assert re.search(f"going on ({place})", said), said
-    if place := re.search(r"stopped in epoch (\d+) of \d+, after step (\d+) of \d+; saved", said):
-        assert after[1:] == (int(place[1]) - 1, int(place[2])), said
+        assert re.search(f"going on ({place})", message), message
+    if place := re.search(r"stopped in epoch (\d+) of \d+, after step (\d+) of \d+; saved", message):
+        assert after[1:] == (int(place[1]) - 1, int(place[2])), message
     # Whatever bears its final name is whole.
     for path in [*output.glob("models/sample/*.pt"), *output.glob("runs/sample/*.pt")]:
         kind = "training" if path.parts[-3] == "runs" else "bilm" if path.name == "bilstm.pt" else "classifier"
@@ -184,24 +184,24 @@ def stopped(job: Job, output: Path, number: signal.Signals, chance: random.Rando
 def test_a_closed_terminal(jobs, tmp_path):
     """The run is told (SIGHUP), can say nothing any more, and has saved where it was."""
     job, output = jobs["pretraining"], tmp_path / "output"
-    ours, theirs = pty.openpty()
+    own, other = pty.openpty()
     long = ["--checkpoint-seconds", "1000", "--batch-tokens", "1", "--epochs", "1000"]  # 360 steps an epoch
     process = subprocess.Popen(
         [sys.executable, *job.arguments, "--output", str(output), *long],
         cwd=ROOT,
         env={k: v for k, v in os.environ.items() if k != "AG_NEWS_DIR"},
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
+        stdin=other,
+        stdout=other,
+        stderr=other,
         start_new_session=True,
         preexec_fn=lambda: (heed_signals(), fcntl.ioctl(0, termios.TIOCSCTTY, 0)),
     )
-    os.close(theirs)
-    said = b""
-    while b"epoch 1/1000:" not in said:
-        assert select.select([ours], [], [], 60)[0], said
-        said += os.read(ours, 1 << 16)
-    os.close(ours)
+    os.close(other)
+    message = b""
+    while b"epoch 1/1000:" not in message:
+        assert select.select([own], [], [], 60)[0], message
+        message += os.read(own, 1 << 16)
+    os.close(own)
     assert process.wait(timeout=60) == 128 + HANG_UP
     state = serialization.load(output / "runs/sample/bilm.pt", "training")["state"]
     assert state["step"] > 0, "saved where it was: mostly in the middle of an epoch, at its end now and then"

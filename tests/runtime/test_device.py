@@ -7,7 +7,7 @@ from conftest import CPU_BF16, SAMPLE, run_script
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from bilm.config import ClassifierConfig, FitConfig
-from bilm.modules.classifier import ClassifiedEncoder, Classifier
+from bilm.modules.classifier import Classifier, EncoderClassifier
 from bilm.runtime import device
 from bilm.runtime import device as devices
 from bilm.runtime.errors import UserError
@@ -41,8 +41,8 @@ def test_no_step_of_either_training_has_a_tensor_in_fp64(bilm, vocabulary, texts
     model, task = bilm, PretrainingTask(encoded, rows, rows, 1000, 0, CPU)
     if mode is not None:
         finetuned = mode == "finetune"
-        bilm.tune(finetuned)
-        model = ClassifiedEncoder(bilm, Classifier(ClassifierConfig(hidden=5), mode, bilm, 4, seed=0), finetuned)
+        bilm.set_trainable(finetuned)
+        model = EncoderClassifier(bilm, Classifier(ClassifierConfig(hidden=5), mode, bilm, 4, seed=0), finetuned)
         task = ClassificationTask("", encoded, np.arange(5) % 4, rows, rows, 1000, 0, CPU)
     optimizer, state = build_optimizer([(model, 1e-2)], 0.01), State()
     tally = Tally(state, is_main=True)
@@ -62,7 +62,7 @@ def test_no_step_of_either_training_has_a_tensor_in_fp64(bilm, vocabulary, texts
 def test_bf16_where_the_cpu_cannot_is_one_line_before_any_work(tmp_path):
     for script in ("ELMO.py", "classification.py", "evaluate.py"):
         run = run_script(script, "--data", SAMPLE, "--output", tmp_path / "out", "--precision", "bf16")
-        assert run.code == 2 and "--precision bf16: this CPU cannot" in run.err and run.err.count("\n") == 1
+        assert run.code == 2 and "precision bf16: this CPU cannot" in run.err and run.err.count("\n") == 1
         assert not (tmp_path / "out").exists()
 
 
@@ -72,15 +72,15 @@ def test_bf16_is_refused_where_an_lstm_fails(monkeypatch):
             raise RuntimeError("could not create a primitive descriptor for the LSTM forward propagation primitive")
 
     monkeypatch.setattr(torch.nn, "LSTM", Failing)
-    with pytest.raises(UserError, match=r"--precision bf16: .* Leave the option out"):
+    with pytest.raises(UserError, match=r"precision bf16: .* Use fp32"):
         devices.find_precision("bf16", CPU)
     assert devices.find_precision("fp32", CPU) == "fp32"
 
 
 def test_auto_is_bf16_only_where_it_is_native(monkeypatch):
-    for native, wanted in ((True, "bf16"), (False, "fp32")):
+    for native, expected in ((True, "bf16"), (False, "fp32")):
         monkeypatch.setattr(device, "has_native_bf16", lambda _, native=native: native)
-        assert devices.find_precision("auto", CPU) == wanted
+        assert devices.find_precision("auto", CPU) == expected
 
 
 def test_auto_is_cuda_or_the_cpu_and_never_mps(monkeypatch):
@@ -91,5 +91,5 @@ def test_auto_is_cuda_or_the_cpu_and_never_mps(monkeypatch):
 
 @pytest.mark.skipif(torch.backends.mps.is_available(), reason="there is an MPS device")
 def test_a_device_that_is_not_there_is_one_line():
-    with pytest.raises(UserError, match="--device mps: "):
+    with pytest.raises(UserError, match="device 'mps': "):
         devices.find_device("mps")

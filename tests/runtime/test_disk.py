@@ -69,8 +69,8 @@ def test_a_disk_that_fills_up_in_a_run(disk, tmp_path):
     step = serialization.load(unfinished, "training")["state"]["step"]
     assert step >= 1 and leftovers(folder) == []
 
-    again = run_script(*arguments, "--output", folder, "--resume")
-    refused(again, "No space left on device|cannot be written")
+    repeated = run_script(*arguments, "--output", folder, "--resume")
+    refused(repeated, "No space left on device|cannot be written")
     assert serialization.load(unfinished, "training")["state"]["step"] >= step and leftovers(folder) == []
     (folder / "filler").unlink()
     resumed = run_script(*arguments, "--output", folder, "--resume")
@@ -97,7 +97,7 @@ def test_a_folder_that_cannot_be_written_to(disk, trained, script):
     subprocess.run(["cp", "-r", f"{output}/.", folder], check=True)
     subprocess.run(["mount", "-o", "remount,ro", folder], check=True)
     run = run_script(script, "--data", SAMPLE, "--output", folder, timeout=30)
-    refused(run, r"--output: .* cannot be written to")
+    refused(run, r"cannot be written to: .* Option: --output")
     assert "epoch" not in run.out and "===" not in run.out
 
 

@@ -22,9 +22,9 @@ def history(output: Path) -> dict:
     return json.loads((output / "results/sample/bilstm_training.json").read_text())
 
 
-def assert_same_course(found: dict, wanted: dict) -> None:
-    assert [p["loss"] for p in found["curve"]] == pytest.approx([p["loss"] for p in wanted["curve"]], rel=1e-4)
-    for a, b in zip(found["epochs"], wanted["epochs"], strict=True):
+def assert_same_course(result: dict, expected: dict) -> None:
+    assert [p["loss"] for p in result["curve"]] == pytest.approx([p["loss"] for p in expected["curve"]], rel=1e-4)
+    for a, b in zip(result["epochs"], expected["epochs"], strict=True):
         assert a["perplexity"] == pytest.approx(b["perplexity"], rel=1e-3)
 
 
@@ -119,7 +119,7 @@ def test_a_disk_that_fills_up_under_torchrun_ends_all_ranks_with_one_line(tmp_pa
 def test_torchrun_takes_no_option_of_ours_for_one_of_its_own():
     """It looks at those behind the script's name, too, and at the beginnings of its own."""
     theirs = [flag for action in get_args_parser()._actions for flag in action.option_strings]
-    said = run_script("ELMO.py", "--help").out + run_script("classification.py", "--help").out
-    ours = set(re.findall(r"^  (--[a-z-]+)", said, re.MULTILINE)) - {"--help"}
-    assert {"--start-from", "--train", "--resume"} <= ours and "--master-port" in theirs
-    assert not [(flag, other) for flag in ours for other in theirs if other.startswith(flag)]
+    message = run_script("ELMO.py", "--help").out + run_script("classification.py", "--help").out
+    own = set(re.findall(r"^  (--[a-z-]+)", message, re.MULTILINE)) - {"--help"}
+    assert {"--start-from", "--train", "--resume"} <= own and "--master-port" in theirs
+    assert not [(flag, other) for flag in own for other in theirs if other.startswith(flag)]

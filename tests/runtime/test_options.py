@@ -18,14 +18,14 @@ PRESETS = {"small": {"width": 8, "depth": 1}, "usual": {}}
 
 
 def test_a_preset_changes_defaults_and_options_win():
-    for argv, wanted in (
+    for argv, expected in (
         ([], (256, 2)),
         (["--preset", "usual"], (256, 2)),
         (["--preset", "small"], (8, 1)),
         (["--depth", "5", "--preset=small"], (8, 5)),
     ):
         (shape,) = parse_options("", Shape, presets=PRESETS, arguments=argv)
-        assert (shape.width, shape.depth) == wanted, argv
+        assert (shape.width, shape.depth) == expected, argv
 
 
 def test_an_unknown_preset_is_refused(capsys):

@@ -77,16 +77,16 @@ def test_a_signal_during_imports_is_kept_until_they_are_done(capsys):
 
 def test_a_thread_that_is_not_the_main_one_can_train_and_be_told_nothing():
     """Only the main thread may install handlers; elsewhere deferring signals does nothing."""
-    found = []
+    result = []
 
     def work():
         with process.defer_signals() as received:
-            found.append(received)
+            result.append(received)
 
     thread = threading.Thread(target=work)
     thread.start()
     thread.join()
-    assert found == [[]]
+    assert result == [[]]
 
 
 def test_output_that_the_terminal_cannot_show_is_replaced(trained_bilm):

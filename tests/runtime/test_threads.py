@@ -118,9 +118,9 @@ def test_training_moves_only_between_numbers_with_the_same_gradients(
     count.choose()
     monkeypatch.setattr(threads, "_active", count)
     monkeypatch.setattr(torch, "get_num_threads", lambda: count.number)
-    asked = []
-    assert threads.settle_for_training(lambda *numbers: bool(asked.append(numbers)) or same) == fixed
-    assert asked in ([], [(1, 2)]) and count.most == most
+    query = []
+    assert threads.settle_for_training(lambda *numbers: bool(query.append(numbers)) or same) == fixed
+    assert query in ([], [(1, 2)]) and count.most == most
     before, here.others = count.number, float(cores)
     here.run(count, 20)
     assert count.number == (before if fixed else 1)
@@ -218,16 +218,16 @@ def test_forward_passes_do_not_depend_on_the_number():
     torch.manual_seed(0)
     texts, model = random_texts(60), BiLM(BiLMConfig(), 9000).eval()
     batch = next(iterate_batches(texts, np.arange(len(texts)), 2048))
-    found = []
+    result = []
     try:
         for count in (1, 2, 3, 4, 8):
             torch.set_num_threads(count)
             with torch.no_grad():
-                found.append([*model.encode(batch), model(batch)])
+                result.append([*model.encode(batch), model(batch)])
     finally:
         torch.set_num_threads(number)
-    for other in found[1:]:
-        assert all(torch.equal(a, b) for a, b in zip(found[0], other, strict=True))
+    for other in result[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(result[0], other, strict=True))
 
 
 def test_a_resumed_run_goes_on_with_the_number_it_was_begun_with(monkeypatch):

@@ -79,8 +79,8 @@ def test_weights_that_came_with_the_repository_are_no_run_of_ones_own(finished, 
 def test_a_user_at_a_terminal_is_asked(finished, monkeypatch, tmp_path):
     from bilm.cli import run as utils
 
-    asked = []
-    monkeypatch.setattr("builtins.input", lambda question: asked.append(question) or answer)
+    query = []
+    monkeypatch.setattr("builtins.input", lambda question: query.append(question) or answer)
     monkeypatch.delenv("RANK", raising=False)
 
     class Terminal:
@@ -89,14 +89,14 @@ def test_a_user_at_a_terminal_is_asked(finished, monkeypatch, tmp_path):
 
     monkeypatch.setattr(utils.sys, "stdin", Terminal())
     options = utils.ResumeOptions()
-    for answer, wanted in (("r", "start"), ("", None)):  # noqa: B007 - read by the lambda above
+    for answer, expected in (("r", "start"), ("", None)):  # noqa: B007 - read by the lambda above
         decide = {"is_finished": lambda: False, "replaces": lambda: "That is there."}
-        if wanted:
-            assert utils.decide_action(tmp_path / "none", options, **decide) == wanted
+        if expected:
+            assert utils.decide_action(tmp_path / "none", options, **decide) == expected
         else:
             with pytest.raises(utils.UserError, match="That is there"):
                 utils.decide_action(tmp_path / "none", options, **decide)
-    assert len(asked) == 2 and "Replace it [r]" in asked[0]
+    assert len(query) == 2 and "Replace it [r]" in query[0]
 
 
 # --- classifier.pt ---------------------------------------------------------------------------------------------------
@@ -107,9 +107,9 @@ def test_the_repository_has_the_two_files_of_the_assignment():
     models = ROOT / "models"
     listed = json.loads((models / "shipped.json").read_text(encoding="utf-8"))["files"]
     assert {"bilstm.pt", "classifier.pt"} <= set(listed) and all((models / name).exists() for name in listed)
-    found = find_classifiers(models, load_bilm(models / "bilstm.pt"))
-    assert found.paths[found.best].name == "classifier.pt" and not found.mismatched
-    assert len(found.paths) == 4
+    result = find_classifiers(models, load_bilm(models / "bilstm.pt"))
+    assert result.paths[result.best].name == "classifier.pt" and not result.mismatched
+    assert len(result.paths) == 4
 
 
 @pytest.fixture
@@ -125,8 +125,8 @@ def only_in_classifier_pt(trained, tmp_path):
 
 def test_the_mode_of_classifier_pt_is_found_in_it(only_in_classifier_pt):
     models, pretrained, best = only_in_classifier_pt
-    found = find_classifiers(models, pretrained)
-    assert found.best == best and found.paths[best] == models / "classifier.pt" and len(found.paths) == 3
+    result = find_classifiers(models, pretrained)
+    assert result.best == best and result.paths[best] == models / "classifier.pt" and len(result.paths) == 3
 
 
 def test_a_better_classifier_does_not_lose_the_mode_that_classifier_pt_alone_held(only_in_classifier_pt):
@@ -136,8 +136,8 @@ def test_a_better_classifier_does_not_lose_the_mode_that_classifier_pt_alone_hel
     saved["info"]["validation_accuracy"] = 1.0
     serialization.save(models / f"classifier_{other}.pt", "classifier", saved)
     assert keep_best_classifier(models, pretrained) == other
-    found = find_classifiers(models, pretrained)
-    assert found.best == other and found.paths[best].name == f"classifier_{best}.pt" and len(found.paths) == 3
+    result = find_classifiers(models, pretrained)
+    assert result.best == other and result.paths[best].name == f"classifier_{best}.pt" and len(result.paths) == 3
     assert serialization.load(models / "classifier.pt", "classifier")["mode"] == other
 
 

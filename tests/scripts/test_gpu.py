@@ -17,11 +17,11 @@ def test_a_gpu_gives_the_layers_and_losses_of_a_cpu(bilm, vocabulary, texts):
     torch.backends.cudnn.allow_tf32 = False
     batch = collate(vocabulary.encode(texts), np.arange(5))
     with torch.no_grad():
-        wanted = [*bilm.encode(batch), bilm(batch)]
-        there = bilm.to("cuda")
+        expected = [*bilm.encode(batch), bilm(batch)]
+        present = bilm.to("cuda")
         moved = batch.to(torch.device("cuda"))
-        found = [*there.encode(moved), there(moved)]
-    for a, b in zip(wanted, found, strict=True):
+        result = [*present.encode(moved), present(moved)]
+    for a, b in zip(expected, result, strict=True):
         torch.testing.assert_close(b.cpu(), a, rtol=1e-4, atol=1e-4)
 
 

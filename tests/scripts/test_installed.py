@@ -65,12 +65,12 @@ def test_an_installed_package_works_in_any_folder(tmp_path):
         [sys.executable, "-c", USE, checkout], cwd=elsewhere, env=env, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    assert Path(found["package"]).is_relative_to(target) and found["page"]
-    assert (found["class"], found["width"], found["layers"]) == (["Business"], 1024, 3)
-    assert found["sample"] == str(checkout / "data/sample")
-    assert all(Path(path).is_relative_to(elsewhere) for path in found["written"]), found["written"]
-    for message in found["moved"]:
+    result = json.loads(done.stdout)
+    assert Path(result["package"]).is_relative_to(target) and result["page"]
+    assert (result["class"], result["width"], result["layers"]) == (["Business"], 1024, 3)
+    assert result["sample"] == str(checkout / "data/sample")
+    assert all(Path(path).is_relative_to(elsewhere) for path in result["written"]), result["written"]
+    for message in result["moved"]:
         assert f"there is no {checkout / 'models/bilstm.pt'}" in message and "ELMo.load('bilstm.pt')" in message
         assert "\n" not in message
     assert not list(elsewhere.iterdir())

@@ -10,7 +10,7 @@ import torch
 from conftest import SAMPLE, TINY, run_script
 
 from bilm import ELMo, TextClassifier
-from bilm.checkpoints.pretrained import grown, load_bilm
+from bilm.checkpoints.pretrained import extend_vocabulary, load_bilm
 from bilm.cli.predict import Writer
 from bilm.config import VocabularyConfig
 from bilm.evaluation.figures import draw_confusion_matrix
@@ -55,11 +55,11 @@ def test_every_form_gives_the_same_rows(tmp_path, kind):
     path = write(tmp_path / f"mine.{kind}")
     classes = read_classes(path, Columns("said", "kind"))
     assert classes == tuple(sorted(NAMES))
-    wanted = [(classes.index(name), text) for name, text in ROWS]
-    assert list(read_custom_dataset(path, Columns("said", "kind"), classes)) == wanted
+    expected = [(classes.index(name), text) for name, text in ROWS]
+    assert list(read_custom_dataset(path, Columns("said", "kind"), classes)) == expected
     assert list(read_custom_dataset(path, Columns("said", None), ())) == [(NO_LABEL, text) for _, text in ROWS]
     some = list(read_custom_dataset(path, Columns("said", "kind"), classes, limit=7))
-    assert len(some) == 7 and some[0] == wanted[0] and some[-1] == wanted[-1]
+    assert len(some) == 7 and some[0] == expected[0] and some[-1] == expected[-1]
 
 
 def test_numbered_columns_and_numbers_for_classes(tmp_path):
@@ -127,10 +127,10 @@ def test_a_parquet_file_that_is_none_is_one_line(tmp_path):
 
 
 def test_a_corpus_of_ones_own_is_never_taken_for_ag_news(tmp_path):
-    for name, wanted in (("reviews", "reviews"), ("ag_news", "own-ag_news"), ("sample", "own-sample")):
+    for name, expected in (("reviews", "reviews"), ("ag_news", "own-ag_news"), ("sample", "own-sample")):
         path = write(tmp_path / f"{name}.csv")
         corpus = own_corpus(str(path), None, "said", "kind")
-        assert corpus.name == wanted and corpus.splits == ("train",)
+        assert corpus.name == expected and corpus.splits == ("train",)
     (tmp_path / "talk").mkdir()
     assert own_corpus(str(write(tmp_path / "talk/train.csv")), None, "said", None).name == "talk"
     one, other = (own_corpus(str(path), None, "said", label).source("train", None) for label in ("kind", None))
@@ -150,8 +150,8 @@ def test_unlabelled_rows_are_not_validated_on_unless_all_are():
 def test_a_vocabulary_that_goes_on_keeps_the_ids_of_the_other():
     known = [*SPECIALS, "stocks", "fell"]
     counts = {"fell": 9, "yarn": 3, "wool": 5, "rare": 1}
-    found = Vocabulary.from_counts(counts, Tokenizer(), VocabularyConfig(min_count=2), known)
-    assert found.words == [*known, "wool", "yarn"]
+    result = Vocabulary.from_counts(counts, Tokenizer(), VocabularyConfig(min_count=2), known)
+    assert result.words == [*known, "wool", "yarn"]
     small = VocabularyConfig(min_count=2, max_words=5)
     assert Vocabulary.from_counts(counts, Tokenizer(), small, known).words == known, "no word is lost to the limit"
 
@@ -166,12 +166,12 @@ def test_a_model_that_goes_on_says_what_the_other_said(sample_bilm, texts, more)
     """Of words that both know: the same states, and the same odds between any two of the words."""
     start = load_bilm(sample_bilm)
     size = len(start.vocabulary)
-    model = grown(start, size + more, dropout=0.5).eval()
+    model = extend_vocabulary(start, size + more, dropout=0.5).eval()
     assert model.config.dropout == 0.5 and model.vocabulary_size == size + more
     longer = Vocabulary([*start.vocabulary.words, *(f"new{i}" for i in range(more))], start.vocabulary.tokenizer)
     batch = collate(longer.encode(texts), np.arange(len(texts)))
     with torch.no_grad():
-        both = [m.predictions(batch)["forward"].states for m in (start.model, model)]
+        both = [m.lm_targets(batch)["forward"].states for m in (start.model, model)]
         assert torch.equal(*both)
         odds = [m.softmax.log_probs(states)[:, :size] for m, states in zip((start.model, model), both, strict=True)]
         last = start.model.softmax.edges[-2] if len(start.model.softmax.edges) > 1 else 0
@@ -229,9 +229,9 @@ def test_all_scripts_on_ones_own_texts(tmp_path, sample_bilm):
     assert classifier.classes == ["money", "science", "sport", "world affairs"]
     assert classifier.info["data"]["label"] == "kind"
     labels, texts = zip(*read_custom_dataset(files["test"], Columns("said", "kind"), classifier.classes), strict=True)
-    found = [classifier.classes.index(name) for name in classifier.predict(texts)]
+    result = [classifier.classes.index(name) for name in classifier.predict(texts)]
     accuracy = summary["classifiers"]["trainable"]["test"]["accuracy"]
-    assert np.mean(np.array(found) == labels) == pytest.approx(accuracy)
+    assert np.mean(np.array(result) == labels) == pytest.approx(accuracy)
     run = run_script("-m bilm predict", "--bilm", path, "Wool.")
     assert run.code == 0 and "world affairs" in run.out
 
@@ -249,7 +249,7 @@ def test_all_scripts_on_ones_own_texts(tmp_path, sample_bilm):
     assert load_bilm(path).hash == elmo.hash
     # Without a file to test on; with a class there that was not trained on; with other classes than the classifier's.
     run = run_script("evaluate.py", "--train", files["train"], *common)
-    assert run.code == 2 and "there are no test rows: name them (--test FILE)" in run.err
+    assert run.code == 2 and "there are no test rows: name their file. Option: --test" in run.err
     write(files["test"], [("weather", "Rain fell."), ("sport", "They won.")])
     run = run_script("evaluate.py", *data)
     assert run.code == 2 and "row 2 (line 2), column 'kind': no row that is trained on is of class 'weather'" in run.err
@@ -270,7 +270,7 @@ def test_pretraining_without_labels(tmp_path):
     run = run_script("classification.py", *common)
     assert run.code == 2 and "name the column of the classes: --label-column NAME" in run.err
     run = run_script("evaluate.py", *common, "--test", lines)
-    assert run.code == 2 and "--test: that is what is trained on" in run.err
+    assert run.code == 2 and "the test file is the training file" in run.err
     (tmp_path / "others.txt").write_text("Stocks fell.\nRain fell.\n")
     run = run_script("evaluate.py", *common, "--test", tmp_path / "others.txt")
     assert run.code == 0 and "perplexity" in run.out, run.err
@@ -279,17 +279,20 @@ def test_pretraining_without_labels(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--train", "nowhere.csv"], "--train: there is no file nowhere.csv"),
-        (["--train", SAMPLE / "train.csv"], "has columns; name that of the texts: --text-column NAME"),
+        (["--train", "nowhere.csv"], "there is no file nowhere.csv. Option: --train"),
+        (["--train", SAMPLE / "train.csv"], "has columns; name the one with the texts. Option: --text-column"),
         (["--train", SAMPLE / "train.csv", "--data", SAMPLE], "--train and --data exclude each other"),
         (["--test", "x.csv"], "--test is for --train"),
         (["--label-column", "x"], "--label-column is for --train"),
         (["--text-column", "x"], "--text-column is for --train"),
-        (["--data", SAMPLE, "--unlabelled", SAMPLE / "train.csv"], "name that of the texts: --unlabelled-column NAME"),
+        (
+            ["--data", SAMPLE, "--unlabelled", SAMPLE / "train.csv"],
+            "name the one with the texts. Option: --unlabelled-column",
+        ),
         (["--unlabelled-column", "x"], "--unlabelled-column is for --unlabelled"),
-        (["--train", "README.md", "--label-column", "x"], "README.md is read line by line; what ends in"),
+        (["--train", "README.md", "--label-column", "x"], "README.md is read line by line; only files in"),
         (["--start-from", "models/bilstm.pt", "--init-embeddings", "word2vec"], "exclude each other"),
-        (["--start-from", "nowhere.pt"], "nowhere.pt is not there"),
+        (["--start-from", "nowhere.pt"], "there is no nowhere.pt"),
     ],
 )
 def test_options_that_do_not_fit_are_one_line(tmp_path, arguments, said):
@@ -309,7 +312,7 @@ def test_another_shape_than_that_of_the_start_is_refused(tmp_path, sample_bilm):
 
 def test_unlabelled_needs_a_column_where_there_are_some(tmp_path):
     path = str(write(tmp_path / "a.csv"))
-    with pytest.raises(UserError, match="name that of the texts"):
+    with pytest.raises(UserError, match="name the one with the texts"):
         unlabelled(path, None, None)
     one, other = unlabelled(path, "said", "kind"), unlabelled(path, None, "kind")
     assert (one.column, other.column) == ("said", "kind") and one.identity != other.identity

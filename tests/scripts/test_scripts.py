@@ -22,17 +22,17 @@ def test_the_three_scripts_run_in_order(trained):
     output, runs = trained
     assert [run.code for run in runs] == [0, 0, 0], [run.err for run in runs]
     written = {str(p.relative_to(output)) for p in output.rglob("*") if p.is_file()}
-    wanted = {"models/sample/bilstm.pt", "models/sample/classifier.pt", "results/sample/summary.json"}
-    wanted |= {"results/sample/predictions.json", "results/sample/mistakes.json"}
-    wanted |= {f"models/sample/classifier_{mode}.pt" for mode in MODES}
-    wanted |= {f"results/sample/classifier_{mode}_training.json" for mode in MODES} | {
+    expected = {"models/sample/bilstm.pt", "models/sample/classifier.pt", "results/sample/summary.json"}
+    expected |= {"results/sample/predictions.json", "results/sample/mistakes.json"}
+    expected |= {f"models/sample/classifier_{mode}.pt" for mode in MODES}
+    expected |= {f"results/sample/classifier_{mode}_training.json" for mode in MODES} | {
         "results/sample/bilstm_training.json"
     }
     names = [f"confusion_{x}" for x in (*MODES, "ensemble", "language_model_forward", "language_model_backward")]
     figures = [f"{name}_{split}" for name in names for split in ("test", "train")]
     figures += ["learning_curves_language_model", "learning_curves_classifiers"]
-    wanted |= {f"results/sample/figures/{name}.png" for name in figures}
-    assert written == wanted, "and no checkpoint or temporary file is left"
+    expected |= {f"results/sample/figures/{name}.png" for name in figures}
+    assert written == expected, "and no checkpoint or temporary file is left"
 
 
 def test_each_script_says_what_it_wrote_and_what_comes_next(trained):
@@ -167,7 +167,7 @@ def test_an_unfinished_run_is_not_touched_without_a_word(tmp_path):
     wait_for_checkpoints(unfinished, process, 3)
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=60)
-    assert process.returncode == 143 and "saved. Go on with: python ELMO.py" in err, err
+    assert process.returncode == 143 and "saved. Continue with: python ELMO.py" in err, err
     before = unfinished.read_bytes()
 
     refused = run_script(*arguments)
@@ -178,11 +178,11 @@ def test_an_unfinished_run_is_not_touched_without_a_word(tmp_path):
 
     unfinished.write_bytes(before[:-1000])
     damaged = run_script(*arguments, "--resume")
-    assert damaged.code == 2 and "dropped with --restart" in damaged.err and damaged.err.count("\n") == 1
+    assert damaged.code == 2 and "Option: --restart" in damaged.err and damaged.err.count("\n") == 1
     restarted = run_script(*arguments, "--restart")
     assert restarted.code == 0 and finished.exists() and not unfinished.exists()
-    again = run_script(*arguments, "--resume")
-    assert again.code == 0 and "is finished" in again.out
+    repeated = run_script(*arguments, "--resume")
+    assert repeated.code == 0 and "is finished" in repeated.out
 
 
 def test_a_restart_that_comes_to_nothing_costs_nothing(tmp_path):
@@ -213,7 +213,7 @@ def test_two_runs_at_once(tmp_path, trained):
     for arguments in (["ELMO.py", *TINY, "--restart"], ["classification.py", "--resume"]):
         second = run_script(*arguments, *common)
         assert second.code == 2 and re.fullmatch(
-            rf"\w+\.py: error: process {first.pid} on .* is at work on the training in .*models/sample\. .*\n",
+            rf"\w+\.py: error: process {first.pid} on .* is running the training in .*models/sample\. .* --output\n",
             second.err,
         ), second.err
     assert run_script("evaluate.py", *common).code == 0, "evaluation reads what is finished"
@@ -225,7 +225,7 @@ def test_two_runs_at_once(tmp_path, trained):
 
 def test_memory_that_runs_out_is_one_line(tmp_path):
     run = run_script("ELMO.py", "--data", SAMPLE, "--output", tmp_path, "--width", 10**7)
-    assert run.code == 2 and "memory ran out" in run.err and run.err.count("\n") == 1, run.err
+    assert run.code == 2 and "out of memory" in run.err and run.err.count("\n") == 1, run.err
 
 
 # --- mistakes --------------------------------------------------------------------------------------------------------
@@ -284,7 +284,7 @@ def test_bad_options_are_exit_status_2(tmp_path, options):
 def test_an_output_folder_that_cannot_be_is_refused_before_training(tmp_path):
     (tmp_path / "file").write_text("in the way")
     run = run_script("ELMO.py", "--data", SAMPLE, "--output", tmp_path / "file", *TINY)
-    assert run.code == 2 and "--output: " in run.err and "epoch" not in run.out and run.err.count("\n") == 1
+    assert run.code == 2 and "Option: --output" in run.err and "epoch" not in run.out and run.err.count("\n") == 1
 
 
 def test_a_diverging_run_stops_with_one_line(tmp_path):
@@ -323,7 +323,7 @@ def test_a_disk_that_fills_up_loses_nothing(trained, tmp_path):
 @pytest.mark.parametrize("script", ("classification.py", "evaluate.py"))
 def test_no_language_model_yet(tmp_path, script):
     run = run_script(script, "--data", SAMPLE, "--output", tmp_path)
-    assert run.code == 2 and "bilstm.pt is not there" in run.err and "python ELMO.py" in run.err
+    assert run.code == 2 and "bilstm.pt. Train it first" in run.err and "python ELMO.py" in run.err
     assert list(tmp_path.iterdir()) == []
 
 
@@ -334,20 +334,20 @@ def test_bad_weights_are_one_line_and_nothing_lost(trained, tmp_path, damage):
     models = tmp_path / "models/sample"
     if damage == "truncated":
         (models / "bilstm.pt").write_bytes((models / "bilstm.pt").read_bytes()[:10_000])
-        wanted = "cut off or damaged"
+        expected = "cut off or damaged"
     elif damage == "another kind":
         (models / "bilstm.pt").write_bytes((models / "classifier.pt").read_bytes())
-        wanted = "is a 'classifier' file"
+        expected = "is a 'classifier' file"
     elif damage == "another language model":
         other = ["--epochs", 1, "--seed", 5, "--restart"]
         assert run_script("ELMO.py", "--data", SAMPLE, "--output", tmp_path, *TINY, *other).code == 0
-        wanted = "trained on another language model"
+        expected = "trained on another language model"
     else:
         torch.save({"kind": "bilm", "content": re.compile("x")}, models / "bilstm.pt")
-        wanted = "could run code"
+        expected = "could run code"
     summary = (tmp_path / "results/sample/summary.json").read_bytes()
     run = run_script("evaluate.py", "--data", SAMPLE, "--output", tmp_path)
-    assert run.code == 2 and wanted in run.err and run.err.count("\n") == 1, run.err
+    assert run.code == 2 and expected in run.err and run.err.count("\n") == 1, run.err
     assert (tmp_path / "results/sample/summary.json").read_bytes() == summary
 
 

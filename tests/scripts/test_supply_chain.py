@@ -57,21 +57,21 @@ def packages(requirements: list[Requirement]) -> set[str]:
 
 def imported(files: list[Path]) -> set[str]:
     """The first part of every module that these files import, also by `require`, but for our own."""
-    found = set()
+    result = set()
     for file in files:
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
-                found |= {alias.name for alias in node.names}
+                result |= {alias.name for alias in node.names}
             elif isinstance(node, ast.ImportFrom):
-                found.add(node.module or "")
+                result.add(node.module or "")
             elif isinstance(node, ast.Call) and getattr(node.func, "id", "") == "require":
-                found |= {arg.value for arg in node.args[:1] if isinstance(arg, ast.Constant)}
+                result |= {arg.value for arg in node.args[:1] if isinstance(arg, ast.Constant)}
     own = {path.stem for path in (*ROOT.glob("*.py"), *(ROOT / "tests").rglob("*.py"))} | {
         "bilm",
         "benchmarks",
         "studies",
     }
-    return {name.partition(".")[0] for name in found} - sys.stdlib_module_names - own
+    return {name.partition(".")[0] for name in result} - sys.stdlib_module_names - own
 
 
 def test_what_is_imported_is_listed_and_what_is_listed_is_used():

@@ -82,7 +82,7 @@ def test_stopped_by_ctrl_c_and_resumed(trained, tmp_path):
     wait_for_checkpoints(tmp_path / "runs/sample/bilm.pt", process, 2)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
-    assert process.returncode == 130 and "saved. Go on with: python ELMO.py" in err, err
+    assert process.returncode == 130 and "saved. Continue with: python ELMO.py" in err, err
     run = like_windows([*PRETRAIN, "--output", tmp_path, "--resume"])
     assert run.code == 0, run.err
     assert identity(tmp_path) == identity(trained[0]) and leftovers(tmp_path) == []

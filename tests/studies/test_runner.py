@@ -23,25 +23,25 @@ from bilm.text.split import split_validation
 from bilm.text.tokenizer import Tokenizer
 from bilm.text.vocabulary import SPECIALS, Vocabulary
 from studies.dataset import LabelledTexts, read_labelled, words_of
-from studies.runner import Ledger, Study, classes_of
+from studies.runner import Study, StudyProgress, classes_of
 
 
 def test_a_ledger_knows_what_is_done_and_nothing_else(tmp_path):
-    folder, made = tmp_path / "runs/study", []
+    folder, created = tmp_path / "runs/study", []
 
     def make(name: str) -> dict:
-        made.append(name)
+        created.append(name)
         return {"name": name}
 
-    ledger = Ledger(folder, {"seed": 0}, anew=False)
+    ledger = StudyProgress(folder, {"seed": 0}, restart=False)
     with pytest.raises(UserError, match="other settings"):
-        Ledger(folder, {"seed": 1}, anew=False)  # though nothing is done yet
+        StudyProgress(folder, {"seed": 1}, restart=False)  # though nothing is done yet
     assert [ledger.part(n, lambda n=n: make(n)) for n in "aba"] == [{"name": "a"}, {"name": "b"}, {"name": "a"}]
-    again = Ledger(folder, {"seed": 0}, anew=False)
-    assert "b" in again and "c" not in again
-    assert again.part("b", lambda: make("b")) == {"name": "b"} and made == ["a", "b"]
+    repeated = StudyProgress(folder, {"seed": 0}, restart=False)
+    assert "b" in repeated and "c" not in repeated
+    assert repeated.part("b", lambda: make("b")) == {"name": "b"} and created == ["a", "b"]
     (folder / "c.pt").write_bytes(b"of the classifier that was being trained")
-    other = Ledger(folder, {"seed": 1}, anew=True)
+    other = StudyProgress(folder, {"seed": 1}, restart=True)
     assert "a" not in other and [path.name for path in folder.iterdir()] == ["parts.json"]
     other.close()
     assert not folder.exists()
@@ -49,7 +49,7 @@ def test_a_ledger_knows_what_is_done_and_nothing_else(tmp_path):
 
 def study(folder, rows: LabelledTexts, settings: dict | None = None, **fitting) -> Study:
     _, encoded = words_of(rows)
-    ledger = Ledger(folder, settings or {}, anew=False)
+    ledger = StudyProgress(folder, settings or {}, restart=False)
     where = (ledger, torch.device("cpu"), contextlib.nullcontext)
     return Study(
         rows, encoded, 4, ClassifierConfig(hidden=8), FitConfig(epochs=3, learning_rate=1e-2, **fitting), *where
@@ -87,9 +87,9 @@ def test_an_encoder_that_is_kept_is_kept_and_one_that_learns_learns(rows, tmp_pa
     before = encoder.table.weight.clone()
     part = study(tmp_path, rows).classifier("kept", encoder, "trainable", 0)
     assert torch.equal(encoder.table.weight, before)
-    again = study(tmp_path, rows).classifier("kept", encoder, "trainable", 0)
+    repeated = study(tmp_path, rows).classifier("kept", encoder, "trainable", 0)
     timeless = {key: value for key, value in part.items() if not key.startswith("seconds")}
-    assert timeless == {key: again[key] for key in timeless}, "nothing is left of the first"
+    assert timeless == {key: repeated[key] for key in timeless}, "nothing is left of the first"
     learned = copy.deepcopy(encoder)
     study(tmp_path, rows).classifier("tuned", learned, "trainable", 0, encoder_rate=1e-2)
     assert not torch.equal(learned.table.weight, before) and torch.equal(encoder.table.weight, before)
@@ -113,8 +113,10 @@ def test_what_a_stopped_classifier_left_is_not_taken_for_one_of_other_settings(r
         stopping.classifier("part", encoder, "trainable", 0)
     assert (tmp_path / "study/part.pt").exists()
     resumed = first.classifier("part", encoder, "trainable", 0)
-    whole = study(tmp_path / "whole", rows, {"seed": 0}).classifier("part", encoder, "trainable", 0)
-    assert resumed["classes"] == whole["classes"] and resumed["validation_accuracy"] == whole["validation_accuracy"]
+    complete = study(tmp_path / "whole", rows, {"seed": 0}).classifier("part", encoder, "trainable", 0)
+    assert (
+        resumed["classes"] == complete["classes"] and resumed["validation_accuracy"] == complete["validation_accuracy"]
+    )
     with pytest.raises(Stopped):
         calls = iter(range(12))
         stopping.classifier("part", encoder, "trainable", 0)
@@ -123,10 +125,10 @@ def test_what_a_stopped_classifier_left_is_not_taken_for_one_of_other_settings(r
 
 
 def test_rows_of_both_files_and_the_same_split_as_in_training(rows, tmp_path):
-    given = [list(read_ag_news(SAMPLE / f"{split}.csv", None)) for split in ("train", "test")]
-    assert rows.texts == [text for part in given for _, text in part]
-    assert rows.labels.tolist() == [label for part in given for label, _ in part]
-    assert rows.of(rows.test) == [text for _, text in given[1]]
+    inputs = [list(read_ag_news(SAMPLE / f"{split}.csv", None)) for split in ("train", "test")]
+    assert rows.texts == [text for part in inputs for _, text in part]
+    assert rows.labels.tolist() == [label for part in inputs for label, _ in part]
+    assert rows.of(rows.test) == [text for _, text in inputs[1]]
     place = tmp_path / "ids"
     encode(Source(SAMPLE / "train.csv", None, rows.hashes["train"]), Vocabulary(list(SPECIALS), Tokenizer()), place)
     encoded = open_encoded(place)
@@ -158,19 +160,19 @@ def test_lambda_study_stopped_and_resumed_is_the_same(trained, tmp_path):
         assert process.poll() is None, process.communicate()
         time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 128 + signal.SIGTERM and "stopped" in said
+    _, message = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM and "stopped" in message
     run = run_script("-m studies.lambda_study", *common, "--output", folders[1])
     assert run.code == 2 and "--resume" in run.err
     run = run_script("-m studies.lambda_study", *common, "--output", folders[1], "--resume", OMP_NUM_THREADS="1")
     assert run.code == 0 and "e0: epoch" not in run.out and not ledger.exists(), run.err
-    whole, stopped = (json.loads((f / "results/sample/lambda_study.json").read_text())["parts"] for f in folders)
-    for name, part in whole.items():
+    complete, stopped = (json.loads((f / "results/sample/lambda_study.json").read_text())["parts"] for f in folders)
+    for name, part in complete.items():
         timeless = {key: value for key, value in part.items() if not key.startswith("seconds")}
         assert timeless == {key: value for key, value in stopped[name].items() if not key.startswith("seconds")}
-    assert whole["e1"]["after"]["lambdas"] == [0, 1, 0] == whole["e1"]["before"]["lambdas"]
-    assert whole["mean"]["after"] == {"lambdas": pytest.approx([1 / 3] * 3), "gamma": 1}
-    assert whole["frozen_1"]["after"] == whole["frozen_1"]["before"] != whole["frozen_0"]["before"]
-    assert whole["trainable_0"]["before"] == whole["frozen_0"]["before"] != whole["trainable_0"]["after"]
+    assert complete["e1"]["after"]["lambdas"] == [0, 1, 0] == complete["e1"]["before"]["lambdas"]
+    assert complete["mean"]["after"] == {"lambdas": pytest.approx([1 / 3] * 3), "gamma": 1}
+    assert complete["frozen_1"]["after"] == complete["frozen_1"]["before"] != complete["frozen_0"]["before"]
+    assert complete["trainable_0"]["before"] == complete["frozen_0"]["before"] != complete["trainable_0"]["after"]
     run = run_script("-m studies.lambda_study", *common, "--output", folders[1], "--resume")
     assert run.code == 0 and "is finished, with these settings" in run.out, run.err

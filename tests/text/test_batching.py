@@ -22,8 +22,8 @@ def test_a_text_longer_than_the_budget_is_alone():
 
 def test_plans_depend_on_the_generator_alone():
     lengths = np.random.default_rng(0).integers(2, 60, 200)
-    first, again, other = (plan_batches(lengths, 256, np.random.default_rng(seed)) for seed in (3, 3, 4))
-    assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
+    first, repeated, other = (plan_batches(lengths, 256, np.random.default_rng(seed)) for seed in (3, 3, 4))
+    assert all(np.array_equal(a, b) for a, b in zip(first, repeated, strict=True))
     assert not all(np.array_equal(a, b) for a, b in zip(first, other, strict=False))
 
 

@@ -200,7 +200,7 @@ def test_names_that_are_taken_are_not_given_to_data():
 
 
 def test_a_named_folder_without_data_is_an_error(tmp_path, monkeypatch):
-    with pytest.raises(UserError, match=r"--data: there is no train\.csv"):
+    with pytest.raises(UserError, match=r"^there is no train\.csv"):
         find_corpus(str(tmp_path))
     monkeypatch.setenv("AG_NEWS_DIR", str(tmp_path))
     with pytest.raises(UserError, match=r"AG_NEWS_DIR: there is no train\.csv"):

@@ -70,9 +70,11 @@ def test_the_rule_for_words_matters_where_it_makes_a_difference(source, tmp_path
     """A folder of before the rule "unicode" is used as it is for AG News and the sample, and for nothing else."""
     new, old = Tokenizer(), Tokenizer(TokenizerConfig(word_rule="legacy"))
     for corpus, more, same in (("ag_news", None, True), ("sample", None, True), ("reviews", None, False)):
-        made = [encoded_corpus._made_of(replace(source, corpus=corpus, more=more), t)["tokenizer"] for t in (new, old)]
-        assert (made[0] == made[1]) == same
-        assert not same or made[0] == {"lowercase": True, "max_tokens": 128}
+        created = [
+            encoded_corpus._made_of(replace(source, corpus=corpus, more=more), t)["tokenizer"] for t in (new, old)
+        ]
+        assert (created[0] == created[1]) == same
+        assert not same or created[0] == {"lowercase": True, "max_tokens": 128}
     more = Unlabelled(source.path, None, source.sha256)
     assert "word_rule" in encoded_corpus._made_of(replace(source, corpus="ag_news", more=more), new)["tokenizer"]
 
@@ -80,13 +82,13 @@ def test_the_rule_for_words_matters_where_it_makes_a_difference(source, tmp_path
 @pytest.mark.usefixtures("chunk")
 def test_learned_on_the_disk_as_in_memory(rows, source, tmp_path):
     learn_and_encode(source, Tokenizer(), CONFIG, tmp_path / "texts")
-    found = open_encoded(tmp_path / "texts")
+    result = open_encoded(tmp_path / "texts")
     labels, keys, vocabulary, texts = in_memory(rows)
-    assert found.words == vocabulary.words and len(vocabulary) > 10
-    assert np.array_equal(found.labels, labels) and np.array_equal(found.keys, keys)
-    assert np.array_equal(found.texts.ids, texts.ids) and np.array_equal(found.texts.offsets, texts.offsets)
-    assert found.texts.ids.dtype == np.int32 and not found.texts.ids.flags.writeable
-    assert (found.texts.ids == UNK).any() and len(found) == 60
+    assert result.words == vocabulary.words and len(vocabulary) > 10
+    assert np.array_equal(result.labels, labels) and np.array_equal(result.keys, keys)
+    assert np.array_equal(result.texts.ids, texts.ids) and np.array_equal(result.texts.offsets, texts.offsets)
+    assert result.texts.ids.dtype == np.int32 and not result.texts.ids.flags.writeable
+    assert (result.texts.ids == UNK).any() and len(result) == 60
 
 
 @pytest.mark.usefixtures("chunk")
@@ -97,14 +99,14 @@ def test_words_that_the_vocabulary_lacks_are_kept_where_it_is_open_ended(rows, s
     learn_and_encode(source, Tokenizer(), CONFIG, tmp_path / "learned", open_ended=True)
     encode(source, vocabulary, tmp_path / "encoded")
     for place in ("learned", "encoded"):
-        found = open_encoded(tmp_path / place)
-        size = len(found.words)
-        assert found.words == closed.words and len(found.texts.lexicon) > size
-        words = [found.texts.lexicon.words[i] for i in found.texts.ids]
+        result = open_encoded(tmp_path / place)
+        size = len(result.words)
+        assert result.words == closed.words and len(result.texts.lexicon) > size
+        words = [result.texts.lexicon.words[i] for i in result.texts.ids]
         assert [word for word in words if word not in ("<s>", "</s>")] == [
             w for _, text in rows for w in Tokenizer()(text)
         ]
-        assert np.array_equal(np.where(found.texts.ids < size, found.texts.ids, UNK), texts.ids)
+        assert np.array_equal(np.where(result.texts.ids < size, result.texts.ids, UNK), texts.ids)
     # The same folder holds one or the other, never what was made for the other.
     encode(source, closed, tmp_path / "encoded")
     assert np.array_equal(open_encoded(tmp_path / "encoded").texts.ids, texts.ids)
@@ -114,9 +116,9 @@ def test_words_that_the_vocabulary_lacks_are_kept_where_it_is_open_ended(rows, s
 def test_encoded_on_the_disk_as_in_memory(rows, source, tmp_path):
     *_, vocabulary, texts = in_memory(rows)
     encode(source, vocabulary, tmp_path / "texts")
-    found = open_encoded(tmp_path / "texts")
-    assert np.array_equal(found.texts.ids, texts.ids) and np.array_equal(found.texts.offsets, texts.offsets)
-    assert found.words == vocabulary.words
+    result = open_encoded(tmp_path / "texts")
+    assert np.array_equal(result.texts.ids, texts.ids) and np.array_equal(result.texts.offsets, texts.offsets)
+    assert result.words == vocabulary.words
 
 
 def test_the_same_loss_from_the_disk_as_from_memory(rows, source, tmp_path):
@@ -157,8 +159,8 @@ def test_other_or_damaged_ids_are_made_again(rows, source, tmp_path, what, cut):
         path.write_bytes(path.read_bytes()[:-4] if cut == "cut" else b"")
     learn_and_encode(source, tokenizer, config, folder)
     learn_and_encode(source, tokenizer, config, tmp_path / "anew")
-    found, wanted = open_encoded(folder), open_encoded(tmp_path / "anew")
-    assert np.array_equal(found.texts.ids, wanted.texts.ids) and found.words == wanted.words
+    result, expected = open_encoded(folder), open_encoded(tmp_path / "anew")
+    assert np.array_equal(result.texts.ids, expected.texts.ids) and result.words == expected.words
 
 
 def test_another_vocabulary_is_other_ids(rows, source, tmp_path):

@@ -145,8 +145,8 @@ def test_what_is_wrong_has_a_place_and_a_remedy(tmp_path, name, content, place):
 def test_a_byte_that_is_not_utf_8_has_a_place(tmp_path, name):
     content = (b'{"t": "x"}\n' if "json" in name else b"t\n") + b"caf\xe9\n"
     (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
-    said = refusal(tmp_path / name, None if "txt" in name else "t")
-    assert said.startswith(", line 2: byte 0xe9 is not UTF-8 (byte 4 of the line). Save the file as UTF-8")
+    message = refusal(tmp_path / name, None if "txt" in name else "t")
+    assert message.startswith(", line 2: byte 0xe9 is not UTF-8 (byte 4 of the line). Save the file as UTF-8")
 
 
 def parquet(path: Path, **columns) -> Path:
@@ -159,9 +159,9 @@ def parquet(path: Path, **columns) -> Path:
 
 def test_parquet_of_other_types(tmp_path):
     pyarrow = pytest.importorskip("pyarrow")
-    for cells, found in (([1, 2], "a number"), ([["x"]], "a list"), ([{"x": 1}], "a record"), ([b"x"], "bytes")):
-        said = refusal(parquet(tmp_path / "a.parquet", t=cells), "t")
-        assert said.startswith(f", row 1, column 't': it is {found}, not text. Fill it, convert it to text")
+    for cells, result in (([1, 2], "a number"), ([["x"]], "a list"), ([{"x": 1}], "a record"), ([b"x"], "bytes")):
+        message = refusal(parquet(tmp_path / "a.parquet", t=cells), "t")
+        assert message.startswith(f", row 1, column 't': it is {result}, not text. Fill it, convert it to text")
     assert "row 2, column 't': there is no text" in refusal(parquet(tmp_path / "a.parquet", t=["x", None]), "t")
     for kind in (pyarrow.large_string(), pyarrow.dictionary(pyarrow.int32(), pyarrow.string())):
         assert texts_of(parquet(tmp_path / "a.parquet", t=pyarrow.array(["x", ODD]).cast(kind)), "t") == ["x", ODD]
@@ -186,7 +186,7 @@ def test_compressed_files(tmp_path, ending, module):
 
 
 @pytest.mark.parametrize(
-    ("content", "found"),
+    ("content", "result"),
     [
         (b"PK\x03\x04\x14\x00\x00\x00", "a ZIP archive, or an Excel workbook. Unpack it"),
         ("t\nhello\n".encode("utf-16"), "UTF-16, not UTF-8. Save it as UTF-8"),
@@ -196,14 +196,14 @@ def test_compressed_files(tmp_path, ending, module):
         (b"PAR1\x15\x04\x15\x0e\0", "a Parquet file. Let its name end in .parquet"),
     ],
 )
-def test_a_file_of_another_kind_is_named(tmp_path, monkeypatch, content, found):
+def test_a_file_of_another_kind_is_named(tmp_path, monkeypatch, content, result):
     for name, column in (("a.txt", None), ("a.csv", "t"), ("a.tsv", "t"), ("a.jsonl", "t")):
         (tmp_path / name).write_bytes(content)
-        assert refusal(tmp_path / name, column).startswith(f" is {found}")
+        assert refusal(tmp_path / name, column).startswith(f" is {result}")
     with pytest.raises(UserError, match=r"^- is "):
         texts_of_stdin(monkeypatch, content)
     (tmp_path / "train.csv").write_bytes(content)
-    with pytest.raises(UserError, match=found[:9]):
+    with pytest.raises(UserError, match=result[:9]):
         list(read_ag_news(tmp_path / "train.csv"))
 
 
@@ -211,7 +211,7 @@ def test_a_folder_is_named(tmp_path):
     for name, column in (("a.txt", None), ("a.csv", "t"), ("a.jsonl", "t"), ("a.parquet", "t"), ("a.csv.gz", "t")):
         (tmp_path / name).mkdir()
         assert refusal(tmp_path / name, column) == " is a folder. Name a file in it."
-    with pytest.raises(UserError, match=r"--train: .* is a folder; name a file in it"):
+    with pytest.raises(UserError, match=r"is a folder; name a file in it"):
         own_corpus(str(tmp_path / "a.csv"), None, "t", "l")
 
 
@@ -220,14 +220,14 @@ def test_files_of_the_original_that_are_something_else(tmp_path):
     with pytest.raises(UserError, match="lacks 'char_cnn'"):  # the mark is passed over
         read_original(tmp_path / "options.json", tmp_path)
     (tmp_path / "weights.zip").write_bytes(b"PK\x03\x04\x14\x00\x00\x00")
-    for options, found in ((tmp_path, "is a folder"), (tmp_path / "weights.zip", "is a ZIP archive")):
-        with pytest.raises(UserError, match=found):
+    for options, result in ((tmp_path, "is a folder"), (tmp_path / "weights.zip", "is a ZIP archive")):
+        with pytest.raises(UserError, match=result):
             read_original(options, tmp_path)
     from original_files import OPTIONS
 
     (tmp_path / "options.json").write_text(json.dumps(OPTIONS), encoding="utf-8-sig")
-    for weights, found in ((tmp_path, "is a folder"), (tmp_path / "weights.zip", "is a ZIP archive.*one HDF5 file")):
-        with pytest.raises(UserError, match=found):
+    for weights, result in ((tmp_path, "is a folder"), (tmp_path / "weights.zip", "is a ZIP archive.*one HDF5 file")):
+        with pytest.raises(UserError, match=result):
             read_original(tmp_path / "options.json", weights)
 
 
@@ -271,7 +271,7 @@ def test_the_published_form_wins_and_what_is_missing_is_said(tmp_path):
     with pytest.raises(UserError, match=r"row 2 \(line 2\), column 'label': '4' is not a class; they are 0 to 3"):
         list(read_ag_news(tmp_path / "train.csv"))
     (tmp_path / "train.csv").write_text("review,stars\nx,4\n")
-    with pytest.raises(UserError, match=r"'text,label'.*--train FILE --text-column NAME"):
+    with pytest.raises(UserError, match=r"'text,label'.*texts of your own"):
         list(read_ag_news(tmp_path / "train.csv"))
 
 
@@ -311,11 +311,11 @@ def written(form: str, texts: list[str], encoding: str = "ascii") -> bytes:
 def test_answers_can_be_read_back(tmp_path, texts):
     path = tmp_path / "answers.csv"
     path.write_bytes(written("csv", texts))
-    wanted = [CLASSES[i % 3] for i in range(len(texts))]
+    expected = [CLASSES[i % 3] for i in range(len(texts))]
     with path.open(encoding="utf-8", newline="") as file:
         header, *rows = csv.reader(file, strict=True)
     assert header == ["class", *CLASSES, "text"] and [row[-1] for row in rows] == texts
-    for column, cells in (("text", texts), ("class", wanted)):
+    for column, cells in (("text", texts), ("class", expected)):
         assert texts_of(path, column) == cells
         if PANDAS_READS_NUL or not any("\0" in text for text in texts):
             frame = pandas.read_csv(path, dtype=str, keep_default_na=False)
@@ -324,7 +324,7 @@ def test_answers_can_be_read_back(tmp_path, texts):
     path.write_bytes(written("jsonl", texts))
     lines = path.read_bytes().split(b"\n")[:-1]
     assert [json.loads(line)["text"] for line in lines] == texts_of(path, "text") == texts
-    assert texts_of(path, "class") == wanted
+    assert texts_of(path, "class") == expected
     if texts:
         assert pandas.read_json(path, lines=True, dtype=str)["text"].tolist() == texts
 
@@ -340,15 +340,15 @@ def test_a_table_has_a_line_for_each_answer_on_any_terminal(texts):
 @one_folder
 @given(texts=st.lists(any_text, max_size=4, unique=True))
 def test_texts_beside_vectors_can_be_read_back(tmp_path, texts):
-    found = [(text, text.split() or ["-"], np.zeros((3, len(text.split() or "-"), 2), np.float32)) for text in texts]
-    write_vectors(tmp_path / "x.hdf5", found)
+    result = [(text, text.split() or ["-"], np.zeros((3, len(text.split() or "-"), 2), np.float32)) for text in texts]
+    write_vectors(tmp_path / "x.hdf5", result)
     with h5py.File(tmp_path / "x.hdf5") as file:
         assert json.loads(file["sentence_to_index"][0]) == {text.strip(): str(i) for i, text in enumerate(texts)}
     safetensors = pytest.importorskip("safetensors.numpy")
-    write_vectors(tmp_path / "x.safetensors", found)
+    write_vectors(tmp_path / "x.safetensors", result)
     tensors = safetensors.load_file(tmp_path / "x.safetensors")
     assert json.loads(bytes(tensors["texts"])) == texts
-    assert json.loads(bytes(tensors["words"])) == [words for _, words, _ in found]
+    assert json.loads(bytes(tensors["words"])) == [words for _, words, _ in result]
 
 
 @one_folder

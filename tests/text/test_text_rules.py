@@ -39,9 +39,9 @@ def found_in(members: str) -> str:
 )
 def test_classes_are_those_of_unicode(name, belongs):
     """All of Unicode, so that no plane is left out; and no character is of two classes."""
-    found = found_in(getattr(character_classes(), name))
-    assert found == "".join(filter(belongs, EVERYTHING))
-    assert not set(found) & set(found_in(JOINERS))
+    result = found_in(getattr(character_classes(), name))
+    assert result == "".join(filter(belongs, EVERYTHING))
+    assert not set(result) & set(found_in(JOINERS))
 
 
 def test_blanks_of_ascii():

@@ -27,7 +27,7 @@ TEXTS = st.text(st.one_of(st.sampled_from(SPECIAL), st.characters(codec=None)), 
 
 
 @pytest.mark.parametrize(
-    ("raw", "wanted"),
+    ("raw", "expected"),
     [
         ("China #39;s growth", "China's growth"),
         ("they #39;ve waited", "they've waited"),
@@ -46,12 +46,12 @@ TEXTS = st.text(st.one_of(st.sampled_from(SPECIAL), st.characters(codec=None)), 
         ("result; and AT&T;", "result; and AT&T;"),
     ],
 )
-def test_clean_undoes_what_feeds_did(raw, wanted):
-    assert clean(raw) == wanted
+def test_clean_undoes_what_feeds_did(raw, expected):
+    assert clean(raw) == expected
 
 
 @pytest.mark.parametrize(
-    ("text", "wanted"),
+    ("text", "expected"),
     [
         ("China's U.S. trip at 10:30 p.m.", ["china", "'s", "u.s.", "trip", "at", "10:30", "p.m."]),
         ("Don't pay 1,200.50!", ["don", "'t", "pay", "1,200.50", "!"]),
@@ -62,8 +62,8 @@ def test_clean_undoes_what_feeds_did(raw, wanted):
         ("  \n\t ", []),
     ],
 )
-def test_words(text, wanted):
-    assert Tokenizer()(text) == wanted
+def test_words(text, expected):
+    assert Tokenizer()(text) == expected
 
 
 def test_tokenizer_settings():
@@ -83,7 +83,7 @@ def test_both_rules_agree_on_english():
 
 
 @pytest.mark.parametrize(
-    ("text", "wanted"),
+    ("text", "expected"),
     [
         ("हिन्दी समाचार", ["हिन्दी", "समाचार"]),
         ("தமிழ் செய்தி।", ["தமிழ்", "செய்தி", "।"]),
@@ -105,8 +105,8 @@ def test_both_rules_agree_on_english():
         ("\u200b\u3000\u200d", []),
     ],
 )
-def test_words_of_many_scripts(text, wanted):
-    assert Tokenizer()(text) == wanted
+def test_words_of_many_scripts(text, expected):
+    assert Tokenizer()(text) == expected
 
 
 def test_a_word_between_blanks_is_one_word():
@@ -149,7 +149,7 @@ def test_nothing_visible_is_lost_and_no_word_has_a_blank(text):
 
 def test_a_time_limit_of_nltk_never_reaches_the_user(monkeypatch):
     text = "Stocks fell in हिन्दी. " * 3
-    wanted = Tokenizer()(text)
+    expected = Tokenizer()(text)
 
     class Hurried:
         def __init__(self, pattern):
@@ -159,7 +159,7 @@ def test_a_time_limit_of_nltk_never_reaches_the_user(monkeypatch):
             raise TimeoutError
 
     monkeypatch.setattr(tokenizer, "_regexp_tokenizer", Hurried)
-    assert Tokenizer()(text) == wanted
+    assert Tokenizer()(text) == expected
 
 
 def test_a_long_text_takes_no_long_time():

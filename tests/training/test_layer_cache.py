@@ -9,17 +9,17 @@ import torch
 from conftest import SAMPLE, needs_bf16, run_script
 
 from bilm.config import ClassifierConfig
-from bilm.modules.classifier import ClassifiedEncoder, Classifier
+from bilm.modules.classifier import Classifier, EncoderClassifier
 from bilm.text.batching import iterate_batches
 from bilm.training.classification import ClassificationTask
-from bilm.training.layer_cache import store_layers
+from bilm.training.layer_cache import cache_layers
 
 CPU = torch.device("cpu")
 
 
 def store_of(bilm, texts, folder, limit=1e9, dtype=torch.float32):
     autocast = lambda: torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == torch.bfloat16)  # noqa: E731
-    return store_layers(bilm, texts, folder, limit, 20, CPU, autocast)
+    return cache_layers(bilm, texts, folder, limit, 20, CPU, autocast)
 
 
 @pytest.mark.parametrize(
@@ -28,24 +28,24 @@ def store_of(bilm, texts, folder, limit=1e9, dtype=torch.float32):
 def test_what_is_stored_is_what_the_encoder_gives(bilm, vocabulary, texts, tmp_path, dtype, close):
     """For every real token, in batches that are others than those they were computed in."""
     encoded = vocabulary.encode(texts)
-    store = store_of(bilm, encoded, tmp_path, dtype=dtype)
+    cache = store_of(bilm, encoded, tmp_path, dtype=dtype)
     for batch in iterate_batches(encoded, np.array([3, 0, 4]), 1000):
         layers = bilm.encode(batch)
-        read = store.read(batch)
+        read = cache.read(batch)
         assert len(read) == len(layers) - 1 and read[0].shape == layers[1].shape
-        for found, wanted in zip(read, layers[1:], strict=True):
+        for result, expected in zip(read, layers[1:], strict=True):
             for i, length in enumerate(batch.lengths.tolist()):
-                torch.testing.assert_close(found[i, :length].float(), wanted[i, :length], rtol=0, atol=close)
-                assert not found[i, length:].any()
+                torch.testing.assert_close(result[i, :length].float(), expected[i, :length], rtol=0, atol=close)
+                assert not result[i, length:].any()
         assert torch.equal(bilm.embed(batch, torch.float32), layers[0])
-    store.close()
+    cache.close()
 
 
 def test_the_file_has_no_name_and_goes_with_its_store(bilm, vocabulary, texts, tmp_path):
     files = len(os.listdir("/proc/self/fd"))
-    store = store_of(bilm, vocabulary.encode(texts), tmp_path)
+    cache = store_of(bilm, vocabulary.encode(texts), tmp_path)
     assert list(tmp_path.iterdir()) == []
-    store.close()
+    cache.close()
     assert len(os.listdir("/proc/self/fd")) == files
 
 
@@ -77,20 +77,20 @@ def test_a_classifier_reads_what_is_stored(bilm, vocabulary, texts, tmp_path):
     """Other layers in the store give another loss, and another class."""
     encoded, rows = vocabulary.encode(texts), np.arange(5)
     classifier = Classifier(ClassifierConfig(hidden=5, dropout=0.0), "trainable", bilm, 4, seed=0)
-    model = ClassifiedEncoder(bilm, classifier, tuned=False)
-    store = store_of(bilm, encoded, tmp_path)
+    model = EncoderClassifier(bilm, classifier, finetuned=False)
+    cache = store_of(bilm, encoded, tmp_path)
 
     class Other:
         def read(self, batch):
-            return [100 * layer for layer in store.read(batch)]
+            return [100 * layer for layer in cache.read(batch)]
 
     def loss(of):
         task = ClassificationTask("", encoded, np.arange(5) % 4, rows, rows, 1000, 0, CPU, of)
         return task.loss(model, rows, 0, 1)[0].item(), task.validate(model)
 
-    assert loss(store)[0] == pytest.approx(loss(None)[0], rel=1e-5) and loss(store)[1] == loss(None)[1]
+    assert loss(cache)[0] == pytest.approx(loss(None)[0], rel=1e-5) and loss(cache)[1] == loss(None)[1]
     assert loss(Other())[0] != pytest.approx(loss(None)[0], rel=1e-2)
-    store.close()
+    cache.close()
 
 
 def test_a_classifier_learns_the_same_with_and_without(trained, tmp_path):

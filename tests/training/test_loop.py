@@ -130,24 +130,24 @@ def test_the_best_epoch_is_kept(tmp_path, direction, figures, best):
 
 def test_a_resumed_run_equals_one_that_was_not_stopped(tmp_path):
     """From a checkpoint after each step of three epochs, resumed in new objects: the same bits, the same history."""
-    whole, wanted = run(Regression(), tmp_path / "whole.pt")
+    complete, expected = run(Regression(), tmp_path / "whole.pt")
     copies = []
 
-    class Watched(Regression):
+    class ProgressFile(Regression):
         def loss(self, *arguments):
             if (path := tmp_path / "each.pt").exists():
                 copies.append(tmp_path / f"copy{len(copies)}.pt")
                 copies[-1].write_bytes(path.read_bytes())
             return super().loss(*arguments)
 
-    run(Watched(), tmp_path / "each.pt", config=FitConfig(epochs=3, learning_rate=0.05, checkpoint_seconds=0.0))
+    run(ProgressFile(), tmp_path / "each.pt", config=FitConfig(epochs=3, learning_rate=0.05, checkpoint_seconds=0.0))
     assert len(copies) == 8
     for copy in copies:
         torch.manual_seed(99)
         model, state = run(Regression(), copy, nn.Sequential(nn.Linear(2, 1), nn.Dropout(0.1)), resume=True)
-        assert torch.equal(model[0].weight, whole[0].weight) and torch.equal(model[0].bias, whole[0].bias)
+        assert torch.equal(model[0].weight, complete[0].weight) and torch.equal(model[0].bias, complete[0].bias)
         strip = lambda epochs: [{k: v for k, v in e.items() if k != "seconds"} for e in epochs]  # noqa: E731
-        assert strip(state.epochs) == strip(wanted.epochs) and state.curve == wanted.curve
+        assert strip(state.epochs) == strip(expected.epochs) and state.curve == expected.curve
 
 
 def test_a_checkpoint_of_another_run_is_refused(tmp_path):
@@ -180,14 +180,14 @@ def test_a_step_without_a_finite_gradient_changes_nothing_and_is_said(tmp_path, 
     assert state.step == 9 and [epoch["steps_left_out"] for epoch in state.epochs] == [0, 1, 0]
     # The loss is a mean over the rows of the other steps.
     assert all(math.isfinite(epoch["train_loss"]) for epoch in state.epochs)
-    said = capsys.readouterr()
-    assert re.search(r"steps left out until step 6: 1; .*\(learning rate 0\.0\d+\)", said.err)
-    assert "steps left out: 1 (" in said.out
+    text = capsys.readouterr()
+    assert re.search(r"steps left out until step 6: 1; .*\(learning rate 0\.0\d+\)", text.err)
+    assert "steps left out: 1 (" in text.out
 
 
 def test_a_left_out_step_is_remembered_across_a_stop_and_never_the_last_of_a_checkpoint(tmp_path):
     every_step = replace(CONFIG, checkpoint_seconds=0.0)
-    whole, wanted = run(Regression(broken_at=[4]), tmp_path / "whole.pt", config=every_step)
+    complete, expected = run(Regression(broken_at=[4]), tmp_path / "whole.pt", config=every_step)
     task, copies = Regression(broken_at=[4]), []
 
     def copying(*arguments, loss=task.loss):
@@ -202,8 +202,8 @@ def test_a_left_out_step_is_remembered_across_a_stop_and_never_the_last_of_a_che
         state = serialization.load(tmp_path / "then.pt", "training")["state"]
         assert (state["step"], state["left_out"]) == (done, left_out)
     model, state = run(Regression(), tmp_path / "then.pt", resume=True)
-    assert torch.equal(model[0].weight, whole[0].weight)
-    assert [e["steps_left_out"] for e in state.epochs] == [e["steps_left_out"] for e in wanted.epochs] == [0, 1, 0]
+    assert torch.equal(model[0].weight, complete[0].weight)
+    assert [e["steps_left_out"] for e in state.epochs] == [e["steps_left_out"] for e in expected.epochs] == [0, 1, 0]
 
 
 @pytest.mark.parametrize("seconds", [0.0, 1e9])

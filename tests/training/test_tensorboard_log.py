@@ -54,16 +54,16 @@ class Stopped(Regression):
 def test_an_interrupted_run_writes_the_curves_of_a_whole_one(tmp_path):
     """And the same history, with or without the option."""
     pytest.importorskip("tensorboard")
-    wanted = train(Regression(), tmp_path / "whole.pt")
+    expected = train(Regression(), tmp_path / "whole.pt")
     with pytest.raises(Interrupted):
         train(Stopped(), tmp_path / "c.pt", tmp_path / "events")
     state = train(Regression(), tmp_path / "c.pt", tmp_path / "events", resume=True)
-    assert state.curve == wanted.curve
-    found = scalars(tmp_path / "events")
-    assert found["training/loss"] == pytest.approx({c["step"]: c["loss"] for c in wanted.curve})
-    assert found["training/gradient_norm"] == pytest.approx({c["step"]: c["gradient_norm"] for c in wanted.curve})
-    assert found["validation/error"] == pytest.approx({3 * e["epoch"]: e["error"] for e in wanted.epochs})
-    rates = found["training/learning_rate"]
+    assert state.curve == expected.curve
+    result = scalars(tmp_path / "events")
+    assert result["training/loss"] == pytest.approx({c["step"]: c["loss"] for c in expected.curve})
+    assert result["training/gradient_norm"] == pytest.approx({c["step"]: c["gradient_norm"] for c in expected.curve})
+    assert result["validation/error"] == pytest.approx({3 * e["epoch"]: e["error"] for e in expected.epochs})
+    rates = result["training/learning_rate"]
     assert list(rates) == [3, 6, 9] and CONFIG.learning_rate > rates[3] > rates[6] > rates[9] > 0
 
 

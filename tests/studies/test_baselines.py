@@ -19,8 +19,8 @@ def test_what_words_tell_apart_is_learned_and_chosen_on_validation():
     model, accuracies = fit_tfidf("svm", texts, labels, np.arange(300), np.arange(300, 400), seed=0)
     assert set(accuracies) == {str(s) for s in CLASSIFIERS["svm"][1]} and len(set(accuracies.values())) > 1
     assert accuracies[str(model[-1].C)] == max(accuracies.values())
-    asked = [texts[n] for n in range(300, 400)]
-    assert np.mean(model.predict(asked) == labels[300:]) == max(accuracies.values())
+    query = [texts[n] for n in range(300, 400)]
+    assert np.mean(model.predict(query) == labels[300:]) == max(accuracies.values())
     swapped = np.where(np.arange(400) < 300, labels, 1 - labels)
     _, other = fit_tfidf("svm", texts, swapped, np.arange(300), np.arange(300, 400), seed=0)
     assert other == {s: pytest.approx(1 - a) for s, a in accuracies.items()}, "validation rows are not trained on"

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import ROOT, torchrun
+from original_files import OPTIONS, datasets, write
 from pypdf import PdfReader
-from test_original import OPTIONS, datasets, write
 
 from bilm.config import PRETRAINING, FitConfig
 
@@ -109,14 +109,14 @@ def test_files_that_are_named_exist(path):
 
 def tree(text: str) -> set[str]:
     """The paths that an indented list of files and folders names, two more columns for each folder."""
-    found, folders = set(), [""]
+    result, folders = set(), [""]
     for indent, name in re.findall(r"^( *)([\w.-]+(?:\.\w+|/))(?=\s)", text, re.MULTILINE):
         depth = len(indent) // 2
         path = folders[depth] + name
-        found.add(path)
+        result.add(path)
         if name.endswith("/"):
             folders[depth + 1 :] = [path]
-    return found
+    return result
 
 
 def test_the_list_of_modules_is_complete():
@@ -257,13 +257,13 @@ def test_speed_is_what_was_measured():
     text = section(PERFORMANCE, "Speed and memory")
     rows = re.findall(r"^\|[^|]+\| ([\d.,]+)[^|]*\| `([\w.]+)` \|$", text, re.MULTILINE)
     assert len(rows) > 15
-    for shown, key in rows:
+    for displayed, key in rows:
         figure: Any = measured
         for part in key.split("."):
             figure = figure[int(part) if isinstance(figure, list) else part]
         figure = figure["median"] if isinstance(figure, dict) else figure
-        digits = len(shown.partition(".")[2])
-        assert float(shown.replace(",", "")) == round(figure, digits), key
+        digits = len(displayed.partition(".")[2])
+        assert float(displayed.replace(",", "")) == round(figure, digits), key
 
 
 def test_growth_is_what_was_measured():
@@ -272,7 +272,7 @@ def test_growth_is_what_was_measured():
         section(PERFORMANCE, "Growth with the corpus"),
         re.MULTILINE,
     )
-    wanted = [
+    expected = [
         (
             f"{entry['documents']:,}",
             f"{entry['encode_seconds_per_million_tokens']['median']:.2f}",
@@ -281,7 +281,7 @@ def test_growth_is_what_was_measured():
         )
         for entry in results("benchmark")["growth"]
     ]
-    assert rows == wanted
+    assert rows == expected
 
 
 def test_speed_of_the_tools_is_what_was_measured():
@@ -289,9 +289,9 @@ def test_speed_of_the_tools_is_what_was_measured():
     assert measured["corpus"] == "ag_news" and not measured["quick"] and measured["documents"] == 7600
     rows = re.findall(r"^\|[^|]+\| ([\d.,]+) \| `tools: (\w+)\.(\w+)` \|$", page(PERFORMANCE), re.MULTILINE)
     assert len(rows) == 12
-    for shown, part, name in rows:
-        digits = len(shown.partition(".")[2])
-        assert float(shown.replace(",", "")) == round(measured[part][name]["median"], digits), name
+    for displayed, part, name in rows:
+        digits = len(displayed.partition(".")[2])
+        assert float(displayed.replace(",", "")) == round(measured[part][name]["median"], digits), name
 
 
 def test_speed_with_other_programs_running_is_what_was_measured():
@@ -314,20 +314,20 @@ def test_times_are_what_was_measured():
     epoch = default["parts_seconds"]["pretraining"] / FitConfig().epochs
     ratio = without["seconds"] / epoch
     best_seconds = sum(best["parts_seconds"].values())
-    found = {
+    result = {
         "one epoch of pretraining": (epoch, without["seconds"]),
         "`--preset fast`": (fast["seconds"], fast["seconds"] * ratio),
         "the default, `make run`": (default["seconds"], default["seconds"] * ratio),
         "`--preset best`": (best_seconds, best_seconds * ratio),
     }
-    for name, seconds in found.items():
+    for name, seconds in result.items():
         (row,) = re.findall(
             rf"^\| {re.escape(name)} \| (\d+) min \| (?:about )?(\d+) min", page(PERFORMANCE), re.MULTILINE
         )
         assert [int(cell) for cell in row] == [round(s / 60) for s in seconds], (name, seconds)
     assert f"the ratio of the epochs, {ratio:.1f}" in flowing(PERFORMANCE)
-    with_bf16, without_bf16 = (round(s / 60) for s in found["the default, `make run`"])
-    fast_minutes = " and about ".join(str(round(s / 60)) for s in found["`--preset fast`"])
+    with_bf16, without_bf16 = (round(s / 60) for s in result["the default, `make run`"])
+    fast_minutes = " and about ".join(str(round(s / 60)) for s in result["`--preset fast`"])
     assert (
         f"took {with_bf16} minutes on two CPU cores with bf16, and takes about {without_bf16} on two without; "
         f"`--preset fast` {fast_minutes}" in flowing(README)
@@ -369,18 +369,18 @@ def test_token_layers_are_what_was_measured():
         assert [int(rate.replace(",", "")) for rate in rates] == [round(layer[key]["median"]) for key in speeds]
     rows = re.findall(r"^\| `([\w+]+)` \| `(\w+)` \| ([\d.| ]+) \|$", text, re.M)
     assert len(rows) == 9
-    for name, mode, shown in rows:
-        found = layers[name]["classifiers"][mode]
-        wanted = [found["validation_accuracy"], found["test_accuracy"], *found["accuracy_with_errors"].values()]
-        wanted.append(found["accuracy_hardest"])
-        assert [float(x) for x in shown.split(" | ")] == [round(x, 4) for x in wanted], (name, mode)
+    for name, mode, displayed in rows:
+        result = layers[name]["classifiers"][mode]
+        expected = [result["validation_accuracy"], result["test_accuracy"], *result["accuracy_with_errors"].values()]
+        expected.append(result["accuracy_hardest"])
+        assert [float(x) for x in displayed.split(" | ")] == [round(x, 4) for x in expected], (name, mode)
 
 
 def test_what_the_sample_reaches_without_a_network_is_what_was_measured():
     means = results("sample_fallback")["test_accuracy_mean"]
     assert all(accuracy >= 0.9 for accuracy in means.values()) and len(means) == 4
-    shown = ", ".join(f"`{mode}` {accuracy:.3f}" for mode, accuracy in means.items())
-    assert shown in flowing("docs/tools.md")
+    displayed = ", ".join(f"`{mode}` {accuracy:.3f}" for mode, accuracy in means.items())
+    assert displayed in flowing("docs/tools.md")
 
 
 def test_senses_part_as_was_measured():
@@ -393,8 +393,8 @@ def test_senses_part_as_was_measured():
         (quoted,) = (quote for quote in re.findall(r'"([^"]*\[jets\][^"]*)"', text) if nearest.startswith(quote))
         assert len(quoted) > 20
     first, second = ([layer["of_10_behind_west"] for layer in query["layers"]] for query in (money, land))
-    wanted = '{} are of a West Bank in e0, {} in e1, {} in e2; of the "bank" of a West Bank town, {}, {}, {} '
-    assert wanted.format(*first, *second) in text
+    expected = '{} are of a West Bank in e0, {} in e1, {} in e2; of the "bank" of a West Bank town, {}, {}, {} '
+    assert expected.format(*first, *second) in text
 
 
 # --- docs/results.md and the results in README.md -------------------------------------------------------------------
@@ -441,15 +441,15 @@ def test_results_are_those_of_the_summary(summary, path):
         re.MULTILINE,
     )
     assert {row[0] for row in rows} == set(summary["classifiers"]) and len(rows) == 4
-    for mode, *shown, mix, of_seeds, above in rows:
+    for mode, *displayed, mix, of_seeds, above in rows:
         entry = summary["classifiers"][mode]
-        wanted = (
+        expected = (
             entry["test"]["accuracy"],
             entry["test"]["f1"],
             entry["train"]["accuracy"],
             entry["validation_accuracy"],
         )
-        assert [float(x) for x in shown] == [round(x, 4) for x in wanted]
+        assert [float(x) for x in displayed] == [round(x, 4) for x in expected]
         lambdas = entry["lambdas"]
         assert mix == ("none" if not lambdas else " ".join(f"{x:.2f}" for x in lambdas) + f"; {entry['gamma']:.2f}")
         assert of_seeds == spread(entry)
@@ -483,8 +483,8 @@ def test_what_the_commands_print_is_what_was_measured():
     assert f"{measured['rows_trained']:,} descriptions to train on" in output
     seconds = measured["parts_seconds"]
     assert f"perplexity {measured['validation_perplexity']:.1f}, {seconds['pretraining']:,.0f} s." in output
-    shown = re.findall(r"classifier \((\w+)\): ... validation accuracy ([\d.]+), (\d+) s\.", output)
-    assert shown == [
+    displayed = re.findall(r"classifier \((\w+)\): ... validation accuracy ([\d.]+), (\d+) s\.", output)
+    assert displayed == [
         (mode, f"{measured['accuracy'][mode]['validation']:.4f}", f"{seconds[f'classifier_{mode}']:.0f}")
         for mode in ("trainable", "frozen", "function")
     ]
@@ -498,11 +498,11 @@ def test_language_model_figures_are_those_of_the_summary(summary):
         r"^\| (forward|backward) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|", page(RESULTS), re.MULTILINE
     )
     assert len(rows) == 2
-    for direction, *shown in rows:
+    for direction, *displayed in rows:
         figures = summary["language_model"]["test"][direction]
-        wanted = [round(figures["perplexity"], 1)]
-        wanted += [round(figures[name], 4) for name in ("accuracy", "top5_accuracy", "f1_macro")]
-        assert [float(x) for x in shown] == wanted
+        expected = [round(figures["perplexity"], 1)]
+        expected += [round(figures[name], 4) for name in ("accuracy", "top5_accuracy", "f1_macro")]
+        assert [float(x) for x in displayed] == expected
 
 
 def test_near_duplicates_are_those_of_the_summary(summary):
@@ -528,22 +528,22 @@ def test_presets_are_what_was_measured():
         assert float(perplexity) == round(measured["validation_perplexity"], 1)
         assert int(pretraining) == round(parts["pretraining"] / 60)
         assert int(classifiers) == round((sum(parts.values()) - parts["pretraining"]) / 60)
-        shown = re.findall(r"`(\w+)` ([\d.]+)", accuracies)
-        assert {m: float(a) for m, a in shown} == {m: round(f["test"], 4) for m, f in measured["accuracy"].items()}
+        displayed = re.findall(r"`(\w+)` ([\d.]+)", accuracies)
+        assert {m: float(a) for m, a in displayed} == {m: round(f["test"], 4) for m, f in measured["accuracy"].items()}
 
 
 def test_few_labels_are_what_was_measured():
     measured = results("label_efficiency")
     assert measured["corpus"] == "ag_news" and measured["draws"] == 10
-    found = measured["labels_per_class"]
+    result = measured["labels_per_class"]
     header, _, *rows = re.findall(r"^\|(.*)\|$", section(RESULTS, "Few labels"), re.M)
-    assert [cell.strip().replace(",", "") for cell in header.split("|")[1:]] == list(found)
+    assert [cell.strip().replace(",", "") for cell in header.split("|")[1:]] == list(result)
     assert [row.split("|")[0].strip(" `") for row in rows] == list(
-        {name: 0 for size in found.values() for name in size}
+        {name: 0 for size in result.values() for name in size}
     )
     for row in rows:
         name, *cells = (cell.strip(" `") for cell in row.split("|"))
-        for cell, size in zip(cells, found.values(), strict=True):
+        for cell, size in zip(cells, result.values(), strict=True):
             f = size.get(name)
             std = "" if f is None or f["test_accuracy_std"] is None else f" ± {100 * f['test_accuracy_std']:.1f}"
             assert cell == ("" if f is None else f"{100 * f['test_accuracy']:.1f}{std}"), (name, size)
@@ -554,7 +554,7 @@ def test_lambdas_are_what_was_measured(summary):
     assert study["bilm"] == summary["bilm"]
     part = {name: f"{entry['test_accuracy']:.4f}" for name, entry in study["parts"].items()}
     frozen = study["frozen"]
-    wanted = {
+    expected = {
         "e0 alone": part["e0"],
         "e1 alone": part["e1"],
         "e2 alone": part["e2"],
@@ -565,22 +565,22 @@ def test_lambdas_are_what_was_measured(summary):
         "trained, from three random starts": ", ".join(part[f"trainable_{i}"] for i in range(3)),
     }
     header, *rows = re.findall(r"^\| (.+) \| (.+) \|$", section(RESULTS, "The λs"), re.M)
-    assert header == ("λ", "test accuracy") and dict(rows) == wanted
+    assert header == ("λ", "test accuracy") and dict(rows) == expected
 
 
 def test_baselines_are_those_of_the_summary(summary):
     baselines = summary["baselines"]
-    shown = {"TF-IDF and logistic": "tfidf_logistic", "fastText": "fasttext", "random": "random"}
+    displayed = {"TF-IDF and logistic": "tfidf_logistic", "fastText": "fasttext", "random": "random"}
     for kind, label in (("svd", "SVD of PPMI, window "), ("word2vec", "Word2Vec, window ")):
         best = max((n for n in baselines if n.startswith(kind)), key=lambda n: baselines[n]["validation_accuracy"])
-        shown[f"{label}{baselines[best]['window']},"] = best
-    for label, name in shown.items():
+        displayed[f"{label}{baselines[best]['window']},"] = best
+    for label, name in displayed.items():
         (row,) = re.findall(
             rf"^\| {re.escape(label)}[^|]*\| ([\d.]+) \| ([\d.]+) \| \| ([\d.]+) \|", page(RESULTS), re.M
         )
         entry = baselines[name]
-        wanted = (entry["test"]["accuracy"], entry["test"]["f1"], entry["validation_accuracy"])
-        assert row == tuple(f"{x:.4f}" for x in wanted), name
+        expected = (entry["test"]["accuracy"], entry["test"]["f1"], entry["validation_accuracy"])
+        assert row == tuple(f"{x:.4f}" for x in expected), name
 
 
 def test_the_report_has_as_many_pages_as_said():
@@ -592,29 +592,29 @@ def test_another_seed_is_what_was_measured(summary):
     other = results("best_seed_1")
     text = section(RESULTS, "Other seeds")
     (paragraph,) = re.findall(r"^Preset `best` with seed 1.*?(?=\n\n)", text, re.MULTILINE | re.DOTALL)
-    shown = " ".join(paragraph.split())
-    assert f"perplexity {other['validation_perplexity']:.1f}" in shown
+    displayed = " ".join(paragraph.split())
+    assert f"perplexity {other['validation_perplexity']:.1f}" in displayed
     for mode, figures in other["accuracy"].items():
-        assert f"`{mode}` {figures['test']:.4f}" in shown
+        assert f"`{mode}` {figures['test']:.4f}" in displayed
         if mode != "frozen":
             assert abs(figures["test"] - summary["classifiers"][mode]["accuracy_mean"]) < 0.001
-    assert f"the mean of all four {other['ensemble']:.4f}" in shown
+    assert f"the mean of all four {other['ensemble']:.4f}" in displayed
     assert abs(other["ensemble"] - summary["ensemble"]["test"]["accuracy"]) < 0.002
 
 
 def test_other_seeds_of_the_presets_are_what_was_measured():
-    found = results("other_seeds")
-    fast, base = found["fast"], found["base"]
+    result = results("other_seeds")
+    fast, base = result["fast"], result["base"]
     text = section(RESULTS, "Other seeds")
-    shown = " ".join(text[text.index("Presets `fast` and `base` with other seeds") :].split())
+    displayed = " ".join(text[text.index("Presets `fast` and `base` with other seeds") :].split())
     for name, figures in (("fast", fast), ("base", base)):
-        assert f"`{name}` has perplexity {figures['validation_perplexity']:.1f} " in shown
-    assert f"`function` {fast['accuracy']['function']['test']:.4f};" in shown
+        assert f"`{name}` has perplexity {figures['validation_perplexity']:.1f} " in displayed
+    assert f"`function` {fast['accuracy']['function']['test']:.4f};" in displayed
     first = results("make_run")["accuracy"]
     for mode, entry in first.items():
         others = [figures[mode]["test"] for figures in base["accuracy_by_classifier_seed"].values()]
         for values in (others, [entry["test"], *others]):
-            assert f"`{mode}` {np.mean(values):.4f} ± {np.std(values, ddof=1):.4f}" in shown
+            assert f"`{mode}` {np.mean(values):.4f} ± {np.std(values, ddof=1):.4f}" in displayed
         if mode != "frozen":
             assert max(abs(np.array(values) - np.mean(values))) < 0.003, "a run is within 0.3 points of what to expect"
 
@@ -639,9 +639,9 @@ def test_the_worked_example_is_what_was_measured():
         assert row == (of_run["language_model"], f"{of_run['vocabulary']:,}", best, *numbers, *gain)
     rival = measured["tfidf_svm"]
     assert f"| {rival['validation']:.3f} | {rival['test']:.3f} | |" in text
-    shown = " ".join(text.split())
-    assert f"{measured['rows_trained']:,} rows trained on" in shown
-    assert f"{measured['rows_tested']:,} to test with" in shown
+    displayed = " ".join(text.split())
+    assert f"{measured['rows_trained']:,} rows trained on" in displayed
+    assert f"{measured['rows_tested']:,} to test with" in displayed
 
 
 def test_the_gain_of_a_pretrained_start_is_what_was_measured():
