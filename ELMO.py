@@ -2,34 +2,49 @@
 
 python ELMO.py                        all of AG News, default size     -> models/bilstm.pt
 python ELMO.py --limit 2000           a quick look                     -> models/limit-2000/bilstm.pt
-python ELMO.py --resume               go on after Ctrl-C or a crash
-python ELMO.py --preset best          longer, for the best classifiers; fast, for a first look
-python ELMO.py --token-layer char     words read from their characters
+python ELMO.py --resume               continue after Ctrl-C or a crash
+python ELMO.py --preset best          longer, for the best classifiers; fast: for a first look
+python ELMO.py --token-layer char     words from their characters
 python ELMO.py --train FILE --text-column NAME --label-column NAME    your own texts
-python ELMO.py --train FILE --start-from models/bilstm.pt    the same, from a language model that is there
-python ELMO.py --import-original options.json weights.hdf5     the published ELMo as a file like ours
+python ELMO.py --train FILE --start-from models/bilstm.pt    the same, starting from an existing language model
+python ELMO.py --import-original options.json weights.hdf5     convert the published ELMo to a bilstm.pt
 torchrun --nproc_per_node=2 ELMO.py   the same on two GPUs, or in two processes on a CPU
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from bilm.cli.options import ResumeOptions, RunOptions, TensorBoardOptions, truncation_note
-from bilm.cli.run import decide_action, replacement_warning, start
 from bilm.config import PRETRAINING, BiLMConfig, FitConfig, TokenizerConfig, VocabularyConfig
 from bilm.runtime.errors import UserError
-from bilm.runtime.files import write_json
 from bilm.runtime.optional import require
 from bilm.runtime.options import parse_options, setting
-from bilm.runtime.paths import ROOT, display_path, folders
-from bilm.runtime.process import run_script
-from bilm.runtime.provenance import run_settings, run_stamp
+from bilm.runtime.paths import ROOT, display_path
+from utils import (
+    ResumeOptions,
+    Run,
+    RunOptions,
+    TensorBoardOptions,
+    decide_action,
+    open_run,
+    replacement_warning,
+    run_script,
+    truncation_note,
+)
 
-# For a language model that goes on from one that knows such texts: a higher one forgets more of what it knew.
-FURTHER_LEARNING_RATE = 2e-3
+if TYPE_CHECKING:
+    from bilm.checkpoints.pretrained import Pretrained
+    from bilm.modules.language_model import BiLM
+    from bilm.text.corpus import Corpus, Source
+    from bilm.text.encoded_corpus import EncodedCorpus
+    from bilm.text.vocabulary import Vocabulary
+    from bilm.training.loop import State
+
+# For training from an existing model of similar texts: higher rates forget more of what it has learned.
+CONTINUED_LEARNING_RATE = 2e-3
 
 
 @dataclass(frozen=True)
@@ -38,24 +53,24 @@ class EmbeddingOptions:
 
     init_embeddings: str = setting(
         "random",
-        "what it starts from: random, or word2vec (skip-gram trained on the same descriptions)",
+        "its initial values: random, or word2vec (skip-gram trained on the same descriptions)",
         choices=("random", "word2vec"),
     )
 
 
 @dataclass(frozen=True)
-class MoreOptions:
-    """What there is besides."""
+class StartOptions:
+    """More texts, and the weights to start from."""
 
-    unlabelled: str | None = setting(None, "file of more texts to train on, without labels; a line each, or a column")
+    unlabelled: str | None = setting(None, "file of more texts to train on, without labels; one per line, or a column")
     unlabelled_column: str | None = setting(None, "its column of the texts (default: that of --text-column)")
     from_scratch: bool = setting(
-        False, "train from nothing also where the sample stands in for AG News, not from the weights of this repository"
+        False, "start from random weights also where the sample replaces AG News, not from the weights in models/"
     )
     start_from: str | None = setting(
         None,
-        "a bilstm.pt to go on from: its words, sizes and tokenizer stay, new words are added; for texts of a like kind "
-        "a --learning-rate of 2e-3 leaves more of what it knew",
+        "a bilstm.pt to start from: its words, sizes and tokenizer are kept, new words are added; for similar texts a "
+        "--learning-rate of 2e-3 preserves more of what it has learned",
     )
 
 
@@ -65,226 +80,270 @@ class ImportOptions:
 
     import_original: tuple[str, str] | None = setting(
         None,
-        "write the original ELMo's files as one of ours; --output is then a folder, or a file that ends in .pt "
+        "convert the files of the original ELMo to a bilstm.pt; --output is then a folder, or a file that ends in .pt "
         "(default: models/original.pt)",
         names=("OPTIONS", "WEIGHTS"),
     )
 
 
-def main() -> None:
-    run, again, besides, board, importing, embedding, model_config, tokenizer_config, vocabulary_config, fit_config = (
-        parse_options(
-            __doc__,
-            RunOptions,
-            ResumeOptions,
-            MoreOptions,
-            TensorBoardOptions,
-            ImportOptions,
-            EmbeddingOptions,
-            BiLMConfig,
-            TokenizerConfig,
-            VocabularyConfig,
-            FitConfig,
-            presets=PRETRAINING,
-        )
-    )
-    if importing.import_original:
-        options, weights = importing.import_original
-        return convert(Path(options), Path(weights), run.output)
-    if embedding.init_embeddings == "word2vec" and model_config.token_layer == "char":
-        raise UserError("--init-embeddings word2vec fills a table of words; --token-layer char has none.")
-    if besides.start_from and embedding.init_embeddings == "word2vec":
-        raise UserError("--start-from and --init-embeddings word2vec exclude each other.")
-    if besides.start_from and besides.from_scratch:
-        raise UserError("--start-from and --from-scratch exclude each other.")
-    if besides.unlabelled_column and not besides.unlabelled:
-        raise UserError("--unlabelled-column is for --unlabelled.")
-    if embedding.init_embeddings == "word2vec":
-        require("gensim", "--init-embeddings word2vec")
-    # Imported once the command line is understood: torch takes seconds, and --help needs none of it.
-    import torch
+@dataclass(frozen=True)
+class Options:
+    """All options of this script, by group."""
 
-    from bilm.baselines.word_vectors import skip_gram
-    from bilm.checkpoints.bundled import bundled_files, find_bundled_bilm, keep_bundled, remove_bundled_classifiers
-    from bilm.checkpoints.pretrained import extend_vocabulary, finished_settings, load_bilm, save_bilm, was_trained_with
-    from bilm.modules.language_model import BiLM
-    from bilm.text.corpus import Source, unlabelled
-    from bilm.text.encoded_corpus import learn_and_encode, open_encoded
+    run: RunOptions = RunOptions()
+    resume: ResumeOptions = ResumeOptions()
+    start: StartOptions = StartOptions()
+    tensorboard: TensorBoardOptions = TensorBoardOptions()
+    original: ImportOptions = ImportOptions()
+    embedding: EmbeddingOptions = EmbeddingOptions()
+    model: BiLMConfig = BiLMConfig()
+    tokenizer: TokenizerConfig = TokenizerConfig()
+    vocabulary: VocabularyConfig = VocabularyConfig()
+    fit: FitConfig = FitConfig()
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = parse_options(Options, __doc__, presets=PRETRAINING, arguments=arguments)
+    check_options(options)
+    if options.original.import_original:
+        return import_original_elmo(options)
+    # Imported after the options are parsed: torch takes seconds, and --help does not need it.
     from bilm.text.split import split_validation
-    from bilm.text.tokenizer import Tokenizer, comparable_settings
-    from bilm.text.vocabulary import Vocabulary
     from bilm.training.loop import fit
     from bilm.training.optimizer import build_optimizer
     from bilm.training.pretraining import PretrainingTask
 
-    runtime = start(run)
-    print_main = print if runtime.is_main else lambda *_: None
-    base_file = Path(besides.start_from) if besides.start_from else None
-    former = load_bilm(base_file) if base_file else None
-    corpus = runtime.on_main(run.corpus)
-    shape = (embedding, replace(model_config, dropout=BiLMConfig.dropout), tokenizer_config, vocabulary_config)
-    if corpus.is_fallback and base_file is None and not besides.from_scratch and are_defaults(shape):
-        base_file = find_bundled_bilm(ROOT / "models")
-        if base_file and fit_config.learning_rate == FitConfig.learning_rate:
-            fit_config = replace(fit_config, learning_rate=FURTHER_LEARNING_RATE)
-    if base_file and former is None:
-        former = load_bilm(base_file)
-    if former:
-        model_config, tokenizer_config = shape_of(former, model_config, tokenizer_config)
-
-    def find_rows() -> Source:
-        more = None
-        if besides.unlabelled:
-            more = unlabelled(besides.unlabelled, besides.unlabelled_column, run.text_column)
-        return corpus.source("train", run.limit, more)
-
-    source = runtime.on_main(find_rows)
-    out = folders(run.output, corpus.name, run.limit)
-    weights, checkpoint = out.models / "bilstm.pt", out.runs / "bilm.pt"
-    inputs = {"corpus": source.identity}
-    inputs |= {"unlabelled": source.more.identity} if source.more else {}
-    inputs |= {"start": former.hash} if former else {}
-    groups = (embedding, model_config, tokenizer_config, vocabulary_config, fit_config)
-    settings = run_settings(run, runtime, *groups, **inputs)
-    settings = comparable_settings(settings, source.same_words_by_both_rules)
-    runtime.on_main(lambda: out.lock("training"))
-    runtime.on_main(lambda: bundled_files(out.models))  # a list that cannot be read is said now, not at the end
-
-    def replaces() -> str | None:
-        saved = None if weights in bundled_files(out.models) else finished_settings(weights, "bilm")
-        further = f"Train on from it: --start-from {display_path(weights)}, with an --output of its own. "
-        return None if saved is None else replacement_warning(weights, saved, settings, further=further)
-
-    def is_finished() -> bool:
-        return was_trained_with(weights, "bilm", settings)
-
-    decide = partial(decide_action, checkpoint, again, is_finished=is_finished, replaces=replaces)
-    action = runtime.on_main(decide)
+    run = open_run(options.run, "training")
+    base = find_base_model(options, run.corpus)
+    options = adapt_options(options, base)
+    source = run.on_main(lambda: find_rows(options, run.corpus))
+    settings = settings_of(run, options, source, base)
+    weights, checkpoint = run.folders.models / "bilstm.pt", run.folders.runs / "bilm.pt"
+    action = run.on_main(lambda: choose_action(options, weights, checkpoint, settings))
     if action == "skip":
-        print_main(f"{display_path(weights)} is finished, with these settings. {what_next(run, corpus)}")
+        run.print(f"{display_path(weights)} is finished, with these settings. {next_step(run)}")
         return
 
-    tokenizer, place = Tokenizer(tokenizer_config), out.encoded("training")
-    known = former.vocabulary.words if former else ()
-    learned = (source, tokenizer, vocabulary_config, place, model_config.reads_characters, known)
-    runtime.on_each_machine(lambda: learn_and_encode(*learned))
-    encoded = open_encoded(place)
-    texts, vocabulary = encoded.texts, Vocabulary(encoded.words, tokenizer, model_config.reads_characters)
+    encoded, vocabulary = encode_rows(run, options, source, base)
     training_rows, validation_rows = split_validation(encoded.labels, encoded.keys, source.classes)
-    if former:
-        model = extend_vocabulary(former, len(vocabulary), model_config.dropout)
-        print_main(
-            f"Going on from {base_file}: it knows {len(known):,} words; {len(vocabulary) - len(known):,} are new."
-        )
-    else:
-        model = BiLM(model_config, len(vocabulary))
-    # Under torchrun all ranks start from rank 0's weights.
-    if embedding.init_embeddings == "word2vec" and action == "start" and runtime.is_main:
-        print_main(
-            "Word2Vec: training skip-gram vectors for the token embedding (about a minute on all of AG News) ..."
-        )
-        vectors = skip_gram(texts, training_rows, len(vocabulary), model_config.width, run.seed)
-        assert model.tokens.word is not None
-        model.tokens.word.weight.data.copy_(torch.from_numpy(vectors))
-    model.to(runtime.device)
-    out.prepare()
+    model = build_model(run, options, encoded, training_rows, vocabulary, base, action).to(run.device)
+    run.folders.prepare()
     if action == "start":
-        runtime.on_main(lambda: checkpoint.unlink(missing_ok=True))
-    print_main(
-        f"corpus {corpus.name}: {len(training_rows):,} descriptions to train on, {len(validation_rows):,} to validate"
-        f" on; {len(vocabulary):,} words; {sum(p.numel() for p in model.parameters()):,} parameters; "
-        f"{runtime.device}, {runtime.precision}"
+        run.on_main(lambda: checkpoint.unlink(missing_ok=True))
+    run.print(
+        f"corpus {run.corpus.name}: {len(training_rows):,} descriptions to train on, {len(validation_rows):,} to "
+        f"validate on; {len(vocabulary):,} words; {sum(p.numel() for p in model.parameters()):,} parameters; "
+        f"{run.device}, {run.precision}"
     )
-    if note := truncation_note(encoded.num_truncated, len(encoded), tokenizer_config.max_tokens):
-        print_main(note)
+    if note := truncation_note(encoded.num_truncated, len(encoded), options.tokenizer.max_tokens):
+        run.print(note)
+    rows = (training_rows, validation_rows, options.fit.batch_tokens)
     state = fit(
         model,
-        PretrainingTask(texts, training_rows, validation_rows, fit_config.batch_tokens, run.seed, runtime.device),
-        build_optimizer(model.learning_rates(fit_config.learning_rate), fit_config.weight_decay),
-        fit_config,
+        PretrainingTask(encoded.texts, *rows, options.run.seed, run.device),
+        build_optimizer(model.learning_rates(options.fit.learning_rate), options.fit.weight_decay),
+        options.fit,
         checkpoint_path=checkpoint,
         settings=settings,
-        autocast=runtime.autocast,
+        autocast=run.autocast,
         resume=action == "resume",
-        log=board.log(out.runs / "tensorboard" / "bilm", runtime.is_main),
+        log=options.tensorboard.log(run.folders.runs / "tensorboard" / "bilm", run.is_main),
     )
-    info = {
-        "corpus": corpus.name,
-        "rows": len(encoded),
-        "rows_trained": len(training_rows),
-        "data": source.stamp() | ({"start": origin(former)} if former else {}),
-        "settings": settings,
-        **run_stamp(run, runtime),
+    info = run.training_info(source, len(encoded), len(training_rows), settings)
+    run.on_main(lambda: save(run, weights, checkpoint, model, vocabulary, info, state, base))
+
+
+def check_options(options: Options) -> None:
+    """Raises UserError for options that exclude each other, and if a package is missing that they need."""
+    start, word2vec = options.start, options.embedding.init_embeddings == "word2vec"
+    if word2vec and options.model.token_layer == "char":
+        raise UserError("--init-embeddings word2vec fills a table of words; --token-layer char has none.")
+    if start.start_from and word2vec:
+        raise UserError("--start-from and --init-embeddings word2vec exclude each other.")
+    if start.start_from and start.from_scratch:
+        raise UserError("--start-from and --from-scratch exclude each other.")
+    if start.unlabelled_column and not start.unlabelled:
+        raise UserError("--unlabelled-column is for --unlabelled.")
+    if word2vec:
+        require("gensim", "--init-embeddings word2vec")
+
+
+def find_base_model(options: Options, corpus: Corpus) -> Pretrained | None:
+    """The language model to start from; None to start from random weights.
+
+    It is the one of --start-from; where the sample replaces AG News, the one of this repository, unless options ask for
+    another shape or --from-scratch.
+    """
+    from bilm.checkpoints.bundled import find_bundled_bilm
+    from bilm.checkpoints.pretrained import load_bilm
+
+    path = Path(options.start.start_from) if options.start.start_from else None
+    shape = replace(options.model, dropout=BiLMConfig.dropout), options.tokenizer, options.vocabulary, options.embedding
+    if path is None and corpus.is_fallback and not options.start.from_scratch and all(g == type(g)() for g in shape):
+        path = find_bundled_bilm(ROOT / "models")
+    return load_bilm(path) if path else None
+
+
+def adapt_options(options: Options, base: Pretrained | None) -> Options:
+    """Take the shape and the tokenizer of the language model to start from; the dropout stays that of the options.
+
+    Raises UserError if the command line asks for others.
+    """
+    if base is None:
+        return options
+    model, tokenizer = base.model.config, base.vocabulary.tokenizer.config
+    for mine, other, names in (
+        (options.model, model, ("token_layer", "width", "layers", "softmax")),
+        (options.tokenizer, tokenizer, ("lowercase", "max_tokens")),
+    ):
+        for name in names:
+            value, required = getattr(mine, name), getattr(other, name)
+            if value not in (getattr(type(mine)(), name), required):
+                option = f"--{name.replace('_', '-')}"
+                raise UserError(f"{option} {value}: the model of --start-from has {required}. Leave the option out.")
+    fit = options.fit
+    if not options.start.start_from and fit.learning_rate == FitConfig.learning_rate:
+        fit = replace(fit, learning_rate=CONTINUED_LEARNING_RATE)
+    return replace(options, model=replace(model, dropout=options.model.dropout), tokenizer=tokenizer, fit=fit)
+
+
+def find_rows(options: Options, corpus: Corpus) -> Source:
+    """The training rows, and the texts without labels."""
+    from bilm.text.corpus import unlabelled
+
+    start, more = options.start, None
+    if start.unlabelled:
+        more = unlabelled(start.unlabelled, start.unlabelled_column, options.run.text_column)
+    return corpus.source("train", options.run.limit, more)
+
+
+def settings_of(run: Run, options: Options, source: Source, base: Pretrained | None) -> dict[str, Any]:
+    """The settings that determine the weights of this run."""
+    from bilm.text.tokenizer import comparable_settings
+
+    inputs = {"corpus": source.identity}
+    inputs |= {"unlabelled": source.more.identity} if source.more else {}
+    inputs |= {"start": base.hash} if base else {}
+    groups = (options.embedding, options.model, options.tokenizer, options.vocabulary, options.fit)
+    return comparable_settings(run.settings(*groups, **inputs), source.same_words_by_both_rules)
+
+
+def choose_action(options: Options, weights: Path, checkpoint: Path, settings: dict[str, Any]) -> str:
+    """See decide_action; weights of this repository may be replaced without a question, since they are kept."""
+    from bilm.checkpoints.bundled import bundled_files
+    from bilm.checkpoints.pretrained import finished_settings, was_trained_with
+
+    saved = None if weights in bundled_files(weights.parent) else finished_settings(weights, "bilm")
+    advice = f"Train from it: --start-from {display_path(weights)}, with another --output. "
+    warning = replacement_warning(weights, saved, settings, advice)
+    return decide_action(checkpoint, options.resume, was_trained_with(weights, "bilm", settings), warning)
+
+
+def encode_rows(
+    run: Run, options: Options, source: Source, base: Pretrained | None
+) -> tuple[EncodedCorpus, Vocabulary]:
+    """Learn the vocabulary from the training rows, and write all rows as ids."""
+    from bilm.text.encoded_corpus import learn_and_encode
+    from bilm.text.tokenizer import Tokenizer
+    from bilm.text.vocabulary import Vocabulary
+
+    tokenizer, open_ended = Tokenizer(options.tokenizer), options.model.reads_characters
+    words = base.vocabulary.words if base else ()
+    encoded = run.encode(
+        lambda folder: learn_and_encode(source, tokenizer, options.vocabulary, folder, open_ended, words)
+    )
+    if base:
+        run.print(f"The model to start from has {len(words):,} words; {len(encoded.words) - len(words):,} are added.")
+    return encoded, Vocabulary(encoded.words, tokenizer, open_ended)
+
+
+def build_model(
+    run: Run,
+    options: Options,
+    encoded: EncodedCorpus,
+    training_rows: Any,
+    vocabulary: Vocabulary,
+    base: Pretrained | None,
+    action: str,
+) -> BiLM:
+    """A new language model, or the one to start from with more words; under torchrun rank 0's weights are used."""
+    import torch
+
+    from bilm.baselines.word_vectors import skip_gram
+    from bilm.checkpoints.pretrained import extend_vocabulary
+    from bilm.modules.language_model import BiLM
+
+    if base:
+        return extend_vocabulary(base, len(vocabulary), options.model.dropout)
+    model = BiLM(options.model, len(vocabulary))
+    if options.embedding.init_embeddings == "word2vec" and action == "start" and run.is_main:
+        run.print("Word2Vec: training skip-gram vectors for the token embedding (a minute on all of AG News) ...")
+        vectors = skip_gram(encoded.texts, training_rows, len(vocabulary), options.model.width, options.run.seed)
+        assert model.tokens.word is not None
+        model.tokens.word.weight.data.copy_(torch.from_numpy(vectors))
+    return model
+
+
+def save(
+    run: Run,
+    weights: Path,
+    checkpoint: Path,
+    model: BiLM,
+    vocabulary: Vocabulary,
+    info: dict[str, Any],
+    state: State,
+    base: Pretrained | None,
+) -> None:
+    """Write bilstm.pt and the figures of the training, and print what to do next."""
+    from bilm.checkpoints.bundled import keep_bundled, remove_bundled_classifiers
+    from bilm.checkpoints.pretrained import save_bilm
+    from bilm.runtime.files import write_json
+
+    if base:
+        origin: dict[str, Any] = {key: base.info[key] for key in ("corpus", "rows_trained", "data") if key in base.info}
+        info["data"]["start"] = origin | {"hash": base.hash}
+    info |= {
         "validation_perplexity": state.best_figure,
         "best_epoch": state.best_epoch + 1,
         "seconds": round(state.seconds, 1),
     }
-    results = out.results / "bilstm_training.json"
-
-    def write() -> None:
-        if kept := keep_bundled(out.models):
-            print_main(kept)
-        save_bilm(weights, model.cpu(), vocabulary, info)
-        remove_bundled_classifiers(out.models)
-        write_json(results, {**info, "vocabulary": len(vocabulary), "epochs": state.epochs, "curve": state.curve})
-        checkpoint.unlink()
-
-    runtime.on_main(write)
-    print_main(
+    if note := keep_bundled(run.folders.models):
+        print(note)
+    save_bilm(weights, model.cpu(), vocabulary, info)
+    remove_bundled_classifiers(run.folders.models)
+    results = run.folders.results / "bilstm_training.json"
+    write_json(results, {**info, "vocabulary": len(vocabulary), "epochs": state.epochs, "curve": state.curve})
+    checkpoint.unlink()
+    print(
         f"Best epoch {state.best_epoch + 1}: validation perplexity {state.best_figure:.1f}, {state.seconds:,.0f} s.\n"
-        f"Wrote {display_path(weights)} and {display_path(results)}. {what_next(run, corpus)}"
+        f"Wrote {display_path(weights)} and {display_path(results)}. {next_step(run)}"
     )
 
 
-def are_defaults(groups: Sequence[Any]) -> bool:
-    """Whether all settings of these groups have their default values."""
-    return all(group == type(group)() for group in groups)
-
-
-def what_next(run: RunOptions, corpus: Any) -> str:
-    if corpus.classes:
-        return f"Next: python classification.py{run.data_options()}"
+def next_step(run: Run) -> str:
+    if run.corpus.classes:
+        return run.next("classification.py")
     return "Next, without labels: python -m bilm vectors, neighbours or lm, with --bilm and this file."
 
 
-def origin(start: Any) -> dict[str, Any]:
-    """What a language model says of the one that it goes on from."""
-    said = {key: start.info[key] for key in ("corpus", "rows_trained", "data") if key in start.info}
-    return {"hash": start.hash, **said}
-
-
-def shape_of(start: Any, model: BiLMConfig, tokenizer: TokenizerConfig) -> tuple[BiLMConfig, TokenizerConfig]:
-    """The shape and the tokenizer of the language model that this one goes on from; dropout is this one's own.
-
-    Raises UserError when the command line asks for others.
-    """
-    theirs, their_tokenizer = start.model.config, start.vocabulary.tokenizer.config
-    shape, words = (model, theirs), (tokenizer, their_tokenizer)
-    pairs: dict[str, tuple[Any, Any]] = dict.fromkeys(("token_layer", "width", "layers", "softmax"), shape)
-    pairs |= dict.fromkeys(("lowercase", "max_tokens"), words)
-    for name, (mine, other) in pairs.items():
-        asked, there = getattr(mine, name), getattr(other, name)
-        if asked not in (getattr(type(mine)(), name), there):
-            raise UserError(f"--{name.replace('_', '-')} {asked}: that of --start-from has {there}. Leave it out.")
-    return replace(theirs, dropout=model.dropout), their_tokenizer
-
-
-def convert(options: Path, weights: Path, output: str | None) -> None:
-    """The original ELMo -> a bilstm.pt."""
+def import_original_elmo(options: Options) -> None:
+    """Convert the files of the original ELMo to a bilstm.pt."""
     from bilm.checkpoints.bundled import bundled_files, keep_bundled
     from bilm.checkpoints.pretrained import import_original, save_bilm
     from bilm.runtime.process import allow_interrupts
 
+    assert options.original.import_original
     allow_interrupts()
-    path = Path(output) if output else ROOT / "models"
+    shape, weights = map(Path, options.original.import_original)
+    path = Path(options.run.output) if options.run.output else ROOT / "models"
     if path.suffix != ".pt":
         path = path / "original.pt"
-    found = import_original(options, weights)
-    if path in bundled_files(path.parent) and (kept := keep_bundled(path.parent)):
-        print(kept)
-    save_bilm(path, found.model, found.vocabulary, found.info)
+    original = import_original(shape, weights)
+    if path in bundled_files(path.parent) and (note := keep_bundled(path.parent)):
+        print(note)
+    save_bilm(path, original.model, original.vocabulary, original.info)
     print(
-        f"Read {found.model.num_layers} layers of width {found.model.output_dim} from {display_path(weights)}.\n"
+        f"Read {original.model.num_layers} layers of width {original.model.output_dim} from {display_path(weights)}.\n"
         f"Wrote {display_path(path)}. Next: python classification.py --bilm {display_path(path)} --output FOLDER"
     )
 

@@ -1,38 +1,53 @@
 """Train classifiers on the layers of the pretrained language model (models/bilstm.pt).
 
     python classification.py                    trainable, frozen and function   -> models/classifier_MODE.pt
-    python classification.py --mode finetune    the language model learns along
-    python classification.py --preset best      all four, as the weights that ship were made
-    python classification.py --resume           go on after Ctrl-C or a crash
+    python classification.py --mode finetune    the language model is trained too
+    python classification.py --preset best      all four, as the weights in models/ were trained
+    python classification.py --resume           continue after Ctrl-C or a crash
     python classification.py --train FILE --text-column NAME --label-column NAME      classes of your own texts
-    python classification.py --bilm FILE        on another language model, the imported original for instance
+    python classification.py --bilm FILE        on another language model, for instance the imported original
 
-    trainable   gamma * sum_j lambda_j e_j, lambda = softmax(w); w and gamma learn, the language model is kept as it is
+    trainable   gamma * sum_j lambda_j e_j, lambda = softmax(w); w and gamma are trained, the language model is fixed
     frozen      the same with random lambdas that never change
     function    a learned function of [e0; e1; e2]
-    finetune    as trainable, and the language model's weights learn too
+    finetune    as trainable, and the weights of the language model are trained too
 
-models/classifier.pt is a copy of the one that does best on validation.
+models/classifier.pt is a copy of the classifier with the best validation accuracy.
 """
+
+from __future__ import annotations
 
 import copy
 import shlex
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from bilm.cli.options import EncoderOptions, ResumeOptions, RunOptions, TensorBoardOptions, truncation_note
-from bilm.cli.run import decide_action, replacement_warning, start
-from bilm.config import CLASSIFICATION, MODES, ClassifierConfig, FitConfig
+from bilm.config import CLASSIFICATION, FIXED_ENCODER_MODES, MODES, ClassifierConfig, FitConfig
 from bilm.runtime.errors import UserError
-from bilm.runtime.files import write_json
 from bilm.runtime.options import parse_options, setting
-from bilm.runtime.paths import display_path, folders
-from bilm.runtime.process import run_script
-from bilm.runtime.provenance import run_settings, run_stamp
+from bilm.runtime.paths import display_path
+from utils import (
+    EncoderOptions,
+    ResumeOptions,
+    Run,
+    RunOptions,
+    TensorBoardOptions,
+    decide_action,
+    open_run,
+    replacement_warning,
+    run_script,
+    truncation_note,
+)
 
-# The language model is kept as it is in them.
-KEPT = ("trainable", "frozen", "function")
+if TYPE_CHECKING:
+    from bilm.checkpoints.pretrained import Pretrained
+    from bilm.text.corpus import Source
+    from bilm.training.classifier_trainer import ClassifierTrainer, Trained
+    from bilm.training.layer_cache import LayerCache
 
 
 @dataclass(frozen=True)
@@ -46,201 +61,237 @@ class ClassificationOptions:
     )
     encoder_learning_rate: float = setting(1e-3, "peak learning rate of the language model in mode finetune")
 
+    def modes(self) -> tuple[str, ...]:
+        return {"kept": FIXED_ENCODER_MODES, "all": MODES}.get(self.mode, (self.mode,))
+
+    def of_mode(self, mode: str) -> ClassificationOptions:
+        """The options that matter in one mode: without finetuning, the encoder's learning rate does not."""
+        return replace(self, mode=mode, **({} if mode == "finetune" else {"encoder_learning_rate": 0.0}))
+
 
 @dataclass(frozen=True)
-class StoreOptions:
-    """The layers of a language model that is kept as it is, computed once for all epochs and modes."""
+class CacheOptions:
+    """The layers of a fixed language model, computed once for all epochs and modes."""
 
     store_gb: float = setting(
-        16.0, "gigabytes of disk they may take while this runs (80,000 descriptions: 7 in bf16, 13 in fp32); 0 for none"
+        16.0, "gigabytes of disk for them during the run (80,000 descriptions: 7 in bf16, 13 in fp32); 0: no cache"
     )
 
 
-FIT = FitConfig(epochs=4, learning_rate=2e-3)
+@dataclass(frozen=True)
+class Options:
+    """All options of this script, by group."""
+
+    run: RunOptions = RunOptions()
+    resume: ResumeOptions = ResumeOptions()
+    encoder: EncoderOptions = EncoderOptions()
+    tensorboard: TensorBoardOptions = TensorBoardOptions()
+    classification: ClassificationOptions = ClassificationOptions()
+    cache: CacheOptions = CacheOptions()
+    classifier: ClassifierConfig = ClassifierConfig()
+    fit: FitConfig = FitConfig(epochs=4, learning_rate=2e-3)
 
 
-def main() -> None:
-    run, again, standing, board, options, storing, config, fit_config = parse_options(
-        __doc__,
-        RunOptions,
-        ResumeOptions,
-        EncoderOptions,
-        TensorBoardOptions,
-        ClassificationOptions,
-        StoreOptions,
-        ClassifierConfig,
-        FIT,
-        presets=CLASSIFICATION,
-    )
-    # Imported once the command line is understood: torch takes seconds, and --help needs none of it.
-    from bilm.checkpoints.bundled import bundled_files, keep_bundled
-    from bilm.checkpoints.pretrained import (
-        find_classifiers,
-        finished_settings,
-        keep_best_classifier,
-        load_bilm,
-        save_classifier,
-        was_trained_with,
-    )
-    from bilm.modules.classifier import Classifier, EncoderClassifier
-    from bilm.runtime.process import at_end
-    from bilm.text.encoded_corpus import encode, open_encoded
-    from bilm.text.split import split_validation
-    from bilm.training.classification import ClassificationTask
-    from bilm.training.layer_cache import cache_layers
-    from bilm.training.loop import fit
-    from bilm.training.optimizer import build_optimizer
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = parse_options(Options, __doc__, presets=CLASSIFICATION, arguments=arguments)
+    # Imported after the options are parsed: torch takes seconds, and --help does not need it.
+    from bilm.checkpoints.bundled import keep_bundled
+    from bilm.checkpoints.pretrained import keep_best_classifier, load_bilm
 
-    runtime = start(run)
-    say = print if runtime.is_main else lambda *_: None
-    corpus = runtime.on_main(run.corpus)
-    if corpus.columns and not corpus.columns.label:
+    run = open_run(options.run, "training")
+    source = run.on_main(lambda: labelled_rows(run))
+    pretrained = load_bilm(options.encoder.file(options.run, run.folders.models / "bilstm.pt"))
+    settings = settings_by_mode(run, options, source, pretrained)
+    # For all modes before the first is trained, so that a question or a refusal comes at once.
+    actions = run.on_main(lambda: choose_actions(run, options, pretrained, settings))
+    trainer, num_rows = prepare(run, options, source, pretrained, actions)
+    cache, cache_seconds = cache_fixed_layers(run, options, trainer, pretrained, actions)
+    if set(actions.values()) != {"skip"} and (note := run.on_main(lambda: keep_bundled(run.folders.models))):
+        run.print(note)
+    for mode, action in actions.items():
+        if action == "skip":
+            run.print(f"{display_path(weights_of(run, mode))} is finished, with these settings.")
+            continue
+        trained = train(run, options, mode, trainer, pretrained, settings[mode], action == "resume", cache)
+        report_combination(run, mode, trained)
+        info = run.training_info(source, num_rows, len(trainer.training_rows), settings[mode])
+        info["seconds_for_layers"] = round(cache_seconds, 2)  # once for all modes
+        run.on_main(partial(save, run, mode, trained, pretrained, list(source.classes), info))
+    best = run.on_main(lambda: keep_best_classifier(run.folders.models, pretrained))
+    bilm = f" --bilm {shlex.quote(options.encoder.bilm)}" if options.encoder.bilm else ""
+    path = display_path(run.folders.models / "classifier.pt")
+    run.print(f"Wrote {path}: {best}, the best on validation. {run.next('evaluate.py', bilm)}")
+
+
+def labelled_rows(run: Run) -> Source:
+    """The training rows. Raises UserError if their classes are not known."""
+    if run.corpus.columns and not run.corpus.columns.label:
         raise UserError("name the column of the classes: --label-column NAME.")
-    source = runtime.on_main(lambda: corpus.source("train", run.limit))
-    class_names = list(source.classes)
-    out = folders(run.output, corpus.name, run.limit)
-    # Held before anything is read: another run could replace what this one stands on.
-    runtime.on_main(lambda: out.lock("training"))
-    pretrained = load_bilm(standing.file(run, out.models / "bilstm.pt"))
-    modes = {"kept": KEPT, "all": MODES}.get(options.mode, (options.mode,))
-    weights = {mode: out.models / f"classifier_{mode}.pt" for mode in modes}
-    checkpoints = {mode: out.runs / f"classifier_{mode}.pt" for mode in modes}
-    # The encoder's learning rate shapes nothing where the encoder is kept as it is.
-    chosen = {m: replace(options, mode=m, **({} if m == "finetune" else {"encoder_learning_rate": 0.0})) for m in modes}
+    return run.corpus.source("train", run.options.limit)
+
+
+def weights_of(run: Run, mode: str) -> Path:
+    return run.folders.models / f"classifier_{mode}.pt"
+
+
+def checkpoint_of(run: Run, mode: str) -> Path:
+    return run.folders.runs / f"classifier_{mode}.pt"
+
+
+def settings_by_mode(run: Run, options: Options, source: Source, pretrained: Pretrained) -> dict[str, dict[str, Any]]:
+    """The settings that determine the weights of each classifier."""
     inputs = {"corpus": source.identity, "bilm": pretrained.hash}
-    settings = {mode: run_settings(run, runtime, chosen[mode], config, fit_config, **inputs) for mode in modes}
-    bundled, present = runtime.on_main(lambda: (bundled_files(out.models), find_classifiers(out.models, pretrained)))
+    groups = (options.classifier, options.fit)
+    chosen = options.classification
+    return {mode: run.settings(chosen.of_mode(mode), *groups, **inputs) for mode in chosen.modes()}
 
-    def is_finished(mode: str) -> bool:
-        return was_trained_with(present.paths.get(mode, weights[mode]), "classifier", settings[mode])
 
-    def replaces(mode: str) -> str | None:
-        # A classifier on another language model is of no use beside this one.
-        if mode not in present.paths or present.paths[mode] in bundled:
-            return None
-        saved = finished_settings(present.paths[mode], "classifier")
-        return None if saved is None else replacement_warning(present.paths[mode], saved, settings[mode])
+def choose_actions(
+    run: Run, options: Options, pretrained: Pretrained, settings: dict[str, dict[str, Any]]
+) -> dict[str, str]:
+    """See decide_action, for each mode.
 
-    # Decided for all modes before the first is trained: a question or a refusal comes at once.
-    todo = {}
-    for mode in modes:
-        finished, loss = partial(is_finished, mode), partial(replaces, mode)
-        todo[mode] = runtime.on_main(
-            partial(decide_action, checkpoints[mode], again, is_finished=finished, replaces=loss)
-        )
+    Classifiers of this repository may be replaced without a question, since they are kept; so may classifiers on other
+    language models, which cannot be used with this one.
+    """
+    from bilm.checkpoints.bundled import bundled_files
+    from bilm.checkpoints.pretrained import find_classifiers, finished_settings, was_trained_with
 
-    place = out.encoded("training")
-    runtime.on_each_machine(lambda: encode(source, pretrained.vocabulary, place))
-    encoded = open_encoded(place)
-    texts, labels = encoded.texts, encoded.labels
-    training_rows, validation_rows = split_validation(labels, encoded.keys, class_names)
-    out.prepare()
-    for mode in modes:
-        if todo[mode] == "start":
-            runtime.on_main(partial(checkpoints[mode].unlink, missing_ok=True))
+    bundled, existing = bundled_files(run.folders.models), find_classifiers(run.folders.models, pretrained).paths
+    actions = {}
+    for mode, wanted in settings.items():
+        path = existing.get(mode, weights_of(run, mode))
+        saved = finished_settings(path, "classifier") if mode in existing and path not in bundled else None
+        finished, warning = was_trained_with(path, "classifier", wanted), replacement_warning(path, saved, wanted)
+        actions[mode] = decide_action(checkpoint_of(run, mode), options.resume, finished, warning)
+    return actions
+
+
+def prepare(
+    run: Run, options: Options, source: Source, pretrained: Pretrained, actions: dict[str, str]
+) -> tuple[ClassifierTrainer, int]:
+    """Encode and split the rows, and print what is known about them; returns the number of rows as well."""
+    from bilm.text.encoded_corpus import encode
+    from bilm.text.split import split_validation
+    from bilm.training.classifier_trainer import ClassifierTrainer
+
+    encoded = run.encode(lambda folder: encode(source, pretrained.vocabulary, folder))
+    class_names = list(source.classes)
+    training_rows, validation_rows = split_validation(encoded.labels, encoded.keys, class_names)
+    run.folders.prepare()
+    for mode, action in actions.items():
+        if action == "start":
+            run.on_main(partial(checkpoint_of(run, mode).unlink, missing_ok=True))
     perplexity = pretrained.info["validation_perplexity"]
     quality = "imported" if perplexity is None else f"of validation perplexity {perplexity:.1f}"
-    say(
-        f"corpus {corpus.name}: {len(training_rows):,} descriptions to train on, {len(validation_rows):,} to validate"
-        f" on; language model {quality}; "
-        f"{runtime.device}, {runtime.precision}"
+    run.print(
+        f"corpus {run.corpus.name}: {len(training_rows):,} descriptions to train on, {len(validation_rows):,} to "
+        f"validate on; language model {quality}; {run.device}, {run.precision}"
     )
     max_tokens = pretrained.vocabulary.tokenizer.config.max_tokens
     if note := truncation_note(encoded.num_truncated, len(encoded), max_tokens):
-        say(note)
-    for label in sorted(set(range(len(class_names))) - set(labels.tolist())):
-        say(f"Note: no row is of class {class_names[label]!r}; the classifiers will not learn it.")
+        run.print(note)
+    for label in sorted(set(range(len(class_names))) - set(encoded.labels.tolist())):
+        run.print(f"Note: no row is of class {class_names[label]!r}; the classifiers will not learn it.")
     if pretrained.info["settings"]["corpus"] not in (source.identity, None):
-        say("Note: bilstm.pt was pretrained on other rows; it may have seen some that are for validation here.")
+        run.print("Note: bilstm.pt was pretrained on other rows; they may include validation rows of this run.")
+    rows = (training_rows, validation_rows, len(class_names))
+    where = (run.device, run.autocast)
+    trainer = ClassifierTrainer(encoded.texts, encoded.labels, *rows, options.classifier, options.fit, *where)
+    return trainer, len(encoded)
 
-    cache, store_seconds = None, 0.0
-    reads_layers = any(mode != "finetune" and todo[mode] != "skip" for mode in modes)
-    # A GPU computes them faster than a disk gives them; under torchrun the ranks may not share a disk.
-    if reads_layers and storing.store_gb and runtime.device.type == "cpu" and runtime.processes == 1:
-        started = time.monotonic()
-        cache = cache_layers(
-            pretrained.model, texts, out.runs, storing.store_gb * 1e9, 8192, runtime.device, runtime.autocast
-        )
-        store_seconds = time.monotonic() - started
-        if cache is not None:
-            at_end(cache.close)
-        else:
-            say("The layers of the language model do not fit on the disk (--store-gb); they are computed at each step.")
 
-    def train(mode: str) -> None:
-        # Seeded per mode, so that a mode comes out the same whether it is trained alone or with the others.
-        runtime.seed(run.seed)
-        finetuned = mode == "finetune"
-        encoder = copy.deepcopy(pretrained.model) if finetuned else pretrained.model
-        classifier = Classifier(config, mode, encoder, len(class_names), run.seed)
-        model = EncoderClassifier(encoder, classifier, finetuned).to(runtime.device)
-        rates = [(classifier, fit_config.learning_rate), *encoder.learning_rates(options.encoder_learning_rate)]
-        rows = (training_rows, validation_rows, fit_config.batch_tokens)
-        where = (run.seed, runtime.device, None if finetuned else cache)
-        task = ClassificationTask(f"classifier ({mode})", texts, labels, *rows, *where)
-        before = classifier.combine.describe()
-        state = fit(
-            model,
-            task,
-            build_optimizer(rates, fit_config.weight_decay),
-            fit_config,
-            checkpoint_path=checkpoints[mode],
-            settings=settings[mode],
-            autocast=runtime.autocast,
-            resume=todo[mode] == "resume",
-            log=board.log(out.runs / "tensorboard" / f"classifier_{mode}", runtime.is_main),
-        )
-        after = classifier.combine.describe()
-        say(f"  before: {in_words(before)}\n  after:  {in_words(after)}")
-        if mode == "frozen":
-            assert after == before, "the frozen lambdas moved"
-            say("  The random lambdas are what they were, to the last digit.")
-        info = {
-            "corpus": corpus.name,
-            "rows": len(encoded),
-            "rows_trained": len(training_rows),
-            "data": source.stamp(),
-            "settings": settings[mode],
-            **run_stamp(run, runtime),
-            "validation_accuracy": state.best_figure,
-            "best_epoch": state.best_epoch + 1,
-            "combination": {"before": before, "after": after},
-            "seconds": round(state.seconds, 1),
-            "seconds_for_layers": round(store_seconds, 2),  # once for all modes
-        }
-        results = out.results / f"classifier_{mode}_training.json"
+def cache_fixed_layers(
+    run: Run, options: Options, trainer: ClassifierTrainer, pretrained: Pretrained, actions: dict[str, str]
+) -> tuple[LayerCache | None, float]:
+    """The layers of the fixed language model on disk, and the seconds they took; None if they are not needed there.
 
-        def write() -> None:
-            save_classifier(weights[mode], model.cpu(), pretrained.hash, class_names, info)
-            write_json(results, {**info, "epochs": state.epochs, "curve": state.curve})
-            checkpoints[mode].unlink()
+    A GPU computes them faster than a disk reads them; under torchrun the ranks may not share a disk.
+    """
+    from bilm.runtime.process import at_end
+    from bilm.training.layer_cache import cache_layers
 
-        runtime.on_main(write)
-        say(
-            f"  Best epoch {state.best_epoch + 1}: validation accuracy {state.best_figure:.4f}, {state.seconds:,.0f} s."
-            f"\n  Wrote {display_path(weights[mode])} and {display_path(results)}."
-        )
+    needed = any(mode in FIXED_ENCODER_MODES and action != "skip" for mode, action in actions.items())
+    if not needed or not options.cache.store_gb or run.device.type != "cpu" or run.processes > 1:
+        return None, 0.0
+    started = time.monotonic()
+    limit = options.cache.store_gb * 1e9
+    cache = cache_layers(pretrained.model, trainer.texts, run.folders.runs, limit, 8192, run.device, run.autocast)
+    if cache is None:
+        run.print("The layers of the language model do not fit on the disk (--store-gb); each step computes them.")
+    else:
+        at_end(cache.close)
+    return cache, time.monotonic() - started
 
-    if any(todo[mode] != "skip" for mode in modes) and (kept := runtime.on_main(lambda: keep_bundled(out.models))):
-        say(kept)
-    for mode in modes:
-        if todo[mode] == "skip":
-            say(f"{display_path(weights[mode])} is finished, with these settings.")
-        else:
-            train(mode)
-    also = run.data_options() + (f" --bilm {shlex.quote(standing.bilm)}" if standing.bilm else "")
-    best = runtime.on_main(lambda: keep_best_classifier(out.models, pretrained))
-    say(
-        f"Wrote {display_path(out.models / 'classifier.pt')}: {best}, the best on validation. "
-        f"Next: python evaluate.py{also}"
+
+def train(
+    run: Run,
+    options: Options,
+    mode: str,
+    trainer: ClassifierTrainer,
+    pretrained: Pretrained,
+    settings: dict[str, Any],
+    resume: bool,
+    cache: LayerCache | None,
+) -> Trained:
+    """Train the classifier of one mode.
+
+    Seeded per mode, so that the result does not depend on the other modes of the run.
+    """
+    finetuned = mode not in FIXED_ENCODER_MODES
+    run.seed(options.run.seed)
+    return trainer.train(
+        f"classifier ({mode})",
+        copy.deepcopy(pretrained.model) if finetuned else pretrained.model,
+        mode,
+        options.run.seed,
+        checkpoint_path=checkpoint_of(run, mode),
+        settings=settings,
+        resume=resume,
+        encoder_learning_rate=options.classification.encoder_learning_rate if finetuned else None,
+        cache=None if finetuned else cache,
+        log=options.tensorboard.log(run.folders.runs / "tensorboard" / f"classifier_{mode}", run.is_main),
     )
 
 
-def in_words(combination: dict) -> str:
+def report_combination(run: Run, mode: str, trained: Trained) -> None:
+    """Print the lambdas and gamma before and after the training."""
+    run.print(f"  before: {in_words(trained.before)}\n  after:  {in_words(trained.after)}")
+    if mode == "frozen":
+        assert trained.after == trained.before, "the frozen lambdas changed"
+        run.print("  The random lambdas are unchanged, to the last digit.")
+
+
+def in_words(combination: dict[str, Any]) -> str:
     """For the terminal: "lambdas 0.3333 0.3333 0.3333, gamma 1.0000"."""
-    return ", ".join(
-        f"{name} {value:.4f}" if isinstance(value, float) else f"{name} {' '.join(f'{v:.4f}' for v in value)}"
-        for name, value in combination.items()
+    numbers = {name: value if isinstance(value, list) else [value] for name, value in combination.items()}
+    return ", ".join(f"{name} {' '.join(f'{x:.4f}' for x in values)}" for name, values in numbers.items())
+
+
+def save(
+    run: Run, mode: str, trained: Trained, pretrained: Pretrained, class_names: list[str], info: dict[str, Any]
+) -> None:
+    """Write classifier_MODE.pt and the figures of its training."""
+    from bilm.checkpoints.pretrained import save_classifier
+    from bilm.runtime.files import write_json
+
+    state, weights, results = (
+        trained.state,
+        weights_of(run, mode),
+        run.folders.results / f"classifier_{mode}_training.json",
+    )
+    info |= {
+        "validation_accuracy": state.best_figure,
+        "best_epoch": state.best_epoch + 1,
+        "combination": {"before": trained.before, "after": trained.after},
+        "seconds": round(state.seconds, 1),
+    }
+    save_classifier(weights, trained.model.cpu(), pretrained.hash, class_names, info)
+    write_json(results, {**info, "epochs": state.epochs, "curve": state.curve})
+    checkpoint_of(run, mode).unlink()
+    print(
+        f"  Best epoch {state.best_epoch + 1}: validation accuracy {state.best_figure:.4f}, {state.seconds:,.0f} s.\n"
+        f"  Wrote {display_path(weights)} and {display_path(results)}."
     )
 
 

@@ -1,33 +1,41 @@
-"""Print what the language model and the classifiers are worth: accuracy, precision, recall, F1, confusion matrices.
+"""Evaluate the language model and the classifiers: accuracy, precision, recall, F1, confusion matrices.
 
     python evaluate.py                  on the test rows
     python evaluate.py --split train    on the rows they were trained on
     python evaluate.py --split all      on both
-    python evaluate.py --train FILE --test FILE --text-column NAME --label-column NAME    of your own texts
+    python evaluate.py --train FILE --test FILE --text-column NAME --label-column NAME    on your own texts
     python evaluate.py --robustness     also with typing errors, and on the rows with the most unknown words
 
-Where several classifiers stand on the language model, the mean of their probabilities is evaluated as the ensemble;
-where baselines.py has been run, each is compared with its classifiers, row by row.
+With several classifiers, the mean of their probabilities is evaluated as the ensemble. Baselines of
+`python -m studies.baselines` are compared with the classifiers row by row.
 
-Writes results/summary.json (kept up to date: what is not evaluated now stays as it was), results/predictions.json,
-results/mistakes.json (of the classifier that is best on validation) and results/figures/*.png.
-Besides this script baselines.py, lambda_study.py and label_efficiency.py score models on test.csv; benchmark.py reads
-it for its speed.
+Writes results/summary.json (updated: figures that are not computed now are kept), results/predictions.json,
+results/mistakes.json (of the classifier with the best validation accuracy) and results/figures/*.png.
+Apart from this script only the studies evaluate models on test.csv, and `python -m benchmarks` measures speed on it.
 """
+
+from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from bilm.cli.options import EncoderOptions, RunOptions, truncation_note
-from bilm.cli.run import start
 from bilm.config import ENSEMBLE
 from bilm.runtime.errors import UserError
-from bilm.runtime.files import write_json
 from bilm.runtime.options import parse_options, setting
-from bilm.runtime.paths import display_path, folders
-from bilm.runtime.process import run_script
-from bilm.runtime.provenance import run_stamp
+from bilm.runtime.paths import display_path
+from utils import EncoderOptions, Run, RunOptions, open_run, run_script, truncation_note
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from bilm.checkpoints.pretrained import ClassifierFiles
+    from bilm.evaluation.evaluator import Evaluator
+    from bilm.evaluation.predictions import Predictions
+    from bilm.text.corpus import Source
+    from bilm.text.encoded_corpus import EncodedCorpus
 
 
 @dataclass(frozen=True)
@@ -36,160 +44,211 @@ class EvaluationOptions:
 
     split: str = setting("test", "rows to evaluate on", choices=("test", "train", "all"))
     robustness: bool = setting(
-        False, "also classify the test rows with typing errors, and those with the most unknown words by themselves"
+        False, "also classify the test rows with typing errors, and separately those with the most unknown words"
     )
-    duplicates: bool = setting(False, "also tell the test rows that a training row nearly repeats from the rest")
-    batch_tokens: int = setting(8192, "tokens in a batch, padding counted in")
+    duplicates: bool = setting(
+        False, "also evaluate separately the test rows that nearly repeat a training row, and the other ones"
+    )
+    batch_tokens: int = setting(8192, "tokens in a batch, including padding")
+
+    def __post_init__(self) -> None:
+        for name in ("robustness", "duplicates"):
+            if getattr(self, name) and self.split == "train":
+                raise UserError(f"--{name} is for test rows: --split test or all.")
+
+    def splits(self) -> tuple[str, ...]:
+        return ("test", "train") if self.split == "all" else (self.split,)
 
 
-def main() -> None:
-    # In fp32 by default: figures should not depend on whose machine prints them.
-    run, standing, options = parse_options(__doc__, RunOptions(precision="fp32"), EncoderOptions, EvaluationOptions)
-    if options.robustness and options.split == "train":
-        raise UserError("--robustness is of the test rows: --split test, or all.")
-    if options.duplicates and options.split == "train":
-        raise UserError("--duplicates is of the test rows: --split test, or all.")
-    # oneDNN keeps the code it makes for each shape of a product, 1,024 of them by default. Here hardly two are alike,
-    # and gigabytes would gather; training pads them to few.
+@dataclass(frozen=True)
+class Options:
+    """All options of this script, by group."""
+
+    # In fp32 by default: figures should not depend on the machine that prints them.
+    run: RunOptions = RunOptions(precision="fp32")
+    encoder: EncoderOptions = EncoderOptions()
+    evaluation: EvaluationOptions = EvaluationOptions()
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What all parts of an evaluation share; the figures are collected in `summary` and `predictions`."""
+
+    run: Run
+    options: EvaluationOptions
+    evaluator: Evaluator
+    files: ClassifierFiles
+    summary: dict[str, Any]
+    predictions: Predictions
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = parse_options(Options, __doc__, arguments=arguments)
+    # oneDNN caches the code that it generates for each shape of a product, 1,024 of them by default. Evaluation has a
+    # new shape in nearly every batch, so that the cache would take gigabytes; training pads to few shapes.
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
-    # Imported once the command line is understood: torch takes seconds, and --help needs none of it.
-    import numpy as np
-
-    from bilm.checkpoints.pretrained import find_classifiers, load_bilm, load_classifier
+    # Imported after the options are parsed: torch takes seconds, and --help does not need it.
     from bilm.evaluation import summary as summaries
-    from bilm.evaluation.error_analysis import typical_mistakes
     from bilm.evaluation.figures import draw_results
-    from bilm.evaluation.near_duplicates import find_duplicates
     from bilm.evaluation.predictions import read_predictions, write_predictions
-    from bilm.evaluation.robustness import robustness
-    from bilm.evaluation.scoring import class_probabilities, classification_figures, evaluate_language_model
-    from bilm.evaluation.tables import (
-        classifier_table,
-        comparison_table,
-        duplicate_table,
-        language_model_table,
-        robustness_table,
-    )
-    from bilm.runtime.terminal import progress
-    from bilm.text.batching import iterate_batches, plan_batches
-    from bilm.text.encoded_corpus import encode, open_encoded
-    from bilm.text.split import split_validation
+    from bilm.runtime.files import write_json
 
-    runtime = start(run)
-    if runtime.processes > 1:
-        raise UserError("evaluation takes one process; call it without torchrun.")
-    corpus = run.corpus()
-    splits = ("test", "train") if options.split == "all" else (options.split,)
-    if "test" in splits:
-        corpus.path("test")  # which may be missing
-    out = folders(run.output, corpus.name, run.limit)
-    out.lock("evaluation")
-    sources = {split: corpus.source(split, run.limit) for split in corpus.splits}
+    run = open_run(options.run, "evaluation", single_process=True)
+    if "test" in options.evaluation.splits():
+        run.corpus.path("test")  # raises UserError if there is none
+    sources = {split: run.corpus.source(split, run.options.limit) for split in run.corpus.splits}
+    evaluator, files = load_models(run, options)
+    check_rows(run, options, evaluator, sources)
+    results = run.folders.results
     hashes = {split: source.identity for split, source in sources.items()}
-    class_names = list(corpus.classes)
-    pretrained = load_bilm(standing.file(run, out.models / "bilstm.pt"))
-    files = find_classifiers(out.models, pretrained)
+    predictions = read_predictions(results / "predictions.json", hashes)
+    previous = summaries.read_summary(results / "summary.json")
+    summary = summaries.begin(previous, evaluator.pretrained, hashes.get("test"), run.stamp())
+    evaluation = Evaluation(run, options.evaluation, evaluator, files, summary, predictions)
+    for split in options.evaluation.splits():
+        evaluate_split(evaluation, split, sources[split])
+    summaries.refresh_comparisons(summary, predictions)
+    print_comparisons(summary)
+    summary["peak_memory_mb"] = run.stamp()["peak_memory_mb"]  # of everything up to here
+    if predictions.labels is not None:
+        write_predictions(results / "predictions.json", predictions)
+    write_json(results / "summary.json", summary)
+    figures = draw_results(results, summary)
+    print(
+        f"\nWrote {display_path(results / 'summary.json')} and {len(figures)} figures in "
+        f"{display_path(results / 'figures')}."
+    )
+    if not evaluator.classifiers:
+        print(f"There is no classifier on this language model yet. {run.next('classification.py')}")
+
+
+def load_models(run: Run, options: Options) -> tuple[Evaluator, ClassifierFiles]:
+    """The language model, and the classifiers that were trained on it. Raises UserError if a file cannot be used."""
+    from bilm.checkpoints.pretrained import find_classifiers, load_bilm, load_classifier
+    from bilm.evaluation.evaluator import Evaluator
+
+    pretrained = load_bilm(options.encoder.file(options.run, run.folders.models / "bilstm.pt"))
+    files = find_classifiers(run.folders.models, pretrained)
     for error in files.damaged.values():
         raise error
     classifiers = {mode: load_classifier(path, pretrained) for mode, path in files.paths.items()}
-    if options.duplicates and pretrained.info["settings"]["corpus"] not in (hashes["train"], None):
-        raise UserError(f"--duplicates: {corpus.path('train')} is not what bilstm.pt was pretrained on.")
     if files.mismatched and not classifiers:
         raise UserError(next(iter(files.mismatched.values())))
     for mode, trained in classifiers.items():
-        if trained.class_names != class_names:
-            raise UserError(f"{files.paths[mode].name} tells other classes apart than those of {corpus.train}.")
+        if trained.class_names != list(run.corpus.classes):
+            raise UserError(f"{files.paths[mode].name} has other classes than {run.corpus.train}.")
     for message in files.mismatched.values():
-        print(f"Left out: {message}", file=sys.stderr)
-    models = {mode: trained.model.to(runtime.device) for mode, trained in classifiers.items()}
-    pretrained.model.to(runtime.device)
-    path = out.results / "summary.json"
-    stamp = {"corpus": corpus.name, **run_stamp(run, runtime)}
-    predictions = read_predictions(out.results / "predictions.json", hashes)
-    summary = summaries.begin(summaries.read_summary(path), pretrained, hashes.get("test"), stamp)
+        print(f"Not evaluated: {message}", file=sys.stderr)
+    return Evaluator(pretrained, classifiers, options.evaluation.batch_tokens, run.device, run.autocast), files
 
-    for split in splits:
-        source = sources[split]
-        if split == "train" and pretrained.info["settings"]["corpus"] not in (source.identity, None):
-            raise UserError(f"{source.path} is not what bilstm.pt was pretrained on.")
-        place = out.encoded("evaluation") / split
-        encode(source, pretrained.vocabulary, place)
-        encoded = open_encoded(place)
-        texts, labels = encoded.texts, encoded.labels
-        rows = split_validation(labels, encoded.keys, class_names)[0] if split == "train" else np.arange(len(texts))
 
-        def batches(label: str, texts=texts, rows=rows):
-            total = len(plan_batches(texts.lengths[rows], options.batch_tokens))
-            return progress(iterate_batches(texts, rows, options.batch_tokens), total=total, unit="batch", label=label)
+def check_rows(run: Run, options: Options, evaluator: Evaluator, sources: dict[str, Source]) -> None:
+    """Raises UserError where the training rows matter and are not those of the language model."""
+    pretrained_on = evaluator.pretrained.info["settings"]["corpus"]
+    needs_training_rows = options.evaluation.duplicates or "train" in options.evaluation.splits()
+    if needs_training_rows and pretrained_on not in (sources["train"].identity, None):
+        raise UserError(f"bilstm.pt was not pretrained on {run.corpus.path('train')}.", "data", "split")
 
-        def probabilities_of(label: str, texts=texts, rows=rows):
-            where = (len(texts), runtime.device, runtime.autocast)
-            found = class_probabilities(models, batches(label, texts, rows), *where)
-            return {name: probabilities[rows] for name, probabilities in found.items()}
 
-        def classify(label: str, texts=texts, rows=rows, probabilities_of=probabilities_of):
-            return {name: found.argmax(1) for name, found in probabilities_of(label, texts, rows).items()}
+def evaluate_split(evaluation: Evaluation, split: str, source: Source) -> None:
+    """Print the figures of one split, and collect them."""
+    import numpy as np
 
-        print(f"\n=== {corpus.name}, {split}: {len(rows):,} descriptions ===\n", flush=True)
-        max_tokens = pretrained.vocabulary.tokenizer.config.max_tokens
-        if note := truncation_note(encoded.num_truncated, len(encoded), max_tokens):
-            print(f"{note}\n")
-        if pretrained.model.softmax is None:
-            print("The language model was imported without its softmax: there is nothing to say of its predictions.")
-        else:
-            language = evaluate_language_model(
-                pretrained.model, pretrained.vocabulary, batches("language model"), runtime.device, runtime.autocast
-            )
-            print(language_model_table(language), flush=True)
-            summaries.add_language_model(summary, pretrained, split, language)
-        if not models:
-            continue  # the last line says so
-        probabilities = probabilities_of("classifiers")
-        classes = {name: values.argmax(1) for name, values in probabilities.items()}
-        members = {mode: trained.hash for mode, trained in classifiers.items()}
-        names = members | {ENSEMBLE: summaries.name_of_ensemble(members)}
-        for name, predicted in classes.items():
-            figures = classification_figures(labels[rows], predicted, class_names)
-            print(f"\n{classifier_table(name, figures)}", flush=True)
-            if name == ENSEMBLE:
-                summaries.add_ensemble(summary, members, split, figures)
-            else:
-                summaries.add_classifier(summary, name, classifiers[name], split, figures)
-            if split == "test":
-                predictions.models[name] = (names[name], predicted)
+    from bilm.evaluation.summary import add_language_model
+    from bilm.evaluation.tables import language_model_table
+    from bilm.text.encoded_corpus import encode, open_encoded
+    from bilm.text.split import split_validation
+
+    run, evaluator = evaluation.run, evaluation.evaluator
+    pretrained, folder = evaluator.pretrained, run.folders.encoded("evaluation") / split
+    encode(source, pretrained.vocabulary, folder)
+    encoded = open_encoded(folder)
+    rows = np.arange(len(encoded))
+    if split == "train":
+        rows, _ = split_validation(encoded.labels, encoded.keys, list(source.classes))
+    print(f"\n=== {run.corpus.name}, {split}: {len(rows):,} descriptions ===\n", flush=True)
+    max_tokens = pretrained.vocabulary.tokenizer.config.max_tokens
+    if note := truncation_note(encoded.num_truncated, len(encoded), max_tokens):
+        print(f"{note}\n")
+    if pretrained.model.softmax is None:
+        print("The language model was imported without its softmax: it predicts no words.")
+    else:
+        figures = evaluator.language_model(encoded.texts, rows)
+        print(language_model_table(figures), flush=True)
+        add_language_model(evaluation.summary, pretrained, split, figures)
+    if evaluator.classifiers:
+        probabilities = evaluator.probabilities("classifiers", encoded.texts, rows)
+        evaluate_classifiers(evaluation, split, encoded.labels[rows], probabilities, list(source.classes))
         if split == "test":
-            predictions.labels = labels
-            best = files.best
-            assert best is not None
-            given = [text for _, text in source.rows()]
-            stood = {"corpus": corpus.name, **run_stamp(run, runtime), "classifier": best, "hash": members[best]}
-            stood["rows_trained"] = pretrained.info["rows_trained"]
-            mistakes = stood | typical_mistakes(labels, probabilities[best], given, class_names)
-            write_json(out.results / "mistakes.json", mistakes)
-        if options.duplicates and split == "test":
-            predictions.near_duplicates = find_duplicates(corpus, run.limit)
-        if options.robustness and split == "test":
-            labelled = source.rows()
-            harder = robustness(classes, labels, labelled, pretrained.vocabulary, texts, classify, run.seed)
-            for name, values in harder.items():
-                summaries.add_robustness(summary, name, values)
-            print(f"\n{robustness_table(harder)}", flush=True)
+            evaluate_test_rows(evaluation, source, encoded, probabilities)
 
-    summaries.refresh_comparisons(summary, predictions)
+
+def evaluate_classifiers(
+    evaluation: Evaluation, split: str, labels: np.ndarray, probabilities: dict[str, np.ndarray], class_names: list[str]
+) -> None:
+    """The figures of each classifier, and of the ensemble if there are several.
+
+    labels: int64 (N,); probabilities: by classifier, fp32 (N, C).
+    """
+    from bilm.evaluation import summary as summaries
+    from bilm.evaluation.scoring import classification_figures
+    from bilm.evaluation.tables import classifier_table
+
+    classifiers, predictions = evaluation.evaluator.classifiers, evaluation.predictions
+    members = {mode: trained.hash for mode, trained in classifiers.items()}
+    for name, values in probabilities.items():
+        classes = values.argmax(1)
+        figures = classification_figures(labels, classes, class_names)
+        print(f"\n{classifier_table(name, figures)}", flush=True)
+        if name == ENSEMBLE:
+            summaries.add_ensemble(evaluation.summary, members, split, figures)
+        else:
+            summaries.add_classifier(evaluation.summary, name, classifiers[name], split, figures)
+        if split == "test":
+            predictions.models[name] = (members.get(name) or summaries.name_of_ensemble(members), classes)
+            predictions.labels = labels
+
+
+def evaluate_test_rows(
+    evaluation: Evaluation, source: Source, encoded: EncodedCorpus, probabilities: dict[str, np.ndarray]
+) -> None:
+    """What is evaluated on test rows only: typical errors, near-duplicates of training rows, robustness."""
+    from bilm.evaluation.error_analysis import typical_mistakes
+    from bilm.evaluation.near_duplicates import find_duplicates
+    from bilm.evaluation.robustness import robustness
+    from bilm.evaluation.summary import add_robustness
+    from bilm.evaluation.tables import robustness_table
+    from bilm.runtime.files import write_json
+
+    run, evaluator, best = evaluation.run, evaluation.evaluator, evaluation.files.best
+    assert best is not None
+    stamp = {**run.stamp(), "classifier": best, "hash": evaluator.classifiers[best].hash}
+    stamp["rows_trained"] = evaluator.pretrained.info["rows_trained"]
+    texts = [text for _, text in source.rows()]
+    mistakes = typical_mistakes(encoded.labels, probabilities[best], texts, list(source.classes))
+    write_json(run.folders.results / "mistakes.json", stamp | mistakes)
+    if evaluation.options.duplicates:
+        evaluation.predictions.near_duplicates = find_duplicates(run.corpus, run.options.limit)
+    if evaluation.options.robustness:
+        classes = {name: values.argmax(1) for name, values in probabilities.items()}
+        rows = (encoded.labels, source.rows(), evaluator.pretrained.vocabulary, encoded.texts)
+        figures = robustness(classes, *rows, evaluator.classes, run.options.seed)
+        for name, values in figures.items():
+            add_robustness(evaluation.summary, name, values)
+        print(f"\n{robustness_table(figures)}", flush=True)
+
+
+def print_comparisons(summary: dict[str, Any]) -> None:
+    """Comparisons row by row: with the strongest baseline, between classifiers; and the near-duplicates."""
+    from bilm.evaluation.summary import with_strongest
+    from bilm.evaluation.tables import comparison_table, duplicate_table
+
     if summary["paired"]:
-        print(f"\n{comparison_table(summaries.with_strongest(summary))}", flush=True)
+        print(f"\n{comparison_table(with_strongest(summary))}", flush=True)
     if summary["paired_classifiers"]:
         print(f"\n{comparison_table(summary['paired_classifiers'])}", flush=True)
     if summary["near_duplicates"]:
         print(f"\n{duplicate_table(summary['near_duplicates'])}", flush=True)
-    summary["peak_memory_mb"] = run_stamp(run, runtime)["peak_memory_mb"]  # of all that has been done by now
-    if predictions.labels is not None:
-        write_predictions(out.results / "predictions.json", predictions)
-    write_json(path, summary)
-    drawn = draw_results(out.results, summary)
-    print(f"\nWrote {display_path(path)} and {len(drawn)} figures in {display_path(out.results / 'figures')}.")
-    if not classifiers:
-        print(f"No classifier stands on this language model yet. Next: python classification.py{run.data_options()}")
 
 
 if __name__ == "__main__":

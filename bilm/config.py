@@ -1,7 +1,7 @@
-"""Every setting, its default and its help text, in one place.
+"""Every setting of the models and of their training, with its default and its help text; and the presets.
 
-The scripts turn these dataclasses into command-line options (utils.parse_options), and they are saved with the
-weights they shaped. Nothing here imports torch, so that `--help` answers at once.
+The commands turn these dataclasses into options (runtime/options.py), and the dataclasses are saved with the weights.
+Nothing here imports torch, so that `--help` answers at once.
 """
 
 import math
@@ -11,39 +11,41 @@ from typing import Any
 from bilm.runtime.options import setting
 
 TOKEN_LAYERS = ("word", "char", "word+char")
-# What a word is; see tokenizer.py.
+# What a word is; see text/tokenizer.py.
 WORD_RULES = ("unicode", "legacy")
-# How a classifier combines the layers (combine.py); in the last one the language model learns along.
-MODES = ("trainable", "frozen", "function", "finetune")
-# What the mean of the probabilities of several classifiers goes by.
+# How a classifier combines the layers (modules/scalar_mix.py). In the first ones the language model is fixed, in the
+# last one it is trained too.
+FIXED_ENCODER_MODES = ("trainable", "frozen", "function")
+MODES = (*FIXED_ENCODER_MODES, "finetune")
+# The name of the mean of the probabilities of several classifiers.
 ENSEMBLE = "ensemble"
 
 
 @dataclass(frozen=True)
 class TokenizerConfig:
-    """How text becomes words. Chosen on validation; the comparison is in LOG.md."""
+    """How a text is split into words. Chosen on validation; docs/log.md has the comparison."""
 
     lowercase: bool = setting(True, "lower-case the text")
     max_tokens: int = setting(128, "words of a text that are read; what follows is ignored", at_least=1)
-    # No option, but part of the file: one of WORD_RULES (tokenizer.py).
+    # Not an option, but saved in bilstm.pt: one of WORD_RULES (text/tokenizer.py).
     word_rule: str = "unicode"
 
     def __post_init__(self) -> None:
         if self.word_rule not in WORD_RULES:
-            raise ValueError(f"the tokenizer's rule {self.word_rule!r} is none of {', '.join(WORD_RULES)}")
+            raise ValueError(f"the word rule is {self.word_rule!r}; it can be {' or '.join(WORD_RULES)}")
 
 
 @dataclass(frozen=True)
 class VocabularyConfig:
-    """Which words get a vector of their own."""
+    """Which words get their own vector."""
 
-    min_count: int = setting(3, "occurrences in the training rows that a word needs to get in", at_least=1)
-    max_words: int = setting(50_000, "size of the vocabulary at most", at_least=5)
+    min_count: int = setting(3, "occurrences in the training rows from which a word is in the vocabulary", at_least=1)
+    max_words: int = setting(50_000, "largest size of the vocabulary", at_least=5)
 
 
 @dataclass(frozen=True)
 class CharCNNConfig:
-    """The shape of the token layer that reads characters; see char_cnn.py. Raises ValueError where none can be."""
+    """The shape of the token layer that reads characters (modules/char_cnn.py). Raises ValueError if impossible."""
 
     dim: int = 16
     # (characters in a window, filters) of each convolution
@@ -51,7 +53,7 @@ class CharCNNConfig:
     highways: int = 1
     projection: bool = True
     activation: str = "tanh"
-    # of a word, its two marks among them
+    # of a word, including the marks of its beginning and end
     max_characters: int = 50
 
     def __post_init__(self) -> None:
@@ -65,7 +67,7 @@ class CharCNNConfig:
 
 @dataclass(frozen=True)
 class ProjectedLSTMConfig:
-    """The recurrence of the original ELMo; see lstm.py. A clip of None is none. Raises ValueError where none can be."""
+    """The recurrence of the original ELMo (modules/lstm.py); None: no clipping. Raises ValueError if impossible."""
 
     cell: int
     cell_clip: float | None
@@ -75,7 +77,7 @@ class ProjectedLSTMConfig:
     def __post_init__(self) -> None:
         for limit in (self.cell_clip, self.projection_clip):
             if limit is not None and not 0 < limit < math.inf:
-                raise ValueError(f"{limit} is nothing to clip to")
+                raise ValueError(f"{limit} is not a limit to clip to")
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ class BiLMConfig:
 
     token_layer: str = setting(
         "word",
-        "what a word's vector is made of: a table, its characters, or the sum of both",
+        "how a word becomes a vector: by a table, from its characters, or as the sum of both",
         choices=TOKEN_LAYERS,
     )
 
@@ -96,21 +98,21 @@ class BiLMConfig:
         "output layer: adaptive (rare words get narrow clusters; several times faster on a CPU) or full",
         choices=("adaptive", "full"),
     )
-    # No options, but part of the file: later versions may have others.
-    # Where the shortlist and the clusters of the adaptive softmax end, in words by falling frequency. On AG News they
-    # hold 66, 16, 13 and 5 % of all tokens. LOG.md has the comparison with others.
+    # The next fields are not options, but saved in bilstm.pt.
+    # Ranks by frequency at which the shortlist and the clusters of the adaptive softmax end. On AG News the four parts
+    # hold 66, 16, 13 and 5 % of all tokens; docs/log.md compares other cutoffs.
     cutoffs: tuple[int, ...] = (500, 2_000, 8_000)
     characters: CharCNNConfig = CharCNNConfig()
     recurrence: ProjectedLSTMConfig | None = None
 
     @property
     def reads_characters(self) -> bool:
-        """Whether words that are not in the vocabulary have a vector of their own."""
+        """Whether words outside the vocabulary have their own vectors."""
         return self.token_layer != "word"
 
 
 def bilm_config(saved: dict[str, Any]) -> BiLMConfig:
-    """What `dataclasses.asdict` made into a dict, back again. Raises TypeError or KeyError where it did not."""
+    """The inverse of `dataclasses.asdict`. Raises TypeError or KeyError for any other dict."""
     recurrence = saved["recurrence"]
     return BiLMConfig(
         **{
@@ -125,10 +127,10 @@ def bilm_config(saved: dict[str, Any]) -> BiLMConfig:
 class ClassifierConfig:
     """The shape of the classifier that reads the combined layers."""
 
-    hidden: int = setting(512, "width of the layer that each token passes before pooling", at_least=1)
+    hidden: int = setting(512, "width of the hidden layer, which is applied to each token before pooling", at_least=1)
     dropout: float = setting(0.3, "dropout before the hidden layer and before the output layer", below=1)
     label_smoothing: float = setting(
-        0.05, "probability mass that the training target gives to the other classes", below=1
+        0.05, "probability mass of the training target that is spread over the classes", below=1
     )
 
 
@@ -143,10 +145,11 @@ class FitConfig:
     )
     weight_decay: float = setting(0.01, "AdamW's weight decay, on matrices only")
     clip_norm: float = setting(1.0, "largest norm of the gradient; a longer one is scaled down")
-    batch_tokens: int = setting(2048, "tokens in a batch, padding counted in", at_least=1)
+    batch_tokens: int = setting(2048, "tokens in a batch, including padding", at_least=1)
     checkpoint_seconds: float = setting(60.0, "seconds between checkpoints; 0 writes one after every step")
 
 
+# By name, what --preset changes in the defaults of ELMO.py and of classification.py; docs/performance.md has times.
 PRETRAINING: dict[str, dict[str, Any]] = {
     "fast": {"epochs": 3},
     "base": {},

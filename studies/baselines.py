@@ -1,36 +1,45 @@
-"""What ELMo is measured against, on the same rows: TF-IDF, fastText, and word vectors under the very same classifier.
+"""Train baselines on the same rows: TF-IDF, fastText, and word vectors with the same classifier as ELMo.
 
     python -m studies.baselines                    all      -> results/summary.json, results/predictions.json
     python -m studies.baselines --only tfidf_svm   one
-    python -m studies.baselines --resume           go on after Ctrl-C or a crash
+    python -m studies.baselines --resume           continue after Ctrl-C or a crash
 
     tfidf_svm, tfidf_logistic   words and pairs of words, and a linear model
-    fasttext                    a learned bag of words and pairs of words; needs the package floret
-    random                      word vectors that the classifier learns with the rest, from random ones
+    fasttext                    a supervised bag of words and pairs of words; needs the package floret
+    random                      word vectors that start from random values and are trained with the classifier
     svd_2, _3, _5, _8           SVD of co-occurrences (PPMI) within so many words
     word2vec_2, _3, _5, _8      skip-gram with negative sampling, within so many words; needs the package gensim
 
-The last three kinds are by default as wide as ELMo's layers, and feed the classifier of classification.py, with the
-settings of its preset best. What is chosen (strengths, rates, the best epoch) is chosen on validation rows. evaluate.py
-then compares each classifier with them, row by row. Without --only, baselines whose package is missing are left out.
+Word vectors have by default the width of ELMo's layers, and feed the classifier of classification.py with the settings
+of its preset best. Strengths, learning rates and the best epoch are chosen on the validation rows. evaluate.py then
+compares each classifier with the baselines row by row. Without --only, baselines whose package is missing are left out.
 """
 
+from __future__ import annotations
+
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bilm.cli.options import ResumeOptions, RunOptions
-from bilm.cli.run import decide_action, start
-from bilm.config import CLASSIFICATION, ClassifierConfig, FitConfig
+from bilm.cli.run import Run, open_run
+from bilm.config import ClassifierConfig, FitConfig
 from bilm.runtime.errors import UserError
-from bilm.runtime.files import write_json
 from bilm.runtime.optional import require
 from bilm.runtime.options import parse_options, setting
-from bilm.runtime.paths import display_path, folders
+from bilm.runtime.paths import display_path
 from bilm.runtime.process import run_script
-from bilm.runtime.provenance import first_difference, run_settings, run_stamp
+from bilm.runtime.provenance import first_difference
+from studies.settings import CLASSIFIER, FIT
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from bilm.evaluation.predictions import Predictions
+    from studies.dataset import LabelledTexts
+    from studies.runner import Study, StudyProgress
 
 WINDOWS = (2, 3, 5, 8)
 LINEAR = {"tfidf_svm": "svm", "tfidf_logistic": "logistic"}
@@ -41,181 +50,211 @@ NAMES = (*LINEAR, "fasttext", *STATIC)
 
 @dataclass(frozen=True)
 class BaselineOptions:
-    """Which, and how wide."""
+    """The baselines, and the width of word vectors."""
 
     only: str = setting("all", "which", choices=("all", *NAMES))
     width: int = setting(512, "of word vectors", at_least=1)
 
 
-CLASSIFIER = ClassifierConfig(dropout=CLASSIFICATION["best"]["dropout"])
-FIT = FitConfig(epochs=CLASSIFICATION["best"]["epochs"], learning_rate=2e-3)
+@dataclass(frozen=True)
+class Options:
+    """All options of this study, by group."""
+
+    run: RunOptions = RunOptions()
+    resume: ResumeOptions = ResumeOptions()
+    baselines: BaselineOptions = BaselineOptions()
+    classifier: ClassifierConfig = CLASSIFIER
+    fit: FitConfig = FIT
 
 
-def main() -> None:
-    run, again, options, shape, fitting = parse_options(
-        __doc__, RunOptions, ResumeOptions, BaselineOptions, CLASSIFIER, FIT
-    )
-    # Imported once the command line is understood: --help needs none of it.
-    from bilm.checkpoints.serialization import content_hash
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = parse_options(Options, __doc__, arguments=arguments)
+    # Imported after the options are parsed: torch takes seconds, and --help does not need it.
     from bilm.evaluation import summary as summaries
     from bilm.evaluation.predictions import read_predictions, write_predictions
-    from bilm.evaluation.scoring import classification_figures
-    from bilm.evaluation.tables import classifier_table, comparison_table, table
+    from bilm.runtime.files import write_json
     from studies.dataset import read_labelled
-    from studies.runner import StudyProgress, classes_of
+    from studies.runner import open_progress
 
-    runtime = start(run)
-    if runtime.processes > 1:
-        raise UserError("the baselines take one process; call it without torchrun.")
-    names = list(NAMES) if options.only == "all" else [options.only]
-    names = [name for name in names if is_available(name, asked_for=name == options.only)]
-    corpus = run.corpus()
-    out = folders(run.output, corpus.name, run.limit)
-    out.lock("evaluation")
-    path, predictions_path = out.results / "summary.json", out.results / "predictions.json"
-    summary = summaries.read_summary(path) or summaries.empty({"corpus": corpus.name, **run_stamp(run, runtime)})
-    rows = read_labelled(corpus, run.limit)
+    run = open_run(options.run, "evaluation", single_process=True)
+    only = options.baselines.only
+    names = [name for name in NAMES if only in ("all", name) and is_available(name, required=name == only)]
+    path, predictions_path = run.folders.results / "summary.json", run.folders.results / "predictions.json"
+    summary = summaries.read_summary(path) or summaries.empty(run.stamp())
+    rows = read_labelled(run.corpus, options.run.limit)
     predictions = read_predictions(predictions_path, rows.hashes)
-    # Which of them are asked for shapes none.
-    settings = run_settings(run, runtime, replace(options, only="all"), shape, fitting, **rows.hashes)
-    known = {name: entry.get("settings") or {} for name, entry in summary["baselines"].items()}
-    there = [name for name in names if name in known and first_difference(known[name], settings) is None]
-    unfinished = out.runs / "baselines"
-    todo = decide_action(unfinished, again, is_finished=lambda: there == names)
-    if todo == "skip":
-        print(f"{display_path(path)} has them, with these settings. Next: python evaluate.py{run.data_options()}")
+    # The choice of baselines does not determine any of them.
+    groups = (replace(options.baselines, only="all"), options.classifier, options.fit)
+    settings = run.settings(*groups, **rows.hashes)
+    finished = [name for name in names if is_finished(summary["baselines"].get(name), settings)]
+    progress = open_progress(run, options.resume, "baselines", settings, finished == names)
+    if progress is None:
+        print(f"{display_path(path)} contains them, with these settings. {run.next('evaluate.py')}")
         return
-    if again.resume:
-        names = [name for name in names if name not in there]
-    out.prepare()
-    ledger = StudyProgress(unfinished, settings, restart=todo == "start")
-    print(f"corpus {corpus.name}: {len(names)} baselines on {len(rows.training):,} descriptions", flush=True)
-
-    makers: dict[str, Callable[[], dict[str, Any]]] = {}
-    for name, kind in LINEAR.items():
-        makers[name] = partial(linear, kind, rows, run.seed)
-    if set(names) & {"fasttext", *STATIC}:
-        makers |= on_words(rows, ledger, run.seed, options.width, shape, fitting, runtime, len(corpus.classes))
-
-    def stamped(name: str) -> dict[str, Any]:
-        return makers[name]() | {"training": run_stamp(run, runtime)}
-
-    labels = rows.labels[rows.test]
-    # Those of an unfinished run too, so that nothing of it is lost.
-    names = [name for name in NAMES if name in names or name in ledger]
+    if options.resume.resume:
+        names = [name for name in names if name not in finished]
+    print(f"corpus {run.corpus.name}: {len(names)} baselines on {len(rows.training):,} descriptions", flush=True)
+    trainers = trainers_of(run, options, names, rows, progress)
+    # Results of an unfinished study are added, too, so that none of them is lost.
+    names = [name for name in NAMES if name in names or name in progress]
     for name in names:
-        part = ledger.part(name, partial(stamped, name))
-        classes = classes_of(part)
-        named = content_hash([rows.hashes, classes.tolist()])
-        figures = classification_figures(labels, classes, list(corpus.classes))
-        said = {key: value for key, value in part.items() if key not in ("classes", "test_accuracy", "before", "after")}
-        own = {"hash": named, "settings": settings, "rows_trained": len(rows.training), "test": figures}
-        summary["baselines"][name] = own | said
-        predictions.models[name] = (named, classes)
-        print(f"{name}: accuracy {figures['accuracy']:.4f}" if len(names) > 1 else classifier_table(name, figures))
-    predictions.labels = labels
+        part = progress.part(name, partial(stamped, run, trainers[name]))
+        add_baseline(name, part, run, rows, settings, summary, predictions, brief=len(names) > 1)
     summaries.refresh_comparisons(summary, predictions)
     write_predictions(predictions_path, predictions)
     write_json(path, summary)
-    ledger.close()
-    entries = {name: summary["baselines"][name] for name in names}
-    lines = [
-        [
-            name,
-            *(e["test"][key] for key in ("accuracy", "precision", "recall", "f1")),
-            e["validation_accuracy"],
-            f"{e['seconds_to_train']:,.0f}",
-            f"{e['seconds_to_classify']:.1f}",
-        ]
-        for name, e in entries.items()
-    ]
-    header = ["test", "accuracy", "precision", "recall", "f1", "on validation", "s to train", "s to classify"]
-    print(f"\n{table(lines, header)}")
-    if summary["paired"]:
-        print(f"\n{comparison_table(summaries.with_strongest(summary))}")
-    print(
-        f"\nWrote {display_path(path)} and {display_path(predictions_path)}. "
-        f"Next: python evaluate.py{run.data_options()}"
-    )
+    progress.close()
+    print_results(summary, names)
+    print(f"\nWrote {display_path(path)} and {display_path(predictions_path)}. {run.next('evaluate.py')}")
 
 
-def is_available(name: str, asked_for: bool) -> bool:
-    """Whether the package of this baseline is installed. Raises UserError when it is not, and was `asked_for` by name.
+def stamped(run: Run, train: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    return train() | {"training": run.stamp()}
 
-    Checked before the texts are read, which may take minutes.
+
+def is_available(name: str, required: bool) -> bool:
+    """Whether the package of this baseline is installed. Raises UserError if it is `required` and not installed.
+
+    Called before the texts are read, which may take minutes.
     """
     try:
         if package := PACKAGES.get(name.partition("_")[0]):
             require(package, name)
     except UserError as error:
-        if asked_for:
+        if required:
             raise
         print(f"{name} is left out: {error}")
         return False
     return True
 
 
-def linear(kind: str, rows: Any, seed: int) -> dict[str, Any]:
-    """A linear model on TF-IDF; the seconds to train are of all strengths that were tried."""
+def is_finished(entry: dict[str, Any] | None, settings: dict[str, Any]) -> bool:
+    """Whether an entry of the summary has these settings."""
+    return entry is not None and first_difference(entry.get("settings") or {}, settings) is None
+
+
+def trainers_of(
+    run: Run, options: Options, names: Sequence[str], rows: LabelledTexts, progress: StudyProgress
+) -> dict[str, Callable[[], dict[str, Any]]]:
+    """By name, the function that trains the baseline and returns its figures and its classes of the test rows."""
+    from bilm.baselines.word_vectors import skip_gram, svd_vectors
+    from studies.dataset import words_of
+    from studies.runner import Study
+
+    seed = options.run.seed
+    trainers: dict[str, Callable] = {name: partial(train_tfidf, kind, rows, seed) for name, kind in LINEAR.items()}
+    if not set(names) & {"fasttext", *STATIC}:
+        return trainers
+    trainers["fasttext"] = partial(train_fasttext, rows, progress, seed)
+    vocabulary, encoded = words_of(rows)
+    study = Study(run, rows, encoded, progress, options.classifier, options.fit)
+    size, width = len(vocabulary), options.baselines.width
+    trainers["random"] = partial(train_random_vectors, study, size, width, seed)
+    for kind, vectors_of in (("svd", svd_vectors), ("word2vec", skip_gram)):
+        for window in WINDOWS:
+            name = f"{kind}_{window}"
+            trainers[name] = partial(train_on_vectors, name, study, vectors_of, size, width, window, seed)
+    return trainers
+
+
+def train_tfidf(kind: str, rows: LabelledTexts, seed: int) -> dict[str, Any]:
+    """A linear model on TF-IDF; the training seconds include all strengths that were tried."""
     from bilm.baselines.tfidf import fit_tfidf
 
     started = time.perf_counter()
     model, accuracies = fit_tfidf(kind, rows.texts, rows.labels, rows.training, rows.validation, seed)
     fitted = time.perf_counter()
-    classes = model.predict(rows.of(rows.test))
+    return figures_of("strength", accuracies, model.predict(rows.of(rows.test)), started, fitted)
+
+
+def train_fasttext(rows: LabelledTexts, progress: StudyProgress, seed: int) -> dict[str, Any]:
+    """fastText; the training seconds include all learning rates that were tried."""
+    from bilm.baselines.fasttext import fit_fasttext
+    from bilm.text.tokenizer import Tokenizer
+
+    started = time.perf_counter()
+    words = list(map(Tokenizer(), rows.texts))
+    classify, accuracies = fit_fasttext(words, rows.labels, rows.training, rows.validation, progress.folder, seed)
+    fitted = time.perf_counter()
+    return figures_of("rate", accuracies, classify(rows.test), started, fitted)
+
+
+def figures_of(
+    choice: str, accuracies: dict[str, float], classes: np.ndarray, started: float, fitted: float
+) -> dict[str, Any]:
+    """accuracies: on validation, by the value of `choice`; started, fitted: readings of time.perf_counter."""
     return {
         "validation_accuracy": max(accuracies.values()),
-        "validation_accuracy_by_strength": accuracies,
+        f"validation_accuracy_by_{choice}": accuracies,
         "seconds_to_train": round(fitted - started, 1),
         "seconds_to_classify": round(time.perf_counter() - fitted, 2),
         "classes": " ".join(map(str, classes.tolist())),
     }
 
 
-def on_words(rows, ledger, seed, width, shape, fitting, runtime, num_classes) -> dict[str, Callable]:
-    """What makes each baseline that reads words of the same vocabulary as the language model's."""
-    from bilm.baselines.fasttext import fit_fasttext
-    from bilm.baselines.word_vectors import skip_gram, svd_vectors
-    from bilm.config import TokenizerConfig
+def train_random_vectors(study: Study, vocabulary_size: int, width: int, seed: int) -> dict[str, Any]:
+    """Word vectors that start from random values and are trained with the classifier."""
     from bilm.modules.static_encoder import StaticEncoder
-    from bilm.text.tokenizer import Tokenizer
-    from studies.dataset import words_of
-    from studies.runner import Study
 
-    vocabulary, encoded = words_of(rows)
-    study = Study(rows, encoded, num_classes, shape, fitting, ledger, runtime.device, runtime.autocast)
+    encoder = StaticEncoder.random(vocabulary_size, width, seed)
+    rate = study.fit_config.learning_rate
+    return study.classifier("random", encoder, "trainable", seed, encoder_learning_rate=rate)
 
-    def fasttext() -> dict[str, Any]:
-        started = time.perf_counter()
-        words = list(map(Tokenizer(TokenizerConfig()), rows.texts))
-        classify, accuracies = fit_fasttext(words, rows.labels, rows.training, rows.validation, ledger.folder, seed)
-        fitted = time.perf_counter()
-        found = classify(rows.test)
-        return {
-            "validation_accuracy": max(accuracies.values()),
-            "validation_accuracy_by_rate": accuracies,
-            "seconds_to_train": round(fitted - started, 1),  # of all rates
-            "seconds_to_classify": round(time.perf_counter() - fitted, 2),
-            "classes": " ".join(map(str, found.tolist())),
-        }
 
-    def random() -> dict[str, Any]:
-        encoder = StaticEncoder.random(len(vocabulary), width, seed)
-        return study.classifier("random", encoder, "trainable", seed, encoder_rate=fitting.learning_rate)
+def train_on_vectors(
+    name: str, study: Study, vectors_of: Callable, vocabulary_size: int, width: int, window: int, seed: int
+) -> dict[str, Any]:
+    """Word vectors learned without labels; the classifier is trained on them."""
+    from bilm.modules.static_encoder import StaticEncoder
 
-    def static(name: str, vectors_of: Callable, window: int) -> dict[str, Any]:
-        started = time.perf_counter()
-        encoder = StaticEncoder(vectors_of(encoded, rows.training, len(vocabulary), width, seed=seed, window=window))
-        seconds = time.perf_counter() - started
-        part = study.classifier(name, encoder, "trainable", seed)
-        return {**part, "window": window, "width": width, "seconds_for_vectors": round(seconds, 1)}
+    started = time.perf_counter()
+    vectors = vectors_of(study.encoded, study.rows.training, vocabulary_size, width, seed=seed, window=window)
+    seconds = time.perf_counter() - started
+    part = study.classifier(name, StaticEncoder(vectors), "trainable", seed)
+    return {**part, "window": window, "width": width, "seconds_for_vectors": round(seconds, 1)}
 
-    kinds = (("svd", svd_vectors), ("word2vec", skip_gram))
-    made: dict[str, Callable] = {"fasttext": fasttext, "random": random}
-    for kind, vectors_of in kinds:
-        for window in WINDOWS:
-            made[f"{kind}_{window}"] = partial(static, f"{kind}_{window}", vectors_of, window)
-    return made
+
+def add_baseline(
+    name: str,
+    part: dict[str, Any],
+    run: Run,
+    rows: LabelledTexts,
+    settings: dict[str, Any],
+    summary: dict[str, Any],
+    predictions: Predictions,
+    brief: bool,
+) -> None:
+    """Print a baseline, and add it to the summary and to the predictions."""
+    from bilm.checkpoints.serialization import content_hash
+    from bilm.evaluation.scoring import classification_figures
+    from bilm.evaluation.tables import classifier_table
+    from studies.runner import classes_of
+
+    classes, labels = classes_of(part), rows.labels[rows.test]
+    identity = content_hash([rows.hashes, classes.tolist()])
+    figures = classification_figures(labels, classes, list(run.corpus.classes))
+    details = {key: value for key, value in part.items() if key not in ("classes", "test_accuracy", "before", "after")}
+    entry = {"hash": identity, "settings": settings, "rows_trained": len(rows.training), "test": figures}
+    summary["baselines"][name] = entry | details
+    predictions.models[name], predictions.labels = (identity, classes), labels
+    print(f"{name}: accuracy {figures['accuracy']:.4f}" if brief else classifier_table(name, figures))
+
+
+def print_results(summary: dict[str, Any], names: Sequence[str]) -> None:
+    """A row for each baseline, and the comparison of ELMo with the strongest one."""
+    from bilm.evaluation.summary import with_strongest
+    from bilm.evaluation.tables import comparison_table, table
+
+    lines = []
+    for name in names:
+        entry = summary["baselines"][name]
+        scores = [entry["test"][key] for key in ("accuracy", "precision", "recall", "f1")]
+        seconds = [f"{entry['seconds_to_train']:,.0f}", f"{entry['seconds_to_classify']:.1f}"]
+        lines.append([name, *scores, entry["validation_accuracy"], *seconds])
+    header = ["test", "accuracy", "precision", "recall", "f1", "on validation", "s to train", "s to classify"]
+    print(f"\n{table(lines, header)}")
+    if summary["paired"]:
+        print(f"\n{comparison_table(with_strongest(summary))}")
 
 
 if __name__ == "__main__":

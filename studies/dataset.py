@@ -14,10 +14,9 @@ from bilm.text.vocabulary import EncodedTexts, Vocabulary
 
 @dataclass(frozen=True)
 class LabelledTexts:
-    """The rows of train.csv, then those of test.csv.
+    """The rows of train.csv, followed by those of test.csv.
 
-    labels: int64 (N,), from 0; training, validation, test: which rows they are, int64; hashes: Source.identity of
-    each file.
+    labels: int64 (N,), from 0; training, validation, test: indices of rows, int64; hashes: by split, Source.identity.
     """
 
     texts: list[str]
@@ -28,25 +27,25 @@ class LabelledTexts:
     hashes: dict[str, str]
 
     def of(self, rows: np.ndarray) -> list[str]:
+        """The texts of these rows."""
         return [self.texts[row] for row in rows]
 
 
 def words_of(rows: LabelledTexts) -> tuple[Vocabulary, EncodedTexts]:
-    """The words of the training rows, as ELMO.py takes them by default, and all texts in them."""
+    """The vocabulary of the training rows with the default settings of ELMO.py, and all texts encoded by it."""
     vocabulary = Vocabulary.learn(rows.of(rows.training), Tokenizer(TokenizerConfig()), VocabularyConfig())
     return vocabulary, vocabulary.encode(rows.texts)
 
 
 def read_labelled(corpus: Corpus, limit: int | None) -> LabelledTexts:
-    """At most `limit` rows of each file; the same split as everywhere. Raises UserError as Source.rows does."""
+    """Read at most `limit` rows of each file, with the usual split. Raises UserError as Source.rows does."""
     if corpus.columns and not corpus.columns.label:
         raise UserError("name the column of the classes: --label-column NAME.")
     sources = {split: corpus.source(split, limit) for split in SPLITS}
     rows = {split: list(source.rows()) for split, source in sources.items()}
-    both = [row for split in SPLITS for row in rows[split]]
-    labels, texts = np.array([label for label, _ in both]), [text for _, text in both]
-    known = len(rows["train"])
-    keys = np.array([text_key(text) for text in texts[:known]], dtype=np.uint64)
-    training, validation = split_validation(labels[:known], keys, corpus.classes)
+    labels, texts = zip(*(row for split in SPLITS for row in rows[split]), strict=True)
+    count = len(rows["train"])
+    keys = np.array([text_key(text) for text in texts[:count]], dtype=np.uint64)
+    training, validation = split_validation(np.array(labels[:count]), keys, corpus.classes)
     hashes = {split: source.identity for split, source in sources.items()}
-    return LabelledTexts(texts, labels, training, validation, np.arange(known, len(texts)), hashes)
+    return LabelledTexts(list(texts), np.array(labels), training, validation, np.arange(count, len(texts)), hashes)

@@ -1,6 +1,6 @@
-"""Pictures for the report and the README: what labels buy, what the lambdas do, what a window is worth.
+"""Figures of the report and of docs/: label efficiency, lambdas, windows, confusion matrices, learning curves.
 
-Each function returns a figure; figures.save writes it, as SVG or PNG.
+Each function returns a figure; evaluation.figures.save writes it as SVG or PNG.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from bilm.evaluation.figures import new_figure
 
-# Okabe and Ito 2008: told apart by the colour-blind, too.
+# Okabe and Ito 2008: distinguishable with colour blindness.
 BLUE, ORANGE, GREEN, RED, PURPLE, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#666666"
 _LINES = {
     "elmo_finetune": ("ELMo, fine-tuned", RED, "-", "s"),
@@ -26,29 +26,29 @@ _LINES = {
 }
 
 
-def label_efficiency(found: Mapping[str, Any], finetuned_on_all: float | None) -> Figure:
-    """found: results/label_efficiency.json; finetuned_on_all: test accuracy of mode finetune on all rows.
+def label_efficiency(results: Mapping[str, Any], finetuned_on_all: float | None) -> Figure:
+    """Test accuracy, mean and band of one standard deviation, against the labels per class on a logarithmic scale.
 
-    Accuracy on test, mean and band of one standard deviation, against the labels a class, on a logarithmic scale.
+    results: results/label_efficiency.json; finetuned_on_all: test accuracy of mode finetune on all rows.
     """
-    sizes, classes = found["labels_per_class"], found["classes"]
-    place = {size: found["rows_of_all"] / classes if size == "all" else int(size) for size in sizes}
+    sizes, classes = results["labels_per_class"], results["classes"]
+    position = {size: results["rows_of_all"] / classes if size == "all" else int(size) for size in sizes}
     figure, axes = new_figure(figsize=(7.2, 4.2))
     for name, (label, colour, style, marker) in _LINES.items():
         points = [
-            (place[size], 100 * f[name]["test_accuracy"], 100 * (f[name]["test_accuracy_std"] or 0.0))
+            (position[size], 100 * f[name]["test_accuracy"], 100 * (f[name]["test_accuracy_std"] or 0.0))
             for size, f in sizes.items()
             if name in f
         ]
         if name == "elmo_finetune" and finetuned_on_all is not None:
-            points.append((place["all"], 100 * finetuned_on_all, 0.0))
+            points.append((position["all"], 100 * finetuned_on_all, 0.0))
         if not points:
             continue
         x, mean, std = np.array(points).T
         axes.plot(x, mean, style, color=colour, marker=marker, markersize=4, linewidth=1.4, label=label)
         axes.fill_between(x, mean - std, mean + std, color=colour, alpha=0.15, linewidth=0)
     axes.set_xscale("log")
-    axes.set_xticks(list(place.values()), [f"{n:,.0f}" for n in place.values()])
+    axes.set_xticks(list(position.values()), [f"{n:,.0f}" for n in position.values()])
     axes.minorticks_off()
     axes.set(xlabel="labelled descriptions a class", ylabel="accuracy on test, %")
     _frame(axes)
@@ -57,8 +57,10 @@ def label_efficiency(found: Mapping[str, Any], finetuned_on_all: float | None) -
 
 
 def lambdas(study: Mapping[str, Any]) -> Figure:
-    """study: results/lambda_study.json, of three layers. Each classifier at its lambdas, in the triangle they span;
-    arrows lead from where trainable ones began to where they ended."""
+    """Each classifier at its lambdas in the triangle of three layers; arrows go from initial to trained lambdas.
+
+    study: results/lambda_study.json.
+    """
     corners = np.array([[0.0, 0.0], [1.0, 0.0], [0.5, np.sqrt(0.75)]])
     parts = study["parts"]
     figure, axes = new_figure(figsize=(5.4, 4.4))
@@ -70,13 +72,13 @@ def lambdas(study: Mapping[str, Any]) -> Figure:
             start = np.array(part["before"]["lambdas"]) @ corners
             arrow = {"arrowstyle": "->", "color": GREY, "linewidth": 0.9, "shrinkB": 6}
             axes.annotate("", at[name], start, arrowprops=arrow)
-    places = np.array(list(at.values()))
-    kept = [not name.startswith("trainable") for name in at]
+    points = np.array(list(at.values()))
+    is_fixed = np.array([not name.startswith("trainable") for name in at])
     values = np.array(list(accuracies.values()))
-    for chosen, marker, size in ((np.array(kept), "o", 60), (~np.array(kept), "*", 150)):
+    for chosen, marker, size in ((is_fixed, "o", 60), (~is_fixed, "*", 150)):
         drawn = axes.scatter(
-            places[chosen, 0],
-            places[chosen, 1],
+            points[chosen, 0],
+            points[chosen, 1],
             c=values[chosen],
             marker=marker,
             s=size,
@@ -104,16 +106,18 @@ def lambdas(study: Mapping[str, Any]) -> Figure:
 
 
 def windows(summary: Mapping[str, Any], lines: Sequence[tuple[str, float, str]]) -> Figure:
-    """Accuracy on test of the SVD and Word2Vec baselines by window; `lines`: name, accuracy and colour of others."""
+    """Test accuracy of the SVD and Word2Vec baselines by window; `lines`: name, accuracy and colour of other models."""
     figure, axes = new_figure(figsize=(5.4, 3.2))
     for kind, label, colour, marker in (("svd", "SVD of PPMI", GREEN, "v"), ("word2vec", "Word2Vec", ORANGE, "D")):
-        found = sorted(
+        points = sorted(
             (entry["window"], 100 * entry["test"]["accuracy"])
             for name, entry in summary["baselines"].items()
             if name.startswith(kind)
         )
-        axes.plot([w for w, _ in found], [a for _, a in found], color=colour, marker=marker, markersize=4, label=label)
-        axes.set_xticks([window for window, _ in found])
+        axes.plot(
+            [w for w, _ in points], [a for _, a in points], color=colour, marker=marker, markersize=4, label=label
+        )
+        axes.set_xticks([window for window, _ in points])
     for label, accuracy, colour in lines:
         axes.axhline(100 * accuracy, color=colour, linewidth=1, linestyle="--", label=label)
     axes.set(xlabel="window, words on each side", ylabel="accuracy on test, %")
@@ -123,7 +127,7 @@ def windows(summary: Mapping[str, Any], lines: Sequence[tuple[str, float, str]])
 
 
 def confusion_matrices(matrices: Mapping[str, Sequence[Sequence[int]]], classes: Sequence[str]) -> Figure:
-    """By title, rows the true class: counts as numbers, shares of each row as colour; three beside each other."""
+    """Confusion matrices by title, three per row of the figure; colours show the shares of each true class (row)."""
     columns = min(3, len(matrices))
     rows = -(-len(matrices) // columns)
     figure, grid = new_figure(rows, columns, figsize=(2.35 * columns, 2.45 * rows), squeeze=False)
@@ -144,7 +148,7 @@ def confusion_matrices(matrices: Mapping[str, Sequence[Sequence[int]]], classes:
 
 
 def learning_curves(pretraining: Mapping[str, Any], classifiers: Mapping[str, Mapping[str, Any]]) -> Figure:
-    """Of the language model: perplexity on validation per epoch, and the training loss; of classifiers: accuracy."""
+    """Training loss and validation perplexity of the language model, and validation accuracy of the classifiers."""
     figure, (loss, perplexity, accuracy) = new_figure(1, 3, figsize=(7.4, 2.5))
     loss.plot([p["step"] for p in pretraining["curve"]], [p["loss"] for p in pretraining["curve"]], color=BLUE, lw=0.9)
     loss.set(xlabel="step", ylabel="loss of language model, nats", ylim=(None, 7))

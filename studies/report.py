@@ -2,14 +2,14 @@
 
     python -m studies.report
 
-Every number in it is read from there, by studies/report.typ. The words there are about this project's own results:
-where yours differ, it is for you to see whether they still hold.
+Every number in the report is read from there by the template studies/report.typ. The text of the template describes the
+results of this project; check it if your results differ.
 """
 
 import json
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from bilm.runtime.paths import ROOT, display_path
 from bilm.runtime.process import run_script
 
 TEMPLATE = Path(__file__).with_name("report.typ")
-# What writes each file that is needed, in the order in which they can be run.
+# The command that writes each file, in an order in which they can be run.
 SOURCES = {
     "bilstm_training": "python ELMO.py --preset best",
     **{f"classifier_{mode}_training": "python classification.py --preset best" for mode in MODES},
@@ -32,57 +32,58 @@ SOURCES = {
     "summary": "python -m studies.baselines, then python evaluate.py --split all --duplicates",
     "mistakes": "python evaluate.py",
     "benchmark": "python -m benchmarks",
-    # Put together from several runs; they say how.
+    # Collected from several runs; the files say how.
     "softmax_curve": "git checkout results/softmax_curve.json",
     "make_best": "git checkout results/make_best.json",
     "best_seed_1": "git checkout results/best_seed_1.json",
 }
+# Titles of kinds of baselines in the report.
+TITLES = {"tfidf_svm": "TF-IDF, SVM", "tfidf_logistic": "TF-IDF, logistic", "fasttext": "fastText"}
+TITLES |= {"random": "random, trained", "svd": "SVD", "word2vec": "Word2Vec"}
 
 
 @dataclass(frozen=True)
 class ReportOptions:
-    """Where to."""
+    """The file."""
 
     pdf: str = setting("report.pdf", "file to write")
 
 
-def main() -> None:
-    (options,) = parse_options(__doc__, ReportOptions)
-    pdf = Path(options.pdf)
+@dataclass(frozen=True)
+class Options:
+    """All options of this command, by group."""
+
+    report: ReportOptions = ReportOptions()
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    pdf = Path(parse_options(Options, __doc__, arguments=arguments).report.pdf)
     if not pdf.name or pdf.is_dir():
-        raise UserError(f"--pdf: {options.pdf!r} is no name of a file.")
+        raise UserError(f"--pdf: {str(pdf)!r} is not the name of a file.")
     sources = {name: ROOT / "results" / f"{name}.json" for name in SOURCES}
     for name, path in sources.items():
         if not path.is_file():
-            raise UserError(f"{display_path(path)} is not there. Make it first: {SOURCES[name]}")
-    # Imported once it is known that there is something to write.
-    pass  # REMOVED
-
-    found = {name: read_json(path) for name, path in sources.items()}
-    pages = build_report(found, TEMPLATE, pdf)
+            raise UserError(f"there is no {display_path(path)}. Make it first: {SOURCES[name]}")
+    pages = build_report({name: read_json(path) for name, path in sources.items()}, TEMPLATE, pdf)
     print(f"Wrote {display_path(pdf)}, {pages} pages.")
 
 
-# Of each kind of baseline the one whose confusion matrix is shown: the best on validation.
-KINDS = {"tfidf_svm": "TF-IDF, SVM", "tfidf_logistic": "TF-IDF, logistic", "fasttext": "fastText"}
-KINDS |= {"random": "random, learned", "svd": "SVD", "word2vec": "Word2Vec"}
+def build_report(results: Mapping[str, Any], template: Path, pdf: Path) -> int:
+    """Write `pdf` from the contents of the results files, by name; returns the number of pages.
 
-
-def build_report(found: Mapping[str, Any], template: Path, pdf: Path) -> int:
-    """Write `pdf` from the contents of the results' files, by name; returns the number of pages.
-
-    Raises UserError when they lack what the template asks for, or when the package typst is missing.
+    Figures are drawn by matplotlib, pages are set by typst, which reads the same JSON files. Raises UserError if the
+    results lack something that the template shows, or if the package typst is missing.
     """
     typst = require("typst", "The report")
-    _require_one_model(found)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for source, content in found.items():
+        for source, content in results.items():
             (folder / f"{source}.json").write_text(json.dumps(content), encoding="utf-8")
         try:
-            draw_figures(found, folder)
+            _require_one_model(results)
+            draw_figures(results, folder)
         except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
-            raise UserError(f"the results do not hold what the report shows: {error!r}. Make them anew.") from error
+            raise UserError(f"the results lack something that the report shows: {error!r}. Make them again.") from error
         page = folder / template.name
         page.write_text(template.read_text(encoding="utf-8"), encoding="utf-8")
         try:
@@ -94,65 +95,66 @@ def build_report(found: Mapping[str, Any], template: Path, pdf: Path) -> int:
     return len(re.findall(rb"/Type\s*/Page\b", content))
 
 
-def _require_one_model(found: Mapping[str, Any]) -> None:
-    """Raises UserError where figures are of different language models or classifiers."""
-    try:
-        summary = found["summary"]
-        stand_on = {name: found[name]["bilm"] for name in ("lambda_study", "label_efficiency")}
-        stand_on |= {name: content["settings"]["bilm"] for name, content in found.items() if name.startswith("class")}
-        others = [name for name, bilm in stand_on.items() if bilm != summary["bilm"]]
-        best = found["mistakes"]
-        if best["hash"] != summary["classifiers"][best["classifier"]]["hash"]:
-            others.append("mistakes")
-    except (KeyError, TypeError) as error:
-        raise UserError(f"the results do not hold what the report shows: {error!r}. Make them anew.") from error
-    if others:
-        raise UserError(f"{others[0]}.json is not of the models of summary.json. Make it anew.")
+def _require_one_model(results: Mapping[str, Any]) -> None:
+    """Raises UserError if the results are of different language models or classifiers."""
+    summary, mistakes = results["summary"], results["mistakes"]
+    models = {name: results[name]["bilm"] for name in ("lambda_study", "label_efficiency")}
+    models |= {name: content["settings"]["bilm"] for name, content in results.items() if name.startswith("classifier")}
+    mismatched = [name for name, bilm in models.items() if bilm != summary["bilm"]]
+    if mistakes["hash"] != summary["classifiers"][mistakes["classifier"]]["hash"]:
+        mismatched.append("mistakes")
+    if mismatched:
+        raise UserError(f"{mismatched[0]}.json is not of the models of summary.json. Make it again.")
 
 
-def draw_figures(found: Mapping[str, Any], folder: Path) -> None:
-    """All that the template shows, as SVG in `folder`."""
-    # Imported here: matplotlib takes a second, and --help needs none of it.
+def draw_figures(results: Mapping[str, Any], folder: Path) -> None:
+    """Write all figures of the template as SVG to `folder`."""
+    # Imported here: matplotlib takes a second, and --help does not need it.
     from bilm.evaluation.figures import draw_confusion_matrix, save
-    from studies import figures as study_figures
+    from studies import figures as draw
 
-    summary = found["summary"]
+    summary = results["summary"]
     classifiers, baselines = summary["classifiers"], summary["baselines"]
-    finetuned = classifiers["finetune"]["accuracy_mean"]
-    runs = {mode: found[f"classifier_{mode}_training"] for mode in MODES}
     levels = [
-        ("ELMo, finetune", classifiers["finetune"]["test"]["accuracy"], study_figures.RED),
-        ("ELMo, trainable", classifiers["trainable"]["test"]["accuracy"], study_figures.BLUE),
-        ("TF-IDF, linear SVM", baselines["tfidf_svm"]["test"]["accuracy"], study_figures.GREY),
-        ("random, learned", baselines["random"]["test"]["accuracy"], study_figures.PURPLE),
+        ("ELMo, finetune", classifiers["finetune"]["test"]["accuracy"], draw.RED),
+        ("ELMo, trainable", classifiers["trainable"]["test"]["accuracy"], draw.BLUE),
+        ("TF-IDF, linear SVM", baselines["tfidf_svm"]["test"]["accuracy"], draw.GREY),
+        ("random, trained", baselines["random"]["test"]["accuracy"], draw.PURPLE),
     ]
+    runs = {mode: results[f"classifier_{mode}_training"] for mode in MODES}
     figures = {
-        "label_efficiency": study_figures.label_efficiency(found["label_efficiency"], finetuned),
-        "lambdas": study_figures.lambdas(found["lambda_study"]),
-        "windows": study_figures.windows(summary, levels),
-        "learning_curves": study_figures.learning_curves(found["bilstm_training"], runs),
+        "label_efficiency": draw.label_efficiency(
+            results["label_efficiency"], classifiers["finetune"]["accuracy_mean"]
+        ),
+        "lambdas": draw.lambdas(results["lambda_study"]),
+        "windows": draw.windows(summary, levels),
+        "learning_curves": draw.learning_curves(results["bilstm_training"], runs),
     }
     classes = [c["class"] for c in summary["ensemble"]["test"]["per_class"]]
+    entries = {**{mode: classifiers[mode] for mode in MODES}, ENSEMBLE: summary["ensemble"]}
     for split in ("test", "train"):
-        entries = {**{mode: classifiers[mode] for mode in MODES}, ENSEMBLE: summary["ensemble"]}
-        matrices = {
-            f"{name}: {entry[split]['accuracy']:.4f}": entry[split]["confusion_matrix"]
-            for name, entry in entries.items()
-        }
-        figures[f"confusion_{split}"] = study_figures.confusion_matrices(matrices, classes)
-    shown = {}
-    for kind, title in KINDS.items():
-        if names := [name for name in baselines if name == kind or name.startswith(f"{kind}_")]:
-            best = baselines[max(names, key=lambda name: baselines[name]["validation_accuracy"])]
-            window = f", window {best['window']}" if "window" in best else ""
-            shown[f"{title}{window}: {best['test']['accuracy']:.4f}"] = best["test"]["confusion_matrix"]
-    figures["confusion_baselines"] = study_figures.confusion_matrices(shown, classes)
+        by_title = {f"{name}: {entry[split]['accuracy']:.4f}": entry[split] for name, entry in entries.items()}
+        matrices = {title: figures_of_split["confusion_matrix"] for title, figures_of_split in by_title.items()}
+        figures[f"confusion_{split}"] = draw.confusion_matrices(matrices, classes)
+    figures["confusion_baselines"] = draw.confusion_matrices(baseline_matrices(baselines), classes)
     for name, figure in figures.items():
         save(figure, folder / f"{name}.svg")
     forward = summary["language_model"]["test"]["forward"]
-    words = forward["confusion_words"]
-    path = folder / "confusion_language_model.svg"
+    words, path = forward["confusion_words"], folder / "confusion_language_model.svg"
     draw_confusion_matrix(path, forward["confusion_matrix"], words, [*words, "other"], "")
+
+
+def baseline_matrices(baselines: Mapping[str, Any]) -> dict[str, list[list[int]]]:
+    """The confusion matrix of the best baseline of each kind on validation, by title."""
+    kinds: dict[str, list[str]] = {}
+    for name in baselines:
+        kinds.setdefault(re.sub(r"_\d+$", "", name), []).append(name)
+    matrices = {}
+    for kind, names in kinds.items():
+        best = baselines[max(names, key=lambda name: baselines[name]["validation_accuracy"])]
+        window = f", window {best['window']}" if "window" in best else ""
+        matrices[f"{TITLES.get(kind, kind)}{window}: {best['test']['accuracy']:.4f}"] = best["test"]["confusion_matrix"]
+    return matrices
 
 
 if __name__ == "__main__":

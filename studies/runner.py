@@ -1,46 +1,46 @@
-"""A study: many classifiers on the same rows, one after the other; each is kept as soon as it is done.
+"""A study trains many classifiers on the same rows, and keeps each result as soon as it is known.
 
-Ledger     what is done, in a folder: a study that was stopped goes on behind it
-Study      trains one classifier and asks it for its classes
+StudyProgress   the results so far, in a folder: an interrupted study resumes after them
+Study           trains one classifier and evaluates it on the test rows
 """
 
+import math
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
+from bilm.cli.options import ResumeOptions
+from bilm.cli.run import Run, decide_action
 from bilm.config import ClassifierConfig, FitConfig
-from bilm.modules.classifier import Classifier, EncoderClassifier
-from bilm.modules.scalar_mix import ScalarMix
+from bilm.modules.classifier import Encoder
 from bilm.runtime.errors import UserError
 from bilm.runtime.files import read_json, write_json
+from bilm.runtime.process import at_end
 from bilm.runtime.provenance import first_difference
 from bilm.text.batching import iterate_batches
 from bilm.text.vocabulary import EncodedTexts
-from bilm.training.classification import ClassificationTask, predict
-from bilm.training.layer_cache import LayerCache
-from bilm.training.loop import fit
-from bilm.training.optimizer import build_optimizer
+from bilm.training.classification import predict
+from bilm.training.classifier_trainer import ClassifierTrainer
+from bilm.training.layer_cache import LayerCache, cache_layers
 from studies.dataset import LabelledTexts
 
 _BATCH_TOKENS = 8192
 
 
 class StudyProgress:
-    """Parts of a study by name, in `folder` while it is under way; so is the classifier that is being trained.
+    """The results of a study by name, and the checkpoint of the classifier in training, in `folder`.
 
-    settings: what shapes them all, as JSON has it. Raises UserError when those of an unfinished study are others.
+    settings: what determines all results, as JSON has it. Raises UserError if an unfinished study has other settings.
     """
 
     def __init__(self, folder: Path, settings: dict[str, Any], restart: bool):
-        """anew: drop what an unfinished study left there."""
+        """restart: delete what an unfinished study left in the folder."""
         self.folder = folder
         self.settings = settings
         self._path = folder / "parts.json"
@@ -48,113 +48,133 @@ class StudyProgress:
         if restart:
             self.close()
         if self._path.exists():
-            found = read_json(self._path)
-            if not isinstance(found, dict) or first_difference(found.get("settings") or {}, settings):
+            self._content = read_json(self._path)
+            if not isinstance(self._content, dict) or first_difference(self._content.get("settings") or {}, settings):
                 raise UserError(f"the unfinished study in {folder} has other settings. Drop it with --restart.")
-            self._content = found
         else:
             write_json(self._path, self._content)
 
     def __contains__(self, name: str) -> bool:
         return name in self._content["parts"]
 
-    def part(self, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """What `make` returns, a dict that JSON can hold; it is not called when the part is known."""
+    def part(self, name: str, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """The result of this name; only if it is not known yet, `compute` is called and returns it, a dict for JSON."""
         parts = self._content["parts"]
         if name not in parts:
-            parts[name] = make()
+            parts[name] = compute()
             write_json(self._path, self._content)
         return parts[name]
 
     def close(self) -> None:
-        """The study is over, or was given up."""
+        """Delete the folder: the study is finished, or was given up."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def is_finished(path: Path, settings: dict[str, Any]) -> bool:
+def open_progress(
+    run: Run, options: ResumeOptions, name: str, settings: dict[str, Any], finished: bool
+) -> StudyProgress | None:
+    """Start or resume the study `name`; None if there is nothing to do. finished: whether its results exist."""
+    folder = run.folders.runs / name
+    action = decide_action(folder, options, finished)
+    if action == "skip":
+        return None
+    run.folders.prepare()
+    return StudyProgress(folder, settings, restart=action == "start")
+
+
+def has_settings(path: Path, settings: dict[str, Any]) -> bool:
     """Whether the results at `path` are those of a study with these settings."""
-    found = read_json(path) if path.exists() else None
-    return isinstance(found, dict) and first_difference(found.get("settings") or {}, settings) is None
+    results = read_json(path) if path.exists() else None
+    return isinstance(results, dict) and first_difference(results.get("settings") or {}, settings) is None
 
 
 @dataclass(frozen=True)
 class Study:
-    """rows: the texts and what they are for; encoded: the same, as ids; num_classes: C.
+    """What the classifiers of a study have in common.
 
-    shape, fitting: of every classifier. ledger: where its checkpoint lies while it learns, and what shapes it all.
+    rows: the texts, and which are for training, validation and test; encoded: the same texts as ids.
     """
 
+    run: Run
     rows: LabelledTexts
     encoded: EncodedTexts
-    num_classes: int
-    shape: ClassifierConfig
-    fitting: FitConfig
-    ledger: StudyProgress
-    device: torch.device
-    autocast: Callable[[], AbstractContextManager]
+    progress: StudyProgress
+    config: ClassifierConfig
+    fit_config: FitConfig
 
     def classifier(
         self,
         name: str,
-        encoder: Any,
+        encoder: Encoder,
         mode: str,
         seed: int,
         *,
         training: np.ndarray | None = None,
-        weights: Sequence[float] | None = None,
-        encoder_rate: float = 0.0,
+        mix: Sequence[float] | None = None,
+        encoder_learning_rate: float | None = None,
         cache: LayerCache | None = None,
     ) -> dict[str, Any]:
-        """Train one of `mode` on `encoder`; its figures, and its classes of the test rows as text: "2 0 1 ...".
+        """Train a classifier; its figures, and its classes of the test rows as text: "2 0 1 ...".
 
-        training: rows to learn from in place of all; weights: w of the scalar mix to begin with; encoder_rate: peak
-        learning rate of the encoder, 0 to keep it; store: the layers of these texts, where they are known.
+        training: rows to train on, all training rows by default; the rest: see ClassifierTrainer.train.
         """
         torch.manual_seed(seed)
-        finetuned = encoder_rate > 0
-        classifier = Classifier(self.shape, mode, encoder, self.num_classes, seed)
-        if weights is not None:
-            assert isinstance(classifier.combine, ScalarMix)
-            classifier.combine.start_from(weights)
-        model = EncoderClassifier(encoder, classifier, finetuned).to(self.device)
-        before = classifier.combine.describe()
-        rows = self.rows.training if training is None else training
-        where = (rows, self.rows.validation, self.fitting.batch_tokens, seed, self.device, cache)
-        rates: list[tuple[nn.Module, float]] = [(classifier, self.fitting.learning_rate)]
-        if finetuned:
-            rates += encoder.learning_rates(encoder_rate)
-        checkpoint = self.ledger.folder / f"{name}.pt"
-        state = fit(
-            model,
-            ClassificationTask(name, self.encoded, self.rows.labels, *where),
-            build_optimizer(rates, self.fitting.weight_decay),
-            self.fitting,
+        run, training = self.run, self.rows.training if training is None else training
+        rows = (self.rows.labels, training, self.rows.validation, len(run.corpus.classes))
+        trainer = ClassifierTrainer(self.encoded, *rows, self.config, self.fit_config, run.device, run.autocast)
+        checkpoint = self.progress.folder / f"{name}.pt"
+        trained = trainer.train(
+            name,
+            encoder,
+            mode,
+            seed,
             checkpoint_path=checkpoint,
-            settings={**self.ledger.settings, "part": name},
-            autocast=self.autocast,
+            settings={**self.progress.settings, "part": name},
             resume=checkpoint.exists(),
+            encoder_learning_rate=encoder_learning_rate,
+            mix=mix,
+            cache=cache,
         )
         checkpoint.unlink(missing_ok=True)
-        model.eval()
+        trained.model.eval()
         started = time.perf_counter()
         batches = iterate_batches(self.encoded, self.rows.test, _BATCH_TOKENS)
-        with torch.no_grad(), self.autocast():
-            classes = predict(model, batches, len(self.encoded), self.device, cache)[self.rows.test]
+        with torch.no_grad(), run.autocast():
+            classes = predict(trained.model, batches, len(self.encoded), run.device, cache)[self.rows.test]
+        state = trained.state
         return {
             "validation_accuracy": state.best_figure,
             "test_accuracy": float((classes == self.rows.labels[self.rows.test]).mean()),
             "best_epoch": state.best_epoch + 1,
-            "epochs": self.fitting.epochs,
-            "rows_trained": len(rows),
+            "epochs": self.fit_config.epochs,
+            "rows_trained": len(training),
             "seed": seed,
-            "before": before,
-            "after": classifier.combine.describe(),
+            "before": trained.before,
+            "after": trained.after,
             "seconds_to_train": round(state.seconds, 1),
             "seconds_to_classify": round(time.perf_counter() - started, 2),
             "classes": " ".join(map(str, classes.tolist())),
         }
 
+    def cached_layers(self, encoder: Any) -> LayerCache | None:
+        """The layers of the texts on disk, until the command ends; None on a GPU, or if they do not fit."""
+        if self.run.device.type != "cpu":
+            return None
+        where = (_BATCH_TOKENS, self.run.device, self.run.autocast)
+        cache = cache_layers(encoder, self.encoded, self.run.folders.runs, math.inf, *where)
+        if cache is not None:
+            at_end(cache.close)
+        return cache
+
+    def with_epochs(self, epochs: int) -> "Study":
+        """The same study with another number of epochs."""
+        return replace(self, fit_config=replace(self.fit_config, epochs=epochs))
+
+    def with_texts(self, encoded: EncodedTexts) -> "Study":
+        """The same study with the texts encoded by another vocabulary."""
+        return replace(self, encoded=encoded)
+
 
 def classes_of(part: dict[str, Any]) -> np.ndarray:
-    """The classes of the test rows that a part of a study holds, int64 (N,)."""
+    """The classes of the test rows in a result of a study, int64 (N,)."""
     return np.array(part["classes"].split(), dtype=np.int64)

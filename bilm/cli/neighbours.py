@@ -1,9 +1,9 @@
-"""Where else does a word stand like that? The nearest tokens in other texts, layer by layer.
+"""Find tokens in similar contexts: the nearest tokens in other texts, layer by layer.
 
-    python -m bilm neighbours --build --input texts.txt --index my.index          once; a text a line
+    python -m bilm neighbours --build --input texts.txt --index my.index          once; one text per line
     python -m bilm neighbours --index my.index --word jets "The Jets lost again."
 
-Layer 0 knows the word alone, the layers above it what stands around it: senses part there.
+Layer 0 depends on the word alone, the higher layers on its context as well: they separate the senses of a word.
 """
 
 import sys
@@ -11,97 +11,102 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bilm.cli.run import start_answering
+from bilm.cli.options import ModelOptions, TextOptions
+from bilm.cli.run import print_truncation, start_inference
 from bilm.runtime.errors import UserError
-from bilm.runtime.options import parse_options, setting, threads_setting
-from bilm.runtime.paths import ROOT, display_path
+from bilm.runtime.options import parse_options, setting
+from bilm.runtime.paths import display_path
 from bilm.runtime.terminal import printable
 
-PORTION = 512
-# Characters of a word that are shown.
-LONGEST = 40
+# Texts that are read before their vectors are computed.
+BATCH_TEXTS = 512
+# Characters of a word that are printed.
+MAX_CHARACTERS = 40
 
 
 @dataclass(frozen=True)
 class NeighbourOptions:
-    """What to look for, and where."""
+    """The index, and the word."""
 
-    texts: tuple[str, ...] = setting((), "texts in which --word stands", positional=True)
-    word: str | None = setting(None, "the word whose neighbours are asked for, or its number in the text, from 1")
+    word: str | None = setting(None, "the word whose neighbours to find, or its number in the text, from 1")
     count: int = setting(5, "neighbours in each layer", at_least=1)
     index: str = setting("neighbours.index", "folder of the index")
-    build: bool = setting(False, "make the index of the texts of --input")
-    input: str | None = setting(None, "with --build: file with texts, or - for standard input")
-    column: str | None = setting(
-        None, "with --build: column of the texts where the file has columns: its name, or its number from 1"
-    )
-    bilm: str = setting(str(ROOT / "models" / "bilstm.pt"), "the language model")
-    device: str = setting("cpu", "cpu, cuda, cuda:1, auto ...")
-    threads: int | None = threads_setting()
+    build: bool = setting(False, "build the index of the texts of --input")
+
+    def check(self, texts: TextOptions) -> None:
+        """Raises UserError for options that do not fit together."""
+        if self.build != (texts.input is not None) or self.build == bool(texts.texts):
+            raise UserError("either --build --input FILE, or texts and --word WORD.")
+        if texts.texts and self.word is None:
+            raise UserError("name the word: --word WORD.")
+
+
+@dataclass(frozen=True)
+class Options:
+    """All options of this command, by group."""
+
+    texts: TextOptions = TextOptions()
+    neighbours: NeighbourOptions = NeighbourOptions()
+    model: ModelOptions = ModelOptions()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    (options,) = parse_options(__doc__, NeighbourOptions, arguments=arguments, program="python -m bilm neighbours")
-    if options.build != (options.input is not None) or options.build == bool(options.texts):
-        raise UserError("either --build --input FILE, or texts and --word WORD.")
-    if options.texts and options.word is None:
-        raise UserError("name the word: --word WORD.")
-    if options.column is not None and options.input is None:
-        raise UserError("--column is for --input.")
-    # torch takes seconds to import; a mistyped option is told at once.
-    from bilm.cli.options import print_truncation
+    options = parse_options(Options, __doc__, arguments=arguments, program="python -m bilm neighbours")
+    options.neighbours.check(options.texts)
+    # Imported after the options are parsed: torch takes seconds, and --help does not need it.
     from bilm.inference.elmo import ELMo
     from bilm.inference.token_index import Index, build_index
-    from bilm.runtime import threads
-    from bilm.runtime.terminal import progress
-    from bilm.text.readers import batched, read_texts, replace_surrogates
 
-    elmo, folder = ELMo.load(options.bilm, device=start_answering(options)), Path(options.index)
-    if options.build:
-
-        def portions() -> Iterator[Sequence[str]]:
-            with progress(unit="text", label="vectors") as bar:
-                for portion in batched(read_texts(str(options.input), options.column), PORTION):
-                    yield portion
-                    bar.update(len(portion))
-                    threads.after_step()
-
-        count = build_index(elmo, portions(), folder)
-        print_truncation(elmo.vocabulary.tokenizer)
-        following = f"python -m bilm neighbours --index {options.index} --word ..."
-        print(f"Wrote {display_path(folder)}: {count:,} tokens. Next: {following}")
-        return
-    index = Index(folder, elmo)
-    mark = ("\x1b[1m", "\x1b[0m") if sys.stdout.isatty() else ("[", "]")
-    for text in map(replace_surrogates, options.texts):
-        words = elmo.words(text)
-        place = place_of(elmo.vocabulary.tokenizer.cased(str(options.word)), words)
-        (vectors,) = elmo.embed([words])
-        for layer in range(elmo.num_layers):
-            print(f"e{layer}: {marked(words, place, mark)}")
-            for found in index.nearest(vectors[layer, place], layer, options.count, but=text):
-                print(f"  {found.similarity:.3f}  {marked(found.words, found.place, mark)}")
+    elmo, folder = ELMo.load(options.model.bilm, device=start_inference(options.model)), Path(options.neighbours.index)
+    if options.neighbours.build:
+        count = build_index(elmo, batches_of_texts(options.texts), folder)
+        print(f"Wrote {display_path(folder)}: {count:,} tokens.", end=" ")
+        print(f"Next: python -m bilm neighbours --index {options.neighbours.index} --word ...")
+    else:
+        index = Index(folder, elmo)
+        marks = ("\x1b[1m", "\x1b[0m") if sys.stdout.isatty() else ("[", "]")
+        for text in options.texts.read():
+            words = elmo.words(text)
+            position = find_word(elmo.vocabulary.tokenizer.cased(str(options.neighbours.word)), words)
+            (vectors,) = elmo.embed([words])
+            for layer in range(elmo.num_layers):
+                print(f"e{layer}: {marked(words, position, marks)}")
+                for near in index.nearest(vectors[layer, position], layer, options.neighbours.count, but=text):
+                    print(f"  {near.similarity:.3f}  {marked(near.words, near.place, marks)}")
     print_truncation(elmo.vocabulary.tokenizer)
 
 
-def place_of(word: str, words: Sequence[str]) -> int:
-    """Raises UserError where the word does not stand in the text, or more than once."""
+def batches_of_texts(texts: TextOptions) -> Iterator[Sequence[str]]:
+    """The texts of --input in batches, with a progress bar."""
+    from bilm.runtime import threads
+    from bilm.runtime.terminal import progress
+    from bilm.text.readers import batched
+
+    with progress(unit="text", label="vectors") as bar:
+        for batch in batched(texts.read(), BATCH_TEXTS):
+            yield batch
+            bar.update(len(batch))
+            threads.after_step()
+
+
+def find_word(word: str, words: Sequence[str]) -> int:
+    """The position of `word`, or of the word with this number. Raises UserError unless there is exactly one."""
     if word.isdecimal() and word not in words:
         if not 1 <= int(word) <= len(words):
             raise UserError(f"--word {word}: the text has {len(words)} words.")
         return int(word) - 1
-    places = [i for i, other in enumerate(words) if other == word]
-    if not places:
-        raise UserError(f"--word: {word!r} is none of the words {' '.join(words)!r}.")
-    if len(places) > 1:
-        numbers = ", ".join(str(place + 1) for place in places)
-        raise UserError(f"--word: {word!r} stands in the text more than once; say which by its number: {numbers}.")
-    return places[0]
+    positions = [i for i, other in enumerate(words) if other == word]
+    if not positions:
+        raise UserError(f"--word: {word!r} is not among the words {' '.join(words)!r}.")
+    if len(positions) > 1:
+        numbers = ", ".join(str(position + 1) for position in positions)
+        raise UserError(f"--word: {word!r} occurs more than once in the text; choose one by its number: {numbers}.")
+    return positions[0]
 
 
-def marked(words: Sequence[str], place: int, mark: tuple[str, str], around: int = 10) -> str:
-    """The word at `place` between the two marks, with up to so many words on either side."""
-    start, end = max(0, place - around), place + around + 1
-    words = [printable(word if len(word) <= LONGEST else word[:LONGEST] + "…") for word in words]
-    parts = [*words[start:place], f"{mark[0]}{words[place]}{mark[1]}", *words[place + 1 : end]]
+def marked(words: Sequence[str], position: int, marks: tuple[str, str], context: int = 10) -> str:
+    """The word at `position` between the two marks, with `context` words on either side."""
+    start, end = max(0, position - context), position + context + 1
+    words = [printable(word if len(word) <= MAX_CHARACTERS else word[:MAX_CHARACTERS] + "…") for word in words]
+    parts = [*words[start:position], f"{marks[0]}{words[position]}{marks[1]}", *words[position + 1 : end]]
     return ("… " if start else "") + " ".join(parts) + (" …" if end < len(words) else "")

@@ -1,48 +1,48 @@
-"""Groups of command-line options that several commands share, and the texts that they name."""
+"""Groups of command-line options that several commands share."""
 
 import shlex
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bilm.runtime.errors import UserError
 from bilm.runtime.optional import require
-from bilm.runtime.options import setting, threads_setting
+from bilm.runtime.options import setting
+from bilm.runtime.paths import ROOT
 
 if TYPE_CHECKING:
-    from bilm.text.tokenizer import Tokenizer
-from bilm.training.tensorboard_log import Record, event_file
+    from bilm.text.corpus import Corpus
+    from bilm.training.tensorboard_log import Record
 
-# --- options --------------------------------------------------------------------------------------------------------
+_THREADS = "CPU threads to compute with (default: OMP_NUM_THREADS, else as many as cores are free)"
 
 
 @dataclass(frozen=True)
 class RunOptions:
-    """Where the data is, where results go, and what to compute on."""
+    """The data, the folder of the results, and the device."""
 
     data: str | None = setting(
         None, "folder with train.csv and test.csv of AG News (default: AG_NEWS_DIR, else data/ag_news)"
     )
     train: str | None = setting(
-        None, "instead of --data: your own texts to train on; .csv, .tsv, .jsonl or .parquet, or a text a line"
+        None, "instead of --data: your own training texts; .csv, .tsv, .jsonl, .parquet, or one text per line"
     )
-    test: str | None = setting(None, "with --train: your own texts to test on")
-    text_column: str | None = setting(None, "with --train: column of the texts; its name, or number from 1")
-    label_column: str | None = setting(None, "with --train: column of the classes, of any names and number")
+    test: str | None = setting(None, "with --train: your own test texts")
+    text_column: str | None = setting(None, "with --train: column of the texts, by name or by number from 1")
+    label_column: str | None = setting(None, "with --train: column of the classes, which may have any names")
     output: str | None = setting(None, "folder under which models/, results/ and runs/ are written (default: this one)")
     limit: int | None = setting(
-        None, "read only this many rows of each file, for a quick look; written beside, not over", at_least=1
+        None, "read only this many rows of each file, for a quick look; written to folders of its own", at_least=1
     )
     seed: int = setting(0, "seed of everything random", below=2**62)
-    device: str = setting("auto", "auto (CUDA when there is one), cpu, cuda, cuda:1 ...; mps has not been tried")
+    device: str = setting("auto", "auto (CUDA if available), cpu, cuda, cuda:1 ...; mps has not been tried")
     precision: str = setting(
-        "auto", "bf16 where the hardware computes in it natively, else fp32", choices=("auto", "bf16", "fp32")
+        "auto", "bf16 where the hardware supports it natively, else fp32", choices=("auto", "bf16", "fp32")
     )
-    threads: int | None = threads_setting()
+    threads: int | None = setting(None, _THREADS, at_least=1)
 
     def __post_init__(self) -> None:
         if self.train and self.data:
@@ -51,8 +51,8 @@ class RunOptions:
             if getattr(self, name) and not self.train:
                 raise UserError(f"--{name.replace('_', '-')} is for --train.")
 
-    def corpus(self) -> Any:
-        """The corpus.Corpus that the options name. Raises UserError when it is not there."""
+    def corpus(self) -> "Corpus":
+        """Find the corpus that the options name. Raises UserError if it does not exist."""
         from bilm.text.corpus import find_corpus, own_corpus
 
         if self.train:
@@ -60,25 +60,25 @@ class RunOptions:
         return find_corpus(self.data)
 
     def data_options(self) -> str:
-        """Those of the options that name the data, to be put behind the next command."""
+        """The options that name the data and the output, for the next command: " --data FOLDER"."""
         names = ("data", "train", "test", "text_column", "label_column", "limit", "output")
-        given = [(name, getattr(self, name)) for name in names if getattr(self, name) is not None]
-        return "".join(f" --{name.replace('_', '-')} {shlex.quote(str(value))}" for name, value in given)
+        values = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        return "".join(f" --{name.replace('_', '-')} {shlex.quote(str(value))}" for name, value in values.items())
 
 
 @dataclass(frozen=True)
 class EncoderOptions:
-    """The language model that classifiers stand on."""
+    """The language model that the classifiers read."""
 
     bilm: str | None = setting(
-        None, "its file (default: the bilstm.pt that ELMO.py wrote with the same options); needs an --output of its own"
+        None, "its file (default: the bilstm.pt that ELMO.py wrote with the same options); requires --output"
     )
 
-    def file(self, run: RunOptions, usual: Path) -> Path:
-        """Raises UserError where classifiers and figures of another language model would replace the usual one's."""
+    def file(self, run: RunOptions, default: Path) -> Path:
+        """Raises UserError if results of another language model would replace those of the default one."""
         if self.bilm and not run.output:
-            raise UserError("--bilm needs --output: what stands on that file would replace what stands on bilstm.pt.")
-        return Path(self.bilm) if self.bilm else usual
+            raise UserError("--bilm requires --output: its classifiers would replace those of the default bilstm.pt.")
+        return Path(self.bilm) if self.bilm else default
 
 
 @dataclass(frozen=True)
@@ -86,9 +86,9 @@ class ResumeOptions:
     """What to do about an earlier run."""
 
     resume: bool = setting(
-        False, "go on where an earlier run with the same settings stopped; nothing if it had finished"
+        False, "continue an earlier run with the same settings where it stopped; do nothing if it had finished"
     )
-    restart: bool = setting(False, "start anew: drop an unfinished run, replace a finished one of other settings")
+    restart: bool = setting(False, "drop an unfinished run, or replace a finished one that has other settings")
 
     def __post_init__(self) -> None:
         if self.resume and self.restart:
@@ -99,7 +99,7 @@ class ResumeOptions:
 class TensorBoardOptions:
     """Training curves.
 
-    Raises UserError when they are asked for and the package tensorboard is missing.
+    Raises UserError if they are requested and the package tensorboard is missing.
     """
 
     tensorboard: bool = setting(
@@ -112,46 +112,43 @@ class TensorBoardOptions:
         if self.tensorboard:
             require("tensorboard", "--tensorboard")
 
-    def log(self, folder: Path, is_main: bool) -> Callable[[int], AbstractContextManager[Record]] | None:
-        """The `log` argument of training.fit; None without the option, and on ranks that write no files."""
-        return partial(event_file, folder) if self.tensorboard and is_main else None
+    def log(self, folder: Path, is_main: bool) -> "Callable[[int], AbstractContextManager[Record]] | None":
+        """The `log` argument of training.loop.fit; None without the option, and on ranks that write no files."""
+        if not (self.tensorboard and is_main):
+            return None
+        from bilm.training.tensorboard_log import event_file
+
+        return partial(event_file, folder)
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """The model, and the device."""
+
+    bilm: str = setting(str(ROOT / "models" / "bilstm.pt"), "file of the language model")
+    device: str = setting("cpu", "cpu, cuda, cuda:1, auto ...")
+    threads: int | None = setting(None, _THREADS, at_least=1)
 
 
 @dataclass(frozen=True)
 class TextOptions:
-    """Which texts."""
+    """The texts."""
 
     texts: tuple[str, ...] = setting((), "texts", positional=True)
     input: str | None = setting(None, "file with texts, or - for standard input")
-    column: str | None = setting(None, "column of the texts where the file has columns: its name, or its number from 1")
+    column: str | None = setting(None, "column of the texts if the file has columns, by name or by number from 1")
 
     def __post_init__(self) -> None:
         if self.column is not None and self.input is None:
             raise UserError("--column is for --input.")
 
     def require(self) -> None:
-        """Raises UserError unless there are texts, from one place."""
+        """Raises UserError unless there are texts, from one source."""
         if bool(self.texts) == (self.input is not None):
             raise UserError("give texts, or --input FILE (- for standard input).")
 
     def read(self) -> Iterator[str]:
-        """The texts, one after the other. Raises UserError as readers.read_texts."""
+        """Yield the texts one by one. Raises UserError as readers.read_texts does."""
         from bilm.text.readers import read_texts, replace_surrogates
 
         return read_texts(self.input, self.column) if self.input is not None else map(replace_surrogates, self.texts)
-
-
-def truncation_note(num_truncated: int, num_texts: int, max_tokens: int) -> str:
-    """For the user, where texts were cut; "" where none was."""
-    if not num_truncated:
-        return ""
-    return (
-        f"Note: {num_truncated:,} of {num_texts:,} texts have more than {max_tokens:,} words; what follows those is "
-        "not read. ELMO.py --max-tokens sets how many are, when a language model is pretrained."
-    )
-
-
-def print_truncation(tokenizer: "Tokenizer") -> None:
-    """To standard error, once all texts are read."""
-    if note := truncation_note(tokenizer.num_truncated, tokenizer.num_texts, tokenizer.config.max_tokens):
-        print(note, file=sys.stderr)

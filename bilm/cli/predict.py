@@ -1,13 +1,13 @@
-"""Classify texts with the weights in models/.
+"""Classify texts with a trained model.
 
     python -m bilm predict "Stocks fell after the bank cut its forecast."
-    python -m bilm predict --input texts.txt --format jsonl        a text a line; - for standard input
+    python -m bilm predict --input texts.txt --format jsonl        one text per line; - for standard input
     python -m bilm predict --input news.csv --column Description   a column of a CSV, TSV, JSON lines or Parquet file
-    python -m bilm predict --explain "Stocks fell ..."             which words decided, by leaving each out
-    python -m bilm predict --explain --html page.html "..."        the same as a page
-    python -m bilm predict --serve                                 a page to type texts into, in your browser
+    python -m bilm predict --explain "Stocks fell ..."             the contribution of each word, by leaving it out
+    python -m bilm predict --explain --html page.html "..."        the same as an HTML page
+    python -m bilm predict --serve                                 a page in your browser to type texts into
 
-Answers come in the order of the texts, a portion at a time, however many there are.
+Answers have the order of the texts and are printed while the texts are read, so that memory does not grow with them.
 """
 
 import csv
@@ -19,93 +19,99 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING
 
-from bilm.cli.options import TextOptions
-from bilm.cli.run import start_answering
+from bilm.cli.options import ModelOptions, TextOptions
+from bilm.cli.run import print_truncation, start_inference
 from bilm.runtime.errors import UserError
-from bilm.runtime.options import parse_options, setting, threads_setting
-from bilm.runtime.paths import ROOT, display_path
+from bilm.runtime.options import parse_options, setting
+from bilm.runtime.paths import display_path
 from bilm.runtime.terminal import printable
 
-# Texts that are read before the first of them are answered.
-PORTION = 512
+if TYPE_CHECKING:
+    import numpy as np
+
+    from bilm.inference.text_classifier import TextClassifier
+
+# Texts that are read before the first of them is classified.
+BATCH_TEXTS = 512
+DEFAULT_PORT = 8000
 
 
 @dataclass(frozen=True)
 class PredictOptions:
-    """How to say what they are."""
+    """The classifier, and the form of the answers."""
 
+    classifier: str | None = setting(
+        None, "file of the classifier (default: the one beside --bilm with the best validation accuracy)"
+    )
     format: str = setting("table", "of the answers", choices=("table", "csv", "jsonl"))
-    explain: bool = setting(False, "also show which words decided")
+    explain: bool = setting(False, "also show the contribution of each word")
     html: str | None = setting(None, "with --explain: write a page to this file instead")
-    serve: bool = setting(
-        False, "answer to a page in your browser; the texts of --input are those that it shows the nearest of"
-    )
+    serve: bool = setting(False, "serve a page in your browser; it shows which texts of --input are nearest")
     port: int | None = setting(
-        None, "with --serve: of this machine (default: 8000); 0 for any that is free", below=2**16
+        None, f"with --serve: of this machine (default: {DEFAULT_PORT}); 0 for any free one", below=2**16
     )
+
+    def check(self, texts: TextOptions) -> None:
+        """Raises UserError for options that exclude each other."""
+        if self.serve:
+            if texts.texts or self.explain or self.html or self.format != "table":
+                raise UserError("--serve takes texts on its page; leave out texts, --explain, --html and --format.")
+            return
+        if self.port is not None:
+            raise UserError("--port is for --serve.")
+        texts.require()
+        if self.html and not self.explain:
+            raise UserError("--html is for --explain.")
+        if self.explain and self.format != "table":
+            raise UserError("--explain is printed as text, or written as a page (--html); leave out --format.")
 
 
 @dataclass(frozen=True)
-class ModelOptions:
-    """With which weights."""
+class Options:
+    """All options of this command, by group."""
 
-    bilm: str = setting(str(ROOT / "models" / "bilstm.pt"), "the language model")
-    classifier: str | None = setting(None, "the classifier (default: the best on validation of those beside it)")
-    device: str = setting("cpu", "cpu, cuda, cuda:1, auto ...")
-    threads: int | None = threads_setting()
+    texts: TextOptions = TextOptions()
+    predict: PredictOptions = PredictOptions()
+    model: ModelOptions = ModelOptions()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    given, options, which = parse_options(
-        __doc__, TextOptions, PredictOptions, ModelOptions, arguments=arguments, program="python -m bilm predict"
-    )
-    if options.serve:
-        if given.texts or options.explain or options.html or options.format != "table":
-            raise UserError("--serve takes texts on its page; leave out texts, --explain, --html and --format.")
-        serve(given, options.port, which)
-        return
-    if options.port is not None:
-        raise UserError("--port is for --serve.")
-    given.require()
-    if options.html and not options.explain:
-        raise UserError("--html is for --explain.")
-    if options.explain and options.format != "table":
-        raise UserError("--explain is shown as text, or as a page (--html); leave out --format.")
-    # torch takes seconds to import; a mistyped option is told at once.
-    from bilm.cli.options import print_truncation
+    options = parse_options(Options, __doc__, arguments=arguments, program="python -m bilm predict")
+    options.predict.check(options.texts)
+    # Imported after the options are parsed: torch takes seconds, and --help does not need it.
     from bilm.inference.text_classifier import TextClassifier
     from bilm.runtime.terminal import progress
     from bilm.text.readers import batched
 
-    texts = given.read()
-    model = TextClassifier.load(which.bilm, which.classifier, device=start_answering(which))
-    if options.explain:
-        explain(model, texts, options.html)
-        print_truncation(model.vocabulary.tokenizer)
+    if options.predict.serve:
+        serve(options)
         return
-    write = Writer(options.format, model.classes)
-    bar = progress(unit="text", label="classifying", disable=given.input is None)
-    with bar:
-        for portion in batched(texts, PORTION):
-            for text, probabilities in zip(portion, model.predict_proba(portion), strict=True):
-                write(text, probabilities)
-            sys.stdout.flush()
-            bar.update(len(portion))
+    texts = options.texts.read()
+    device = start_inference(options.model)
+    model = TextClassifier.load(options.model.bilm, options.predict.classifier, device=device)
+    if options.predict.explain:
+        explain(model, texts, options.predict.html)
+    else:
+        write = Writer(options.predict.format, model.classes)
+        with progress(unit="text", label="classifying", disable=options.texts.input is None) as bar:
+            for batch in batched(texts, BATCH_TEXTS):
+                for text, probabilities in zip(batch, model.predict_proba(batch), strict=True):
+                    write(text, probabilities)
+                sys.stdout.flush()
+                bar.update(len(batch))
     print_truncation(model.vocabulary.tokenizer)
 
 
-def serve(given: TextOptions, port: int | None, which: ModelOptions) -> None:
-    """Until it is told to stop."""
+def serve(options: Options) -> None:
+    """Serve the page until the command is interrupted."""
     import numpy as np
 
     from bilm.checkpoints.pretrained import load_bilm
-    from bilm.cli.options import print_truncation
     from bilm.evaluation.summary import read_summary
     from bilm.inference.elmo import ELMo
-    from bilm.inference.server import HOST, Nearest, model_facts
-    from bilm.inference.server import serve as listen
+    from bilm.inference.server import HOST, Nearest, model_facts, serve
     from bilm.inference.text_classifier import TextClassifier
     from bilm.runtime.paths import results_beside
     from bilm.runtime.terminal import progress
@@ -113,48 +119,51 @@ def serve(given: TextOptions, port: int | None, which: ModelOptions) -> None:
     from bilm.text.corpus import SAMPLE
     from bilm.text.readers import batched, read_texts
 
-    bilm, device = Path(which.bilm), start_answering(which)
-    model, elmo = TextClassifier.load(bilm, which.classifier, device=device), ELMo(load_bilm(bilm), device)
-    source, column = given.input, given.column
-    if source is None and tuple(model.classes) == CLASS_NAMES:
-        source, column = str(SAMPLE / "train.csv"), "3"
-    texts = list(read_texts(source, column)) if source is not None else []
+    bilm, device = Path(options.model.bilm), start_inference(options.model)
+    model = TextClassifier.load(bilm, options.predict.classifier, device=device)
+    elmo = ELMo(load_bilm(bilm), device)
+    file, column = options.texts.input, options.texts.column
+    if file is None and tuple(model.classes) == CLASS_NAMES:
+        file, column = str(SAMPLE / "train.csv"), "3"
+    texts = list(read_texts(file, column)) if file is not None else []
     vectors = [np.zeros((0, 0), np.float32)]
     with progress(total=len(texts), unit="text", label="vectors") as bar:
-        for portion in batched(texts, PORTION):
-            vectors.append(elmo.sentence_vectors(portion))
-            bar.update(len(portion))
+        for batch in batched(texts, BATCH_TEXTS):
+            vectors.append(elmo.sentence_vectors(batch))
+            bar.update(len(batch))
     print_truncation(elmo.vocabulary.tokenizer)
-    about = f"Of the {len(texts):,} texts of {Path(str(source)).name}; in brackets the cosine of the mean vectors."
-    known = model_facts(model, read_summary(results_beside(bilm) / "summary.json"), about)
+    about = f"Of the {len(texts):,} texts of {Path(str(file)).name}; in brackets the cosine of the mean vectors."
+    facts = model_facts(model, read_summary(results_beside(bilm) / "summary.json"), about)
     nearest = Nearest(elmo, texts, np.concatenate(vectors[1:] or vectors))
-    with listen(model, nearest, known, 8000 if port is None else port) as server:
+    port = DEFAULT_PORT if options.predict.port is None else options.predict.port
+    with serve(model, nearest, facts, port) as server:
         print(f"Open http://{HOST}:{server.server_port} in a browser; Ctrl-C ends it.", flush=True)
         server.serve_forever()
 
 
-def explain(model: Any, texts: Iterable[str], page: str | None) -> None:
-    """Each text with its words coloured, on a terminal; weights as numbers elsewhere; or all on a page."""
+def explain(model: "TextClassifier", texts: Iterable[str], page: str | None) -> None:
+    """Print each text with coloured words on a terminal, with numbers elsewhere; or write all of them to a page."""
     from bilm.inference.explanations import as_page, in_colour, in_numbers
     from bilm.runtime.files import write_text
 
-    colour = sys.stdout.isatty() or os.environ.get("FORCE_COLOR")
     explanations = (model.explain(text) for text in texts)
     if page is not None:
         write_text(Path(page), as_page(list(explanations), model.classes))
         print(f"Wrote {display_path(Path(page))}.")
         return
-    for found in explanations:
-        shares = ", ".join(f"{name} {p:.4f}" for name, p in zip(model.classes, found.probabilities, strict=True))
-        print(printable(f"{model.classes[int(found.probabilities.argmax())]} ({shares})"))
-        print(f"  {in_colour(found) if colour else in_numbers(found)}")
+    colour = sys.stdout.isatty() or os.environ.get("FORCE_COLOR")
+    for explanation in explanations:
+        probabilities = explanation.probabilities
+        listed = ", ".join(f"{name} {p:.4f}" for name, p in zip(model.classes, probabilities, strict=True))
+        print(printable(f"{model.classes[int(probabilities.argmax())]} ({listed})"))
+        print(f"  {in_colour(explanation) if colour else in_numbers(explanation)}")
 
 
 class Writer:
-    """Answers to standard output, in one of three forms.
+    """Write answers to standard output, in one of three forms.
 
-    csv and jsonl are UTF-8 on every terminal, and texts in them can be read back as they were. A table shortens texts,
-    and replaces what a terminal cannot show.
+    csv and jsonl are UTF-8 on every terminal and contain the texts unchanged. A table shortens texts and replaces
+    characters that the terminal cannot display.
     """
 
     def __init__(self, form: str, classes: list[str]):
@@ -164,10 +173,9 @@ class Writer:
             sys.stdout.reconfigure(errors="replace")
         elif isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(encoding="utf-8", errors="strict", newline="\n")
-        # Rows that end in "\r\n" for the csv module: with "\n" it leaves a carriage return in a text without quotes.
-        # Rows that end in "\r\n" for the csv module: with "\n" it leaves a carriage return in a text without quotes.
+        # The csv module quotes a carriage return in a text only if rows end in "\r\n".
         self._csv = csv.writer(SimpleNamespace(write=lambda row: sys.stdout.write(row.removesuffix("\r\n") + "\n")))
-        # Where they are many, a table has room for the likeliest alone.
+        # With many classes, a table has room for the largest probability only.
         self._columns = classes if len(classes) <= 6 else ["probability"]
         widths = "  ".join(f"{{:>{max(8, len(name))}}}" for name in self._columns)
         self._row = f"{{:<{max(map(len, ('class', *classes)))}}}  {widths}  {{}}"
@@ -176,15 +184,16 @@ class Writer:
         elif form == "table":
             print(printable(self._row.format("class", *self._columns, "text")))
 
-    def __call__(self, text: str, probabilities: Any) -> None:
+    def __call__(self, text: str, probabilities: "np.ndarray") -> None:
+        """probabilities: of the classes, fp32 (C,)."""
         best = self.classes[int(probabilities.argmax())]
         if self.form == "csv":
             self._csv.writerow([best, *(f"{p:.4f}" for p in probabilities), text])
         elif self.form == "jsonl":
-            shares = {name: round(float(p), 4) for name, p in zip(self.classes, probabilities, strict=True)}
-            print(json.dumps({"class": best, "probabilities": shares, "text": text}, ensure_ascii=False))
+            by_class = {name: round(float(p), 4) for name, p in zip(self.classes, probabilities, strict=True)}
+            print(json.dumps({"class": best, "probabilities": by_class, "text": text}, ensure_ascii=False))
         else:
             short = " ".join(text.split())
             short = short if len(short) <= 60 else short[:59] + "…"
-            figures = probabilities if len(self._columns) == len(self.classes) else [probabilities.max()]
-            print(printable(self._row.format(best, *(f"{p:.4f}" for p in figures), short)))
+            values = probabilities if len(self._columns) == len(self.classes) else [probabilities.max()]
+            print(printable(self._row.format(best, *(f"{p:.4f}" for p in values), short)))

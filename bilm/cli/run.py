@@ -1,6 +1,6 @@
-"""Start a run: choose device, precision and threads, join the other ranks, decide what to do about an earlier run.
+"""The start of a command: device, precision, threads, ranks, corpus and folders; and what to do about an earlier run.
 
-torch is imported where it is used, so that `--help` and a mistyped option answer at once.
+torch is imported inside functions, so that `--help` and a mistyped option answer at once.
 """
 
 import contextlib
@@ -10,29 +10,41 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from bilm.cli.options import ResumeOptions, RunOptions
+from bilm.cli.options import ModelOptions, ResumeOptions, RunOptions
 from bilm.runtime.errors import UserError
-from bilm.runtime.paths import display_path
+from bilm.runtime.paths import Folders, display_path, folders
 from bilm.runtime.process import allow_interrupts
-from bilm.runtime.provenance import first_difference
+from bilm.runtime.provenance import first_difference, run_settings, run_stamp
 
-# --- what it runs on -------------------------------------------------------------------------------------------------
+if TYPE_CHECKING:
+    import torch
+
+    from bilm.text.corpus import Corpus, Source
+    from bilm.text.encoded_corpus import EncodedCorpus
+    from bilm.text.tokenizer import Tokenizer
+
+T = TypeVar("T")
+
+# --- devices and ranks ------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Runtime:
-    """device: torch.device; precision: "bf16" or "fp32"; rank of processes: this process among those of torchrun."""
+    """What a command computes with.
 
-    device: Any
+    precision: "bf16" or "fp32"; rank: the number of this process among the `processes` of torchrun.
+    """
+
+    device: "torch.device"
     precision: str
     rank: int = 0
     processes: int = 1
 
     @property
     def is_main(self) -> bool:
-        """Whether this process speaks and writes."""
+        """Whether this process prints and writes."""
         return self.rank == 0
 
     def autocast(self) -> contextlib.AbstractContextManager:
@@ -41,10 +53,15 @@ class Runtime:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16")
 
     def seed(self, seed: int) -> None:
-        """Ranks draw different dropout masks, but build the same weights: those come from rank 0."""
+        """Seed this rank: ranks draw different dropout masks, but start from the same weights, those of rank 0."""
         import torch
 
         torch.manual_seed(seed + 1_000_003 * self.rank)
+
+    def print(self, text: str) -> None:
+        """Print on rank 0 only."""
+        if self.is_main:
+            print(text, flush=True)
 
     def on_each_machine(self, function: Callable[[], None]) -> None:
         """See Ranks.on_each_machine."""
@@ -52,7 +69,7 @@ class Runtime:
 
         Ranks().on_each_machine(function)
 
-    def on_main(self, function: Callable[[], Any]) -> Any:
+    def on_main(self, function: Callable[[], T]) -> T:
         """See Ranks.on_main."""
         from bilm.runtime.distributed import Ranks
 
@@ -61,7 +78,7 @@ class Runtime:
 
 def start(options: RunOptions) -> Runtime:
     """Choose device, precision and threads, join the other ranks under torchrun, seed."""
-    # cuBLAS gives the same bits twice only with a workspace of fixed size, set before CUDA starts.
+    # cuBLAS computes the same bits twice only with a workspace of fixed size, set before CUDA starts.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     import torch
 
@@ -75,22 +92,22 @@ def start(options: RunOptions) -> Runtime:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and local_rank >= torch.cuda.device_count() > 0:
-        raise UserError(f"{torch.cuda.device_count()} GPUs are here; lower --nproc_per_node, or --device cpu.")
+        raise UserError(f"there are {torch.cuda.device_count()} GPUs; lower --nproc_per_node, or use --device cpu.")
     device = find_device(f"cuda:{local_rank}" if name == "cuda" and processes > 1 else name)
     precision = find_precision(options.precision, device)
     if device.type == "cuda":
         torch.cuda.set_device(device)
         torch.backends.cudnn.deterministic = True
-        # fp32 that was asked for is fp32; beside bf16, TF32 is exact enough.
+        # Explicit fp32 is exact; TF32 is precise enough in a run that uses bf16.
         torch.set_float32_matmul_precision("high" if precision == "bf16" else "highest")
         torch.backends.cudnn.allow_tf32 = precision == "bf16"
     if thread_count is not None:
         thread_count.choose()
     rank = 0
     if processes > 1:
-        # All wait while one process of each machine reads the texts: a quarter of an hour for a billion words.
-        patience = datetime.timedelta(hours=2)
-        torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=patience)
+        # All ranks wait while one process of each machine reads the texts: 15 minutes for a billion words.
+        timeout = datetime.timedelta(hours=2)
+        torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timeout)
         rank = torch.distributed.get_rank()
     runtime = Runtime(device, precision, rank, processes)
     allow_interrupts()
@@ -98,61 +115,119 @@ def start(options: RunOptions) -> Runtime:
     return runtime
 
 
-def start_answering(options: Any) -> Any:
-    """For scripts that use a model and train none: the device, once all that they need is imported.
-
-    `options` has the fields `device` and `threads`.
-    """
+def start_inference(options: ModelOptions) -> "torch.device":
+    """The device of a command that uses a model without training it; call it after all imports."""
     from bilm.runtime import threads
     from bilm.runtime.device import find_device
 
     threads.start(options.threads)
-    found = find_device(options.device)
+    device = find_device(options.device)
     allow_interrupts()
-    return found
+    return device
 
 
-# --- earlier runs ----------------------------------------------------------------------------------------------------
+# --- runs -------------------------------------------------------------------------------------------------------------
 
 
-def decide_action(
-    unfinished: Path,
-    options: ResumeOptions,
-    *,
-    is_finished: Callable[[], bool],
-    replaces: Callable[[], str | None] = lambda: None,
-) -> str:
-    """ "start", "resume" or "skip" a run: as the options say, or as the user answers at a terminal.
+@dataclass(frozen=True, kw_only=True)
+class Run(Runtime):
+    """A command that has started: what it computes with, reads and writes."""
 
-    unfinished: the checkpoint of an earlier run; dropping it is left to the caller, once nothing can stop the new run
-    any more. is_finished: whether what this very run would make is there. replaces: a sentence that says which other
-    finished run would be replaced, None where there is none.
+    options: RunOptions
+    corpus: "Corpus"
+    folders: Folders
 
-    Raises UserError when there is nobody to ask: neither going on nor starting over is a safe guess.
+    def settings(self, *groups: Any, **inputs: str) -> dict[str, Any]:
+        """See provenance.run_settings."""
+        return run_settings(self.options, self, *groups, **inputs)
+
+    def stamp(self) -> dict[str, Any]:
+        """The corpus, and provenance.run_stamp."""
+        return {"corpus": self.corpus.name, **run_stamp(self.options, self)}
+
+    def encode(self, write: Callable[[Path], None]) -> "EncodedCorpus":
+        """The ids of the training rows: one process of each machine writes them to a folder, every process opens it."""
+        from bilm.text.encoded_corpus import open_encoded
+
+        folder = self.folders.encoded("training")
+        self.on_each_machine(lambda: write(folder))
+        return open_encoded(folder)
+
+    def training_info(self, source: "Source", rows: int, rows_trained: int, settings: dict[str, Any]) -> dict[str, Any]:
+        """What the file of a trained model says about its training."""
+        data = {"corpus": self.corpus.name, "rows": rows, "rows_trained": rows_trained, "data": source.stamp()}
+        return {**data, "settings": settings, **self.stamp()}
+
+    def next(self, script: str, options: str = "") -> str:
+        """The command to run next, with the same data and output."""
+        return f"Next: python {script}{self.options.data_options()}{options}"
+
+
+def open_run(options: RunOptions, purpose: str, single_process: bool = False) -> Run:
+    """Start a command: see `start`; find the corpus; lock the folders for "training" or "evaluation".
+
+    Raises UserError if another process holds the lock, or under torchrun for a command of a single process.
+    """
+    runtime = start(options)
+    if single_process and runtime.processes > 1:
+        raise UserError("this command takes one process; start it without torchrun.")
+    corpus = runtime.on_main(options.corpus)
+    run = Run(
+        **vars(runtime), options=options, corpus=corpus, folders=folders(options.output, corpus.name, options.limit)
+    )
+    run.on_main(lambda: run.folders.lock(purpose))
+    return run
+
+
+def truncation_note(num_truncated: int, num_texts: int, max_tokens: int) -> str:
+    """The note for the user if texts were truncated; otherwise an empty string."""
+    if not num_truncated:
+        return ""
+    return (
+        f"Note: {num_truncated:,} of {num_texts:,} texts have more than {max_tokens:,} words; the rest of them is not "
+        "read. ELMO.py --max-tokens sets the limit when a language model is pretrained."
+    )
+
+
+def print_truncation(tokenizer: "Tokenizer") -> None:
+    """Print the note to standard error, after all texts have been read."""
+    if note := truncation_note(tokenizer.num_truncated, tokenizer.num_texts, tokenizer.config.max_tokens):
+        print(note, file=sys.stderr)
+
+
+# --- earlier runs -----------------------------------------------------------------------------------------------------
+
+
+def decide_action(unfinished: Path, options: ResumeOptions, finished: bool, warning: str | None = None) -> str:
+    """Return "start", "resume" or "skip", by the options or by the user's answer at a terminal.
+
+    unfinished: the checkpoint of an earlier run; if the new run starts over, its caller deletes it. finished: whether
+    the results of a run with these settings exist. warning: which other finished run would be replaced, if any.
+    Raises UserError if nobody can be asked: neither resuming nor starting over is a safe guess.
     """
     if unfinished.exists():
         return _about_unfinished(unfinished, options)
-    if is_finished():
+    if finished:
         return "skip" if options.resume else "start"
-    if not options.restart and (loss := replaces()):
-        answer = _ask(f"{loss} Replace it [r], or leave everything as it is [Enter]? ")
+    if warning and not options.restart:
+        answer = _ask(f"{warning} Replace it [r], or leave everything as it is [Enter]? ")
         if answer is None or not answer.startswith("r"):
-            raise UserError(loss)
+            raise UserError(warning)
     return "start"
 
 
 def _about_unfinished(unfinished: Path, options: ResumeOptions) -> str:
     if options.resume or options.restart:
         return "resume" if options.resume else "start"
-    found = f"an unfinished run is in {display_path(unfinished.parent)}"
-    answer = _ask(f"There is {found}. Go on with it [Enter], or drop it and start anew [n]? ")
+    fact = f"there is an unfinished run in {display_path(unfinished.parent)}"
+    answer = _ask(f"{fact[0].upper()}{fact[1:]}. Resume it [Enter], or drop it and start over [n]? ")
     if answer is None:
-        raise UserError(f"{found}. Go on with it: --resume. Drop it and start anew: --restart.")
+        raise UserError(f"{fact}. Resume it: --resume. Drop it and start over: --restart.")
     return "start" if answer.startswith("n") else "resume"
 
 
 def _ask(question: str) -> str | None:
-    """The answer in lower case; None where nobody can be asked."""
+    """The answer in lower case; None if nobody can be asked."""
     if not sys.stdin.isatty() or "RANK" in os.environ:
         return None
     try:
@@ -162,19 +237,19 @@ def _ask(question: str) -> str | None:
 
 
 def replacement_warning(
-    weights: Path, saved: dict[str, Any], settings: dict[str, Any], *, further: str = ""
+    weights: Path, saved: dict[str, Any] | None, settings: dict[str, Any], advice: str = ""
 ) -> str | None:
-    """For decide_action: what is said before the finished run in `weights` is replaced by one with other settings.
+    """For decide_action: that a finished run with other settings would be replaced; None if there is none.
 
-    saved: its settings; further: how to train on from it, where that can be done. None where the settings are the same.
+    saved: the settings of the run that wrote `weights`, None if there is none; advice: another way to use that file.
     """
-    key = first_difference(saved, settings)
-    if key is None:
+    key = first_difference(saved, settings) if saved is not None else None
+    if saved is None or key is None:
         return None
     difference = f"{key}: {saved.get(key)}, now {settings.get(key)}"
     if key == "corpus":
         difference = "it was trained on other rows"
     return (
-        f"{display_path(weights)} is the outcome of a finished run with other settings ({difference}). "
-        f"Replace it: --restart. {further}Keep it and write elsewhere: --output FOLDER."
+        f"{display_path(weights)} was written by a finished run with other settings ({difference}). "
+        f"Replace it: --restart. {advice}Keep it and write elsewhere: --output FOLDER."
     )

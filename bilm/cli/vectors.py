@@ -1,117 +1,130 @@
-"""ELMo's vectors of texts, for other programs.
+"""Write ELMo's vectors of texts to a file, for other programs.
 
     bilm vectors --input texts.txt --output texts.hdf5              each word in each layer, as `allennlp elmo` does
     bilm vectors --input texts.txt --output texts.npz --per text    one vector per text: the mean over its words
     bilm vectors --input news.csv --column Description --output news.npz --per text --layers 1,2
     bilm vectors --input texts.txt --output texts.hdf5 --mix models/classifier_trainable.pt    one layer: the mix
 
-The same text has the same vectors every time, whatever stands beside it.
+The vectors of a text do not depend on the other texts. `python -m bilm vectors` is the same command.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from bilm.cli.options import TextOptions
-from bilm.cli.run import start_answering
+from bilm.cli.options import ModelOptions, TextOptions
+from bilm.cli.run import print_truncation, start_inference
 from bilm.runtime.errors import UserError
-from bilm.runtime.options import parse_options, setting, threads_setting
-from bilm.runtime.paths import ROOT, display_path
+from bilm.runtime.options import parse_options, setting
+from bilm.runtime.paths import display_path
 
-PORTION = 512
+if TYPE_CHECKING:
+    import numpy as np
+
+    from bilm.checkpoints.pretrained import Pretrained
+    from bilm.inference.elmo import ELMo
+
+# Texts that are read before their vectors are computed.
+BATCH_TEXTS = 512
 
 
 @dataclass(frozen=True)
 class VectorOptions:
-    """Which vectors, and where to."""
+    """The vectors, and the file."""
 
-    tokenized: bool = setting(
-        False, "the texts are tokens already, parted by the blank U+0020 or a tab and by nothing else"
-    )
+    tokenized: bool = setting(False, "the texts are tokenised already: only the blank U+0020 and tabs separate tokens")
     output: str = setting("vectors.hdf5", "file to write, .hdf5, .npz or .safetensors")
     per: str = setting("token", "vectors of each token, or of each text", choices=("token", "text"))
     layers: str | None = setting(
-        None, "numbers of layers with commas between them, or all (default: all, but per text all but 0)"
+        None, "numbers of layers, separated by commas, or all (default: all, but with --per text all except 0)"
     )
     mix: str | None = setting(
-        None, "instead of layers: their sum as a classifier weighs them, gamma and all; its file, of mode trainable"
+        None, "instead of layers: their weighted sum, with the lambdas and gamma of this classifier of mode trainable"
     )
-    bilm: str = setting(str(ROOT / "models" / "bilstm.pt"), "the language model")
-    device: str = setting("cpu", "cpu, cuda, cuda:1, auto ...")
-    threads: int | None = threads_setting()
+
+
+@dataclass(frozen=True)
+class Options:
+    """All options of this command, by group."""
+
+    texts: TextOptions = TextOptions()
+    vectors: VectorOptions = VectorOptions()
+    model: ModelOptions = ModelOptions()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    given, options = parse_options(
-        __doc__, TextOptions, VectorOptions, arguments=arguments, program="python -m bilm vectors"
-    )
-    given.require()
-    if options.mix and options.layers:
+    options = parse_options(Options, __doc__, arguments=arguments, program="python -m bilm vectors")
+    options.texts.require()
+    if options.vectors.mix and options.vectors.layers:
         raise UserError("--mix and --layers exclude each other.")
-    # torch takes seconds to import; a mistyped option is told at once.
+    # Imported after the options are parsed: torch takes seconds, and --help does not need it.
     from bilm.checkpoints.pretrained import load_bilm
-    from bilm.cli.options import print_truncation
     from bilm.inference.elmo import ELMo
     from bilm.inference.vector_files import write_vectors
+
+    pretrained = load_bilm(Path(options.model.bilm))
+    elmo = ELMo(pretrained, start_inference(options.model))
+    mix = read_mix(Path(options.vectors.mix), pretrained) if options.vectors.mix else None
+    layers = parse_layers("all" if options.vectors.mix else options.vectors.layers, elmo.num_layers)
+    path = Path(options.vectors.output)
+    count = write_vectors(path, compute_vectors(options, elmo, layers, mix))
+    print_truncation(elmo.vocabulary.tokenizer)
+    print(f"Wrote {display_path(path)}: {count:,} texts.")
+
+
+def compute_vectors(
+    options: Options, elmo: "ELMo", layers: list[int] | None, mix: "np.ndarray | None"
+) -> "Iterator[tuple[str, list[str], np.ndarray]]":
+    """Yield each text with its words and its vectors: (J, n, E) per token, (J * E,) per text; J is 1 with a `mix`."""
     from bilm.runtime import threads
     from bilm.runtime.terminal import progress
     from bilm.text.readers import batched
     from bilm.text.text_rules import split_tokens
 
-    pretrained = load_bilm(Path(options.bilm))
-    elmo = ELMo(pretrained, start_answering(options))
-    weights = trained_mix(Path(options.mix), pretrained) if options.mix else None
-    layers = chosen_layers("all" if options.mix else options.layers, elmo.num_layers)
-    texts = given.read()
-
-    def found() -> Iterator[tuple[str, list[str], np.ndarray]]:
-        with progress(unit="text", label="vectors", disable=given.input is None) as bar:
-            for portion in batched(texts, PORTION):
-                words = [split_tokens(text) if options.tokenized else elmo.words(text) for text in portion]
-                if options.per == "text":
-                    vectors = list(elmo.sentence_vectors(words, layers))
-                else:
-                    vectors = [v if layers is None else v[list(layers)] for v in elmo.embed(words)]
-                if weights is not None:
-                    vectors = [mixed(v, weights) for v in vectors]
-                yield from zip(portion, words, vectors, strict=True)
-                bar.update(len(portion))
-                threads.after_step()
-
-    count = write_vectors(Path(options.output), found())
-    print_truncation(elmo.vocabulary.tokenizer)
-    print(f"Wrote {display_path(Path(options.output))}: {count:,} texts.")
+    with progress(unit="text", label="vectors", disable=options.texts.input is None) as bar:
+        for batch in batched(options.texts.read(), BATCH_TEXTS):
+            words = [split_tokens(text) if options.vectors.tokenized else elmo.words(text) for text in batch]
+            if options.vectors.per == "text":
+                vectors = list(elmo.sentence_vectors(words, layers))
+            else:
+                vectors = [v if layers is None else v[layers] for v in elmo.embed(words)]
+            if mix is not None:
+                vectors = [apply_mix(v, mix) for v in vectors]
+            yield from zip(batch, words, vectors, strict=True)
+            bar.update(len(batch))
+            threads.after_step()
 
 
-def trained_mix(path: Path, pretrained: Any) -> np.ndarray:
-    """gamma * lambda of each layer, fp32 (J,), of a classifier on `pretrained`. Raises UserError without them."""
+def read_mix(path: Path, pretrained: "Pretrained") -> "np.ndarray":
+    """gamma * lambda of each layer, fp32 (J,), of a classifier on `pretrained`. Raises UserError if it has none."""
+    import numpy as np
+
     from bilm.checkpoints.pretrained import load_classifier
 
     trained = load_classifier(path, pretrained)
-    found = trained.info["combination"]["after"]
-    if trained.model.finetuned or "lambdas" not in found:
-        raise UserError(f"--mix: {path} has no weights of this language model's layers; take one of mode trainable.")
-    return np.array(found["lambdas"], dtype=np.float32) * np.float32(found["gamma"])
+    combination = trained.info["combination"]["after"]
+    if trained.model.finetuned or "lambdas" not in combination:
+        raise UserError(f"--mix: {path} has no lambdas for this language model; name a classifier of mode trainable.")
+    return np.array(combination["lambdas"], dtype=np.float32) * np.float32(combination["gamma"])
 
 
-def mixed(vectors: np.ndarray, weights: np.ndarray) -> np.ndarray:
+def apply_mix(vectors: "np.ndarray", mix: "np.ndarray") -> "np.ndarray":
     """(J, n, E) -> (1, n, E), or the J layers side by side (J * E,) -> (E,)."""
+    import numpy as np
+
     if vectors.ndim == 1:
-        return weights @ vectors.reshape(len(weights), -1)
-    return np.tensordot(weights, vectors, 1)[None]
+        return mix @ vectors.reshape(len(mix), -1)
+    return np.tensordot(mix, vectors, 1)[None]
 
 
-def chosen_layers(asked: str | None, count: int) -> list[int] | None:
-    """Raises UserError where these are no layers of a model that has so many."""
-    if asked is None:
+def parse_layers(value: str | None, count: int) -> list[int] | None:
+    """The layers that the option names, of a model with `count` of them. Raises UserError if they do not exist."""
+    if value is None:
         return None
-    if asked == "all":
+    if value == "all":
         return list(range(count))
-    if not all(part.strip().isdecimal() and int(part) < count for part in asked.split(",")):
-        raise UserError(
-            f"--layers: {asked!r} should be numbers from 0 to {count - 1} with commas between them, or all."
-        )
-    return [int(part) for part in asked.split(",")]
+    parts = value.split(",")
+    if not all(part.strip().isdecimal() and int(part) < count for part in parts):
+        raise UserError(f"--layers {value!r}: name numbers from 0 to {count - 1}, separated by commas, or all.")
+    return list(map(int, parts))

@@ -1,109 +1,101 @@
-"""Dataclasses -> command line: every field becomes an option with its help, default and limits (bilm/config.py)."""
+"""Dataclasses -> command line: every setting becomes an option with its help text, default and limits."""
 
 import argparse
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import field
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TypeVar, get_type_hints
 
 from bilm.runtime.process import command_line
+
+T = TypeVar("T")
+Presets = Mapping[str, Mapping[str, Any]]
 
 
 def setting(default: Any, help: str, **limits: Any) -> Any:
     """A dataclass field that carries its help text and its limits to the command line.
 
-    limits: `choices`; `names` of the values, for an option that takes several; `positional`, for as many as are given
-    without a flag; or for a number `at_least` (default 0,
-    or None where any will do) and `below`.
+    limits: `choices`; `names` of the values, for an option that takes several; `positional`, for values without a
+    flag; or for a number `at_least` (default 0) and `below`.
     """
-    return field(default=default, metadata={"help": help, **limits})
-
-
-def threads_setting() -> Any:
-    """The option of every command that computes."""
-    text = "CPU threads to compute with (default: OMP_NUM_THREADS, else as many as cores are free)"
-    return setting(None, text, at_least=1)
-
-
-Presets = Mapping[str, Mapping[str, Any]]
+    return dataclasses.field(default=default, metadata={"help": help, **limits})
 
 
 def parse_options(
+    kind: type[T],
     description: str,
-    *groups: Any,
+    *,
     presets: Presets | None = None,
     arguments: Sequence[str] | None = None,
     program: str | None = None,
-) -> list[Any]:
-    """Command line -> one instance per group; a group is a dataclass, or an instance whose values are the defaults.
+) -> T:
+    """Command line -> an instance of the dataclass `kind`, whose fields are groups of settings: dataclasses as well.
 
-    Every `setting` becomes `--field-name`, with its help text and default; other fields stay as they are.
-    `presets`: by name, defaults that `--preset NAME` puts in their place; an option that is given wins.
+    The default of a field of `kind` has the default values of its group. A field made by `setting` becomes the option
+    `--field-name`; other fields keep their values. presets: by name, values that `--preset NAME` puts in place of the
+    defaults; an option on the command line has precedence. arguments, program: of sys.argv unless they are given.
     """
     parser = argparse.ArgumentParser(
         program or command_line(), description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    instances = [group() if isinstance(group, type) else group for group in groups]
+    groups = {group.name: group.default for group in dataclasses.fields(kind)}  # type: ignore[arg-type]
     if presets:
-        text = "settings by name; options that are given besides win (default: the defaults below)"
+        text = "settings by name; other options have precedence (default: the defaults below)"
         parser.add_argument("--preset", choices=sorted(presets), help=text)
         finder = argparse.ArgumentParser(add_help=False)
         finder.add_argument("--preset", choices=sorted(presets))
         chosen = presets.get(finder.parse_known_args(arguments)[0].preset, {})
-        instances = [_with(instance, chosen) for instance in instances]
-    for instance in instances:
-        title = (type(instance).__doc__ or "").strip().splitlines()[0]
-        section = parser.add_argument_group(title)
-        for item in _settings(instance):
-            default = getattr(instance, item.name)
-            text = item.metadata["help"].replace("%", "%%")
-            flag = f"--{item.name.replace('_', '-')}"
-            if isinstance(default, bool):
-                section.add_argument(
-                    flag, action=argparse.BooleanOptionalAction if default else "store_true", default=default, help=text
-                )
-                continue
-            if item.metadata.get("positional"):
-                section.add_argument(item.name, nargs="*", default=default, metavar=item.name.upper(), help=text)
-                continue
-            if names := item.metadata.get("names"):
-                section.add_argument(flag, nargs=len(names), default=default, metavar=names, help=text)
-                continue
-            kind = item.metadata.get("type") or (type(default) if default is not None else _declared_type(item.type))
-            shown = "" if default is None else f" (default: {default})"
-            section.add_argument(
-                flag,
-                type=kind,
-                default=default,
-                choices=item.metadata.get("choices"),
-                metavar=None if item.metadata.get("choices") else kind.__name__.upper(),
-                help=text + shown,
-            )
+        groups = {name: _replaced(group, chosen) for name, group in groups.items()}
+    for group in groups.values():
+        section = parser.add_argument_group((type(group).__doc__ or "").strip().splitlines()[0])
+        types = get_type_hints(type(group))
+        for item in _settings(group):
+            _add_option(section, item, getattr(group, item.name), types[item.name])
     values = vars(parser.parse_args(arguments))
-    for item in (item for instance in instances for item in _settings(instance)):
-        if (item.metadata.get("names") or item.metadata.get("positional")) and values[item.name] is not None:
+    for item in (item for group in groups.values() for item in _settings(group)):
+        if isinstance(values[item.name], list):
             values[item.name] = tuple(values[item.name])
         choices = item.metadata.get("choices")
         assert choices is None or values[item.name] in choices, f"a preset has {item.name} {values[item.name]!r}"
         if problem := _out_of_range(values[item.name], item.metadata):
             parser.error(f"argument --{item.name.replace('_', '-')}: {values[item.name]} {problem}")
-    return [
-        dataclasses.replace(instance, **{f.name: values[f.name] for f in _settings(instance)}) for instance in instances
-    ]
+    return kind(**{name: _replaced(group, values) for name, group in groups.items()})
 
 
-def _with(instance: Any, values: Mapping[str, Any]) -> Any:
-    return dataclasses.replace(instance, **{f.name: values[f.name] for f in _settings(instance) if f.name in values})
+def _add_option(section: Any, item: dataclasses.Field, default: Any, annotation: Any) -> None:
+    """Add one setting to a group of argparse."""
+    limits, text, flag = item.metadata, item.metadata["help"].replace("%", "%%"), f"--{item.name.replace('_', '-')}"
+    if isinstance(default, bool):
+        action = argparse.BooleanOptionalAction if default else "store_true"
+        section.add_argument(flag, action=action, default=default, help=text)
+    elif limits.get("positional"):
+        section.add_argument(item.name, nargs="*", default=default, metavar=item.name.upper(), help=text)
+    elif names := limits.get("names"):
+        section.add_argument(flag, nargs=len(names), default=default, metavar=names, help=text)
+    else:
+        kind = type(default) if default is not None else _declared_type(annotation)
+        section.add_argument(
+            flag,
+            type=kind,
+            default=default,
+            choices=limits.get("choices"),
+            metavar=None if limits.get("choices") else kind.__name__.upper(),
+            help=text if default is None else f"{text} (default: {default})",
+        )
 
 
-def _settings(instance: Any) -> list[dataclasses.Field]:
+def _replaced(group: Any, values: Mapping[str, Any]) -> Any:
+    names = [item.name for item in _settings(group) if item.name in values]
+    return dataclasses.replace(group, **{name: values[name] for name in names})
+
+
+def _settings(group: Any) -> Iterator[dataclasses.Field]:
     """The fields that are options: those with a help text."""
-    return [item for item in dataclasses.fields(instance) if "help" in item.metadata]
+    return (item for item in dataclasses.fields(group) if "help" in item.metadata)
 
 
 def _out_of_range(value: Any, limits: Mapping[str, Any]) -> str:
-    """What is wrong with a number, or nothing."""
+    """What is wrong with a number; empty where nothing is."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return ""
     at_least, below = limits.get("at_least", 0), limits.get("below", math.inf)

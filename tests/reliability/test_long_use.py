@@ -14,7 +14,8 @@ import torch
 from bilm.text.batching import iterate_batches
 from bilm.training.classification import predict
 from bilm.checkpoints.pretrained import load_bilm, load_classifier
-from utils import RunOptions, start
+from bilm.cli.options import RunOptions
+from bilm.cli.run import start
 
 runtime = start(RunOptions(device="cpu", precision="fp32"))
 models = Path(sys.argv[1])

@@ -6,6 +6,7 @@ import json
 import signal
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -49,11 +50,11 @@ def test_a_ledger_knows_what_is_done_and_nothing_else(tmp_path):
 
 def study(folder, rows: LabelledTexts, settings: dict | None = None, **fitting) -> Study:
     _, encoded = words_of(rows)
-    ledger = StudyProgress(folder, settings or {}, restart=False)
-    where = (ledger, torch.device("cpu"), contextlib.nullcontext)
-    return Study(
-        rows, encoded, 4, ClassifierConfig(hidden=8), FitConfig(epochs=3, learning_rate=1e-2, **fitting), *where
-    )
+    progress = StudyProgress(folder, settings or {}, restart=False)
+    corpus = Corpus.in_folder("sample", SAMPLE)
+    run = SimpleNamespace(device=torch.device("cpu"), autocast=contextlib.nullcontext, corpus=corpus)
+    fit_config = FitConfig(epochs=3, learning_rate=1e-2, **fitting)
+    return Study(run, rows, encoded, progress, ClassifierConfig(hidden=8), fit_config)
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +92,7 @@ def test_an_encoder_that_is_kept_is_kept_and_one_that_learns_learns(rows, tmp_pa
     timeless = {key: value for key, value in part.items() if not key.startswith("seconds")}
     assert timeless == {key: repeated[key] for key in timeless}, "nothing is left of the first"
     learned = copy.deepcopy(encoder)
-    study(tmp_path, rows).classifier("tuned", learned, "trainable", 0, encoder_rate=1e-2)
+    study(tmp_path, rows).classifier("tuned", learned, "trainable", 0, encoder_learning_rate=1e-2)
     assert not torch.equal(learned.table.weight, before) and torch.equal(encoder.table.weight, before)
 
 
@@ -107,9 +108,8 @@ def test_what_a_stopped_classifier_left_is_not_taken_for_one_of_other_settings(r
     first = study(tmp_path / "study", rows, {"seed": 0}, checkpoint_seconds=0.0)
     calls = iter(range(12))
     with pytest.raises(Stopped):
-        stopping = replace(
-            first, autocast=lambda: contextlib.nullcontext() if next(calls, None) is not None else stop()
-        )
+        autocast = lambda: contextlib.nullcontext() if next(calls, None) is not None else stop()  # noqa: E731
+        stopping = replace(first, run=SimpleNamespace(**{**vars(first.run), "autocast": autocast}))
         stopping.classifier("part", encoder, "trainable", 0)
     assert (tmp_path / "study/part.pt").exists()
     resumed = first.classifier("part", encoder, "trainable", 0)
