@@ -9,7 +9,8 @@ import torch
 
 from bilm.config import ENSEMBLE
 from bilm.metrics import ClassCounts, perplexity
-from bilm.modules.classifier import Encoder, EncoderClassifier
+from bilm.modules.classifier import EncoderClassifier
+from bilm.modules.encoder import Encoder
 from bilm.modules.language_model import DIRECTIONS, BiLM
 from bilm.text.batching import Batch, mask_of
 from bilm.text.vocabulary import SPECIALS, Vocabulary

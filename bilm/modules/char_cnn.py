@@ -1,4 +1,4 @@
-"""Characters of words -> vectors: what the original ELMo has for a token layer, and ours where it is asked for."""
+"""Characters of words -> vectors: the token layer of the original ELMo, and an option of this project's."""
 
 from collections.abc import Callable
 from functools import partial
@@ -13,7 +13,7 @@ from bilm.modules.layers import maximum
 from bilm.text.vocabulary import NUM_CHARACTERS, PAD, SPECIALS, WORD_PAD, characters_of
 
 CHARACTER_STD = 0.3
-# Words are convolved in blocks of so many, longest words last: less padding, and few shapes of products.
+# Words are sorted by length and convolved in blocks of this many: less padding, and few shapes of matrix products.
 BLOCK = 128
 
 
@@ -26,8 +26,8 @@ class Highway(nn.Module):
         self.gate = nn.Linear(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        share = self.gate(x).sigmoid()
-        return share * self.transform(x).relu() + (1 - share) * x
+        t = self.gate(x).sigmoid()
+        return t * self.transform(x).relu() + (1 - t) * x
 
 
 class CharCNN(nn.Module):
@@ -42,14 +42,14 @@ class CharCNN(nn.Module):
         self.embedding = nn.Embedding(NUM_CHARACTERS, config.dim, padding_idx=PAD)
         self.convolutions = nn.ModuleList(nn.Conv1d(config.dim, count, span) for span, count in config.filters)
         total = sum(count for _, count in config.filters)
-        self.highways = nn.ModuleList(Highway(total) for _ in range(config.highways))
+        self.highways = nn.Sequential(*(Highway(total) for _ in range(config.highways)))
         self.projection = nn.Linear(total, width) if config.projection else nn.Identity()
 
     def reset_parameters(self, std: float) -> None:
-        """Features and vectors that begin centred, the vectors of this `std` (Mishkin & Matas 2016, on made-up words).
+        """Scale and shift by the outputs for random words (Mishkin & Matas 2016): mean 0, the vectors with this `std`.
 
-        A maximum over time is well above zero in every word. Where features or vectors share an offset, each step of
-        the optimizer moves the vectors of all words together, and the language model does not learn; LOG.md.
+        A maximum over time is well above zero for every word. Where features or vectors share an offset, each step of
+        the optimizer moves the vectors of all words together, and the language model does not learn; docs/log.md.
         """
         nn.init.normal_(self.embedding.weight, std=CHARACTER_STD)
         self.embedding.weight.data[PAD] = 0.0
@@ -69,23 +69,21 @@ class CharCNN(nn.Module):
                 _standardize(self.projection, std, partial(self, characters))
 
     def forward(self, characters: Tensor) -> Tensor:
-        """(U, `max_characters`), as `vocabulary.characters_of` numbers them -> (U, `width`)."""
+        """Character ids of `vocabulary.characters_of`, (U, `max_characters`) -> (U, `width`)."""
         count = len(characters)
         characters = F.pad(characters, (0, 0, 0, -count % BLOCK), value=PAD)
         lengths = ((characters != WORD_PAD) & (characters != PAD)).sum(1)
         order = lengths.argsort()
         longest = lengths[order].view(-1, BLOCK)[:, -1].tolist()
-        blocks = zip(order.split(BLOCK), longest, strict=True)
+        blocks = zip(torch.split(order, BLOCK), longest, strict=True)
         filters = self._all_filters()
-        x = torch.cat([self._convolve(characters[block].t().int(), most, *filters) for block, most in blocks])
-        for highway in self.highways:
-            x = highway(x)
-        return self.projection(x).index_select(0, order.argsort()[:count])
+        x = torch.cat([self._convolve(characters[block].t().int(), length, *filters) for block, length in blocks])
+        return self.projection(self.highways(x)).index_select(0, order.argsort()[:count])
 
     def _all_filters(self) -> tuple[Tensor, Tensor, Tensor]:
-        """All convolutions as one product with windows of the widest: weights, biases, and how wide each filter is.
+        """All convolutions as one matrix product over windows of the widest: weights, biases, width of each filter.
 
-        A product of many small numbers of inputs is slow; zeros cost less.
+        Narrow filters are padded with zeros: that costs less than several products with few inputs each.
         """
         widest = max(span for span, _ in self.config.filters)
         weights = [F.pad(c.weight, (0, widest - c.weight.shape[2])) for c in self.convolutions]  # type: ignore
@@ -94,14 +92,14 @@ class CharCNN(nn.Module):
         return torch.cat(weights).transpose(1, 2).flatten(1), biases, spans.to(biases.device)
 
     def _convolve(self, characters: Tensor, longest: int, weights: Tensor, biases: Tensor, spans: Tensor) -> Tensor:
-        """(L, U) of words up to `longest` characters -> the maximum of each filter over all windows: (U, filters)."""
+        """(L, U), words of up to `longest` characters -> the maximum of each filter over all windows, (U, filters)."""
         widest, last = int(spans.max()), self.config.max_characters
-        # Beyond a word all windows see the same padding: the first of them stands for the rest.
+        # All windows beyond a word contain the same padding: the first of them is computed for all.
         windows = longest + 1
         beyond = max(0, windows + widest - 1 - last)
         x = F.pad(self.embedding(characters[: windows + widest - 1]), (0, 0, 0, 0, 0, beyond))
         x = F.linear(torch.cat([x[start : start + windows] for start in range(widest)], dim=-1), weights, biases)
-        if beyond:  # the windows that would reach over the end of the longest words
+        if beyond:  # leave out the windows that extend beyond `max_characters`
             starts = torch.arange(windows, device=x.device)
             x = x.masked_fill((starts[:, None] + spans > last)[:, None], float("-inf"))
         x = maximum(x, 0)
@@ -113,7 +111,7 @@ def _maxima(convolution: nn.Module, x: Tensor) -> Tensor:
 
 
 def _standardize(layer: nn.Module, std: float, outputs: Callable[[], Tensor]) -> None:
-    """Draw the weights of `layer` such that `outputs` (words, features) have mean 0 and this standard deviation."""
+    """Draw the weights of `layer` so that `outputs`, (words, features), have mean 0 and standard deviation `std`."""
     weight, bias = layer.weight, layer.bias
     assert isinstance(weight, Tensor) and isinstance(bias, Tensor)
     nn.init.normal_(weight)

@@ -4,8 +4,8 @@
     forward      reads left to right; its state at t has seen tokens <= t and predicts token t + 1
     backward     reads right to left; its state at t has seen tokens >= t and predicts token t - 1
 
-The two directions share the token layer and the softmax and nothing else. Every text starts from a zero state, so its
-vectors depend on nothing but itself (unless the original's stacks are told to carry theirs on).
+The two directions share only the token layer and the softmax. Every text starts from a zero state, so its vectors
+depend on that text alone (except with the stateful stacks of the original ELMo).
 
 Shapes: B texts, T tokens of the longest, D = `width`, V = vocabulary size, N = targets in a batch.
 """
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from bilm.config import BiLMConfig
+from bilm.modules.encoder import Encoder
 from bilm.modules.layers import Dropout
 from bilm.modules.lstm import build_stack
 from bilm.modules.softmax import build_softmax
@@ -28,55 +29,44 @@ DIRECTIONS = ("forward", "backward")
 
 @dataclass(frozen=True)
 class LMTargets:
-    """What one direction is asked and knows: state n, (N, D), predicts target n, (N,). Padding is not among them."""
+    """Targets of one direction, int64 (N,), and the states (N, D) that predict them; padding is left out."""
 
     states: Tensor
     targets: Tensor
 
 
-class BiLM(nn.Module):
-    """Token layer, one LSTM stack per direction, one softmax."""
+class BiLM(Encoder):
+    """A token layer, one LSTM stack per direction, and one softmax."""
 
     def __init__(self, config: BiLMConfig, vocabulary_size: int):
         super().__init__()
         self.config = config
         self.vocabulary_size = vocabulary_size
+        self.num_layers = config.layers + 1  # of `encode`: the token layer and the LSTMs
+        self.output_dim = 2 * config.width
         self.tokens = TokenLayer(config.token_layer, vocabulary_size, config.width, config.characters)
         self.forward_lstm = build_stack(config)
         self.backward_lstm = build_stack(config)
         self.dropout = Dropout(config.dropout)
         self.softmax = build_softmax(config.softmax, config.width, vocabulary_size, config.cutoffs)
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
         for part in (self.tokens, self.forward_lstm, self.backward_lstm):
             part.reset_parameters()
 
-    @property
-    def output_dim(self) -> int:
-        """Width of every layer of `encode`: 2D."""
-        return 2 * self.config.width
-
-    @property
-    def num_layers(self) -> int:
-        """Layers of `encode`: the token layer and the LSTMs."""
-        return self.config.layers + 1
-
     def learning_rates(self, rate: float) -> list[tuple[nn.Module, float]]:
-        """For build_optimizer: `rate` for all but the characters."""
+        """`rate` for all weights but those of the characters, which are trained at a lower one."""
         characters = self.tokens.characters
         return [(self, rate)] + ([] if characters is None else [(characters, rate * CHARACTERS_RATE)])
 
-    def set_trainable(self, learns: bool) -> None:
-        """Let what `encode` uses learn, or keep it as it is; the softmax, which it does not use, is kept."""
-        self.requires_grad_(learns)
+    def set_trainable(self, trainable: bool) -> None:
+        """Make the weights that `encode` uses trainable, or fix them; those of the softmax, unused, are fixed."""
+        super().set_trainable(trainable)
         if self.softmax is not None:
             self.softmax.requires_grad_(False)
 
     def encode(self, batch: Batch) -> list[Tensor]:
         """e0, e1, ..., each (B, T, 2D): e0 = [token; token], e_j = [forward; backward] of layer j at the same token.
 
-        What stands at padding is arbitrary; leave it out by `mask_of(lengths, T)`.
+        The vectors at padding are arbitrary; `mask_of(lengths, T)` is False there.
         """
         x, forward, backward = self._read(batch)
         layers = [torch.cat([x, x], dim=-1).to(forward[0].dtype)]
@@ -85,35 +75,35 @@ class BiLM(nn.Module):
         return layers
 
     def embed(self, batch: Batch, dtype: torch.dtype) -> Tensor:
-        """e0 alone, (B, T, 2D), in the `dtype` of the others: one layer in fp32 would take the sum of all along."""
+        """Compute e0 alone, (B, T, 2D), as `dtype`, that of the other layers: e0 in fp32 would make their sum fp32."""
         x = self.tokens(batch.ids, batch.lexicon).to(dtype)
         return torch.cat([x, x], dim=-1)
 
     def _read(self, batch: Batch) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-        """Token vectors, and the layers of both directions, each (B, T, D) and in its own reading order."""
-        # One lookup for both: turning vectors around would cost more, in the backward pass, than turning ids.
+        """Token vectors, and the layers of both directions in their reading orders, each (B, T, D)."""
+        # One lookup for both directions: in the backward pass, reversing vectors would cost more than reversing ids.
         ids = torch.cat([batch.ids, reverse_within_length(batch.ids, batch.lengths)])
-        x, turned = self.tokens(ids, batch.lexicon).chunk(2)
-        return x, self.forward_lstm(x, batch.lengths), self.backward_lstm(turned, batch.lengths)
+        x, reversed_x = self.tokens(ids, batch.lexicon).chunk(2)
+        return x, self.forward_lstm(x, batch.lengths), self.backward_lstm(reversed_x, batch.lengths)
 
     def lm_targets(self, batch: Batch) -> dict[str, LMTargets]:
         """The targets of each direction and the top states that predict them, N = sum(lengths - 1) per direction.
 
-        The backward direction is a forward one on reversed texts: in reading order, state t predicts token t + 1.
+        The backward direction reads reversed texts: in both reading orders, state t predicts token t + 1.
         """
         ids, lengths = batch.ids, batch.lengths
-        # Counted on the CPU, where lengths live: a GPU need not stop and tell how many there are.
-        places = mask_of(lengths - 1, ids.shape[1]).flatten().nonzero().squeeze(1).to(ids.device)
+        # Computed on the CPU, which has the lengths: `nonzero` would wait for a GPU to learn how many there are.
+        positions = mask_of(lengths - 1, ids.shape[1]).flatten().nonzero().squeeze(1).to(ids.device)
         _, forward, backward = self._read(batch)
         if self.config.reads_characters:
             ids = torch.where(ids < self.vocabulary_size, ids, UNK)
         return {
             direction: LMTargets(
-                # The gradient of index_select takes a fifth of the time of that of an index in brackets.
-                layers[-1].flatten(0, 1).index_select(0, places),
-                read.flatten().index_select(0, places + 1),
+                # The gradient of index_select takes a fifth of the time of that of x[positions].
+                layers[-1].flatten(0, 1).index_select(0, positions),
+                ids_read.flatten().index_select(0, positions + 1),
             )
-            for direction, layers, read in (
+            for direction, layers, ids_read in (
                 ("forward", forward, ids),
                 ("backward", backward, reverse_within_length(ids, lengths)),
             )
@@ -121,7 +111,7 @@ class BiLM(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         """Sum of the negative log-likelihoods (nats) per direction: fp32 (2,), each over sum(lengths - 1) targets."""
-        assert self.softmax is not None, "a model without a softmax predicts nothing"
-        both = self.lm_targets(batch)
         softmax = self.softmax
-        return torch.stack([softmax.loss(self.dropout(p.states), p.targets) for p in both.values()])
+        assert softmax is not None, "a model without a softmax has no loss"
+        both = self.lm_targets(batch).values()
+        return torch.stack([softmax.loss(self.dropout(lm.states), lm.targets) for lm in both])

@@ -1,24 +1,21 @@
 """Stacks of LSTMs, one per direction: (B, T, D) -> one (B, T, D) per layer, bottom first.
 
-LSTMStack is what this project trains. ProjectedLSTMStack is that of the original ELMo: cells wider than what they give,
-clipped inside the recurrence, which nn.LSTM cannot do.
+LSTMStack is the one that this project trains. ProjectedLSTMStack is that of the original ELMo: its cells are wider than
+their outputs, and both are clipped inside the recurrence, which nn.LSTM cannot do.
 """
 
-from collections.abc import Sequence
-
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bilm.config import BiLMConfig, ProjectedLSTMConfig
 from bilm.modules.layers import Dropout
 
-State = tuple[Tensor, Tensor]
-
 
 class LSTMStack(nn.Module):
     """`layers` LSTMs of width D, left to right, with a residual connection around every layer but the first.
 
-    The first has none: its input, the token, stays at hand as e0.
+    The first needs none: its input, the token, is available as e0.
     """
 
     def __init__(self, width: int, layers: int, dropout: float):
@@ -27,15 +24,14 @@ class LSTMStack(nn.Module):
         self.dropout = Dropout(dropout)
 
     def reset_parameters(self) -> None:
-        """Forget gates that start open (bias 1), so that memory reaches back from the start."""
+        """Set the biases to 0, and those of the forget gates to 1: memory reaches far back from the first step on."""
         for lstm in self.lstms:
-            width = lstm.hidden_size
             lstm.bias_ih_l0.data.zero_()  # type: ignore[operator]
             lstm.bias_hh_l0.data.zero_()  # type: ignore[operator]
-            lstm.bias_ih_l0.data[width : 2 * width] = 1.0  # type: ignore[operator]
+            lstm.bias_ih_l0.data.chunk(4)[1].fill_(1.0)  # type: ignore[operator]
 
     def forward(self, x: Tensor, lengths: Tensor) -> list[Tensor]:
-        """What stands behind a text has no part in it, so that `lengths` are not needed."""
+        """`lengths` are not used: padding follows the text, and the LSTMs run left to right."""
         outputs: list[Tensor] = []
         for lstm in self.lstms:
             y = _run_lstm(lstm, self.dropout(x))
@@ -45,12 +41,12 @@ class LSTMStack(nn.Module):
 
 
 def _run_lstm(lstm: nn.Module, x: Tensor) -> Tensor:
-    if x.is_cuda:
-        # Autocast runs cuDNN's LSTMs in fp16, whatever type was asked for, and without a loss scaler small gradients
-        # vanish in it: TF32 instead.
-        with torch.autocast("cuda", enabled=False):
-            return lstm(x.float())[0]
-    return lstm(x)[0]
+    if not x.is_cuda:
+        return lstm(x)[0]
+    # Autocast runs cuDNN's LSTMs in fp16, whatever its type, and without a loss scaler small gradients vanish in fp16:
+    # TF32 instead.
+    with torch.autocast("cuda", enabled=False):
+        return lstm(x.float())[0]
 
 
 class ProjectedLSTM(nn.Module):
@@ -60,7 +56,7 @@ class ProjectedLSTM(nn.Module):
         c_t = clip(sigmoid(f) c_{t-1} + sigmoid(i) tanh(g))
         h_t = clip(W_hr (sigmoid(o) tanh(c_t)))           not projected where `cell` is D
 
-    In fp32 whatever the autocast (TF32 on a GPU beside bf16): rounding errors would add up over the text.
+    In fp32 whatever the autocast (TF32 on a GPU that trains in bf16): rounding errors would add up over the text.
     """
 
     def __init__(self, width: int, config: ProjectedLSTMConfig):
@@ -75,23 +71,19 @@ class ProjectedLSTM(nn.Module):
         for parameter in self.parameters():
             nn.init.uniform_(parameter, -(self.config.cell**-0.5), self.config.cell**-0.5)
 
-    def forward(self, x: Tensor, lengths: Tensor, state: State) -> tuple[Tensor, State]:
-        """x (B, T, D), and (h (B, D), c (B, cell)) -> outputs (B, T, D), and the state at the end of each text."""
+    def forward(self, x: Tensor, lengths: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """x (B, T, D), h (B, D), c (B, cell) -> outputs (B, T, D), and (h, c) at the end of each text."""
+        lengths, outputs = lengths.to(x.device), []
         with torch.autocast(x.device.type, enabled=False):
-            return self._run(x.float(), lengths.to(x.device), state)
-
-    def _run(self, x: Tensor, lengths: Tensor, state: State) -> tuple[Tensor, State]:
-        h, c = state
-        outputs = []
-        for t, from_input in enumerate((x @ self.weight_ih.t() + self.bias).unbind(1)):
-            i, f, g, o = (from_input + h @ self.weight_hh.t()).chunk(4, dim=1)
-            new_c = _clip(f.sigmoid() * c + i.sigmoid() * g.tanh(), self.config.cell_clip)
-            new_h = o.sigmoid() * new_c.tanh()
-            if self.weight_hr is not None:
-                new_h = _clip(new_h @ self.weight_hr.t(), self.config.projection_clip)
-            outputs.append(new_h)
-            inside = (t < lengths)[:, None]
-            h, c = torch.where(inside, new_h, h), torch.where(inside, new_c, c)
+            for t, from_input in enumerate((x.float() @ self.weight_ih.t() + self.bias).unbind(1)):
+                i, f, g, o = (from_input + h @ self.weight_hh.t()).chunk(4, dim=1)
+                new_c = _clip(f.sigmoid() * c + i.sigmoid() * g.tanh(), self.config.cell_clip)
+                new_h = o.sigmoid() * new_c.tanh()
+                if self.weight_hr is not None:
+                    new_h = _clip(new_h @ self.weight_hr.t(), self.config.projection_clip)
+                outputs.append(new_h)
+                inside = (t < lengths)[:, None]
+                h, c = torch.where(inside, new_h, h), torch.where(inside, new_c, c)
         return torch.stack(outputs, dim=1), (h, c)
 
 
@@ -102,22 +94,23 @@ def _clip(x: Tensor, limit: float | None) -> Tensor:
 class ProjectedLSTMStack(nn.Module):
     """Layers of ProjectedLSTM; with skip connections, the input of every layer but the first is added to its output.
 
-    stateful: text b of a batch goes on from the state in which text b of the batch before ended, as in the original
-    program. A text's vectors then depend on what was read before it.
+    stateful: text b of a batch starts from the state in which text b of the previous batch ended, as in the original
+    program, so that its vectors depend on the texts read before it.
     """
 
     def __init__(self, width: int, layers: int, dropout: float, config: ProjectedLSTMConfig):
         super().__init__()
-        self.width = width
         self.skip_connections = config.skip_connections
         self.lstms = nn.ModuleList(ProjectedLSTM(width, config) for _ in range(layers))
         self.dropout = Dropout(dropout)
         self.stateful = False
+        self._no_texts = [torch.empty(0, size, device="cpu") for size in (width, config.cell)]
         self.forget()
 
     def forget(self) -> None:
         """Let the next texts start from a zero state."""
-        self._carried: list[State | None] = [None] * len(self.lstms)
+        # [h, c] of each layer, with a row per text; missing rows stand for zeros.
+        self._states = [self._no_texts] * len(self.lstms)
 
     def reset_parameters(self) -> None:
         for lstm in self.lstms:
@@ -126,33 +119,23 @@ class ProjectedLSTMStack(nn.Module):
     def forward(self, x: Tensor, lengths: Tensor) -> list[Tensor]:
         outputs: list[Tensor] = []
         for i, lstm in enumerate(self.lstms):
-            y, end = lstm(self.dropout(x), lengths, self._begin(i, x))
+            y, end = lstm(self.dropout(x), lengths, *(_resize(s.to(x.device), len(x)) for s in self._states[i]))
             if self.stateful:
-                self._carried[i] = self._carry(self._carried[i], end)
+                # A batch with fewer texts leaves the states of the others as they were.
+                pairs = zip(end, self._states[i], strict=True)
+                self._states[i] = [torch.cat([new.detach(), old[len(x) :].to(x.device)]) for new, old in pairs]
             x = y + x if outputs and self.skip_connections else y
             outputs.append(x)
         return outputs
 
-    def _begin(self, layer: int, x: Tensor) -> State:
-        """(h, c) of the rows of `x`: carried where there is one to carry, else zero."""
-        config: ProjectedLSTMConfig = self.lstms[layer].config  # type: ignore[assignment]
-        sizes, carried = (self.width, config.cell), self._carried[layer]
-        begin = [torch.zeros(len(x), size, device=x.device) for size in sizes]
-        if carried is not None:
-            for zero, old in zip(begin, carried, strict=True):
-                zero[: len(old)] = old[: len(x)]
-        return begin[0], begin[1]
 
-    @staticmethod
-    def _carry(old: State | None, new: Sequence[Tensor]) -> State:
-        """A smaller batch leaves the states of the rows that it has not as they were."""
-        if old is not None:
-            new = [torch.cat([n.detach(), o[len(n) :].to(n.device)]) for n, o in zip(new, old, strict=True)]
-        return new[0].detach(), new[1].detach()
+def _resize(state: Tensor, rows: int) -> Tensor:
+    """The first `rows` rows, followed by zeros where there are fewer."""
+    return F.pad(state[:rows], (0, 0, 0, max(0, rows - len(state))))
 
 
 def build_stack(config: BiLMConfig) -> LSTMStack | ProjectedLSTMStack:
-    """That of one direction."""
+    """Build the stack of one direction."""
     if config.recurrence is None:
         return LSTMStack(config.width, config.layers, config.dropout)
     return ProjectedLSTMStack(config.width, config.layers, config.dropout, config.recurrence)

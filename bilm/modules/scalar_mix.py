@@ -13,29 +13,27 @@ from torch import Tensor, nn
 class ScalarMix(nn.Module):
     """gamma * sum_j lambda_j e_j with lambda = softmax(w), one weight per layer.
 
-    trainable=True: w starts at 0 (equal lambdas) and gamma at 1, and both learn.
-    trainable=False: w is drawn once from N(0, 1) by `seed` and kept; gamma stays 1.
+    trainable=True: w starts at 0 (equal lambdas) and gamma at 1, and both are trained.
+    trainable=False: w is drawn once from N(0, 1) with `seed` and stays fixed, as does gamma = 1.
     """
 
     def __init__(self, num_layers: int, trainable: bool, seed: int = 0):
         super().__init__()
-        w = torch.zeros(num_layers)
-        if not trainable:
-            w = torch.randn(num_layers, generator=torch.Generator().manual_seed(seed))
+        random = torch.Generator().manual_seed(seed)
+        w = torch.zeros(num_layers) if trainable else torch.randn(num_layers, generator=random)
         self.w = nn.Parameter(w, requires_grad=trainable)
         self.gamma = nn.Parameter(torch.ones(()), requires_grad=trainable)
 
     def start_from(self, w: Sequence[float]) -> None:
-        """Put `w` in the place of the first weights; the logarithm of the lambdas that are wanted, -inf for none."""
-        with torch.no_grad():
-            self.w.copy_(torch.tensor(w))
+        """Initialize the weights with `w`, the logarithms of the lambdas to begin with; -inf for a lambda of 0."""
+        self.w.data.copy_(torch.tensor(w))
 
     def describe(self) -> dict[str, Any]:
-        """lambdas = softmax(w), positive and summing to one, and gamma."""
+        """lambdas = softmax(w), which are positive and sum to 1, and gamma."""
         return {"lambdas": self.w.detach().softmax(0).tolist(), "gamma": self.gamma.item()}
 
     def forward(self, layers: Sequence[Tensor]) -> Tensor:
-        """Raises ValueError when the number of layers is not the number of weights."""
+        """J layers, each (B, T, E) -> (B, T, E). Raises ValueError if J is not the number of weights."""
         if len(layers) != len(self.w):
             raise ValueError(f"{len(layers)} layers for {len(self.w)} weights")
         weights = self.gamma * self.w.softmax(0)
@@ -48,7 +46,7 @@ class ScalarMix(nn.Module):
 class LearnedFunction(nn.Module):
     """f([e0; e1; ...]): a linear layer over the concatenated layers, and a ReLU.
 
-    It may weigh each of the J x E features by itself, where ScalarMix has one weight for a whole layer.
+    It can weight each of the J x E features separately, where ScalarMix has one weight per layer.
     """
 
     def __init__(self, num_layers: int, dim: int):
@@ -57,7 +55,7 @@ class LearnedFunction(nn.Module):
         self.linear = nn.Linear(num_layers * dim, dim)
 
     def describe(self) -> dict[str, Any]:
-        """There are no lambdas; layer_shares, each layer's part in the squared norm of the weights, sum to one."""
+        """layer_shares: each layer's share of the squared norm of the weights; there are no lambdas."""
         squared = self.linear.weight.detach().square().sum(0).view(self.num_layers, -1).sum(1)
         return {"layer_shares": (squared / squared.sum()).tolist()}
 
@@ -66,7 +64,7 @@ class LearnedFunction(nn.Module):
 
 
 def build_combiner(mode: str, num_layers: int, dim: int, seed: int) -> ScalarMix | LearnedFunction:
-    """`mode` is one of config.MODES; finetune mixes like trainable."""
+    """Build the combiner of `mode`, one of config.MODES; finetune has the same one as trainable."""
     if mode == "function":
         return LearnedFunction(num_layers, dim)
     return ScalarMix(num_layers, trainable=mode != "frozen", seed=seed)

@@ -1,30 +1,31 @@
-"""The output layers of the language model: states (N, D) -> losses, log-probabilities, likeliest words.
+"""The output layers of the language model: states (N, D) -> losses, log-probabilities, most probable words.
 
-FullSoftmax and AdaptiveSoftmax share one interface, and everything they return is fp32 whatever the autocast:
-    loss(states (N, D), targets (N,)) -> ()         sum of -log p(target), with a gradient: for training
+FullSoftmax and AdaptiveSoftmax share one interface; losses and log-probabilities are fp32 whatever the autocast:
+    loss(states (N, D), targets (N,)) -> ()         sum of -log p(target), for training
     nll(states (N, D), targets (N,))  -> (N,)       -log p(target)
     log_probs(states (N, D))          -> (N, V)     the whole distribution
-    topk(states (N, D), k)            -> (N, k)     ids of the k likeliest words, likeliest first
+    topk(states (N, D), k)            -> (N, k)     ids of the k most probable words in falling order
 """
 
+from itertools import pairwise
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-# Rows of a matrix product are padded to a multiple of this. oneDNN makes and keeps code for every shape it meets: that
-# takes longer than the product, and grows to gigabytes. On a CPU this saves a tenth of a training step.
+# Rows of a matrix product are padded to a multiple of this. oneDNN compiles and caches code for every new shape, which
+# takes longer than the product, and grows to gigabytes. On a CPU, padding saves a tenth of a training step.
 ROWS = 32
-# Scores handled at once: 128 MB in fp32, up to three times that at the peak.
+# Scores that are computed at a time: 128 MB in fp32, and up to three times that at the peak.
 _AT_ONCE = 2**25
 
 
 def linear_cross_entropy(states: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> Tensor:
     """Sum over n of -log softmax(weight @ states[n] + bias)[targets[n]], fp32 ().
 
-    states (N, D), weight (V, D), bias (V,), targets int64 (N,). Under autocast the products are in its type; the rest
-    is in fp32, whatever the type of the states.
+    states (N, D), weight (V, D), bias (V,), targets int64 (N,). Under autocast the matrix products are in its dtype;
+    all else is in fp32, whatever the dtype of the states.
     """
     device = states.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
@@ -32,33 +33,41 @@ def linear_cross_entropy(states: Tensor, weight: Tensor, bias: Tensor, targets: 
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
-    """The gradients are known with the loss; backward() only scales them."""
+    """Computes the gradients together with the loss, so that the scores need not be stored; backward() scales them."""
 
     @staticmethod
-    def forward(ctx: Any, states, weight, bias, targets, dtype, with_gradients) -> Tensor:
+    def forward(
+        ctx: Any,
+        states: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        targets: Tensor,
+        dtype: torch.dtype,
+        with_gradients: bool,
+    ) -> Tensor:
         count, padding = len(states), -len(states) % ROWS
         x, w, b = F.pad(states.to(dtype), (0, 0, 0, padding)), weight.to(dtype), bias.to(dtype)
         targets = F.pad(targets, (0, padding))
         loss = torch.zeros((), device=states.device)
         if with_gradients:
-            grads = torch.empty_like(x), torch.zeros_like(weight), torch.zeros_like(bias)
+            d_x, d_weight, d_bias = torch.empty_like(x), torch.zeros_like(weight), torch.zeros_like(bias)
         rows = max(ROWS, _AT_ONCE // len(weight) // ROWS * ROWS)
         for start in range(0, len(x), rows):
-            here = slice(start, start + rows)
-            asked = targets[here, None]
-            log_probs = F.linear(x[here], w, b).float().log_softmax(-1)
-            real = min(rows, count - start)
-            loss -= log_probs.gather(1, asked)[:real].sum()
+            chunk = slice(start, start + rows)
+            columns = targets[chunk, None]
+            log_probs = F.linear(x[chunk], w, b).float().log_softmax(-1)
+            unpadded = min(rows, count - start)
+            loss -= log_probs.gather(1, columns)[:unpadded].sum()
             if with_gradients:
-                # d loss / d scores = probabilities - 1 at the target
-                scores = log_probs.exp_().scatter_add_(1, asked, torch.full_like(asked, -1, dtype=torch.float32))
-                scores[real:] = 0.0
-                grads[2].add_(scores.sum(0))
-                scores = scores.to(dtype)
-                grads[0][here] = scores @ w
-                grads[1].add_(scores.t() @ x[here])
+                # d loss / d scores = probabilities, minus 1 at the target
+                d_scores = log_probs.exp_().scatter_add_(1, columns, torch.full_like(columns, -1, dtype=torch.float32))
+                d_scores[unpadded:] = 0.0
+                d_bias.add_(d_scores.sum(0))
+                d_scores = d_scores.to(dtype)
+                d_x[chunk] = d_scores @ w
+                d_weight.add_(d_scores.t() @ x[chunk])
         if with_gradients:
-            ctx.save_for_backward(grads[0][:count].to(states.dtype), *grads[1:])
+            ctx.save_for_backward(d_x[:count].to(states.dtype), d_weight, d_bias)
         return loss
 
     @staticmethod
@@ -94,25 +103,23 @@ class FullSoftmax(nn.Module):
 class AdaptiveSoftmax(nn.Module):
     """Grave et al. 2017: a shortlist of frequent words, and clusters of rarer ones that are narrower.
 
-    The head gives probabilities to the words of the shortlist and to each cluster as a whole, and p(word) = p(cluster)
-    p(word | cluster). Ids must be sorted by falling frequency. PyTorch's own class computes its log-softmax in
-    bf16 under autocast, which blurs the loss in the third digit, and does not give the k likeliest words; hence this.
+    The head gives the probabilities of the shortlist's words and of each cluster, and p(word) = p(cluster)
+    p(word | cluster). Ids must be sorted by falling frequency. torch.nn.AdaptiveLogSoftmaxWithLoss is not used because
+    its log-softmax is in bf16 under autocast, an error in the third digit of the loss, and because it has no top k.
     """
 
     def __init__(self, width: int, vocabulary_size: int, cutoffs: tuple[int, ...]):
         super().__init__()
         self.edges = (*(c for c in cutoffs if c < vocabulary_size), vocabulary_size)
         self.shortlist = self.edges[0]
+        self.clusters = list(pairwise(self.edges))  # first id, last id + 1
         self.head = nn.Linear(width, self.shortlist + len(self.edges) - 1)
         self.tails = nn.ModuleList()
-        for i, (low, high) in enumerate(self._clusters()):
+        for i, (low, high) in enumerate(self.clusters):
             narrow = max(1, width // DIVISOR ** (i + 1))
             self.tails.append(
                 nn.Sequential(nn.Linear(width, narrow, bias=False), nn.Linear(narrow, high - low, bias=False))
             )
-
-    def _clusters(self) -> list[tuple[int, int]]:
-        return list(zip(self.edges[:-1], self.edges[1:], strict=True))
 
     def loss(self, states: Tensor, targets: Tensor) -> Tensor:
         return self.nll(states, targets).sum()
@@ -122,17 +129,17 @@ class AdaptiveSoftmax(nn.Module):
         states, targets = F.pad(states, (0, 0, 0, -count % ROWS)), F.pad(targets, (0, -count % ROWS), value=_NO_TARGET)
         head_targets = targets
         inside = []
-        for i, (low, high) in enumerate(self._clusters()):
+        for i, (low, high) in enumerate(self.clusters):
             members = (targets >= low) & (targets < high)
             head_targets = torch.where(members, self.shortlist + i, head_targets)
             inside.append(members.nonzero().squeeze(1))
         nll = F.cross_entropy(self.head(states).float(), head_targets, reduction="none", ignore_index=_NO_TARGET)
-        # Clusters without a target are computed too: every parameter gets a gradient in every step, as
-        # DistributedDataParallel requires.
-        for tail, rows, (low, _) in zip(self.tails, inside, self._clusters(), strict=True):
+        # Clusters without a target are computed, too: DistributedDataParallel requires a gradient of every parameter in
+        # every step.
+        for tail, rows, (low, _) in zip(self.tails, inside, self.clusters, strict=True):
             padding = (0, -len(rows) % ROWS)
-            asked, rows = F.pad(targets[rows] - low, padding, value=_NO_TARGET), F.pad(rows, padding)
-            within = F.cross_entropy(tail(states[rows]).float(), asked, reduction="none", ignore_index=_NO_TARGET)
+            columns, rows = F.pad(targets[rows] - low, padding, value=_NO_TARGET), F.pad(rows, padding)
+            within = F.cross_entropy(tail(states[rows]).float(), columns, reduction="none", ignore_index=_NO_TARGET)
             nll = nll.index_add(0, rows, within)
         return nll[:count]
 
@@ -144,28 +151,27 @@ class AdaptiveSoftmax(nn.Module):
         return torch.cat(parts, dim=1)
 
     def topk(self, states: Tensor, k: int) -> Tensor:
-        """Exact; but a cluster is opened only for states that give it, as a whole, more than their k-th best word."""
+        """Exact. A cluster is computed only for the states where its probability exceeds that of the k-th best word."""
         head = self.head(states).float().log_softmax(-1)
         best, ids = head[:, : self.shortlist].topk(k, dim=-1)
-        for i, (tail, (low, _)) in enumerate(zip(self.tails, self._clusters(), strict=True)):
+        for i, (tail, (low, _)) in enumerate(zip(self.tails, self.clusters, strict=True)):
             cluster = head[:, self.shortlist + i]
             rows = (cluster > best[:, -1]).nonzero().squeeze(1)
             within = cluster[rows, None] + tail(states[rows]).float().log_softmax(-1)
-            value, place = within.topk(min(k, within.shape[1]), dim=-1)
-            value, choice = torch.cat([best[rows], value], dim=1).topk(k, dim=-1)
-            best[rows] = value
-            ids[rows] = torch.cat([ids[rows], place + low], dim=1).gather(1, choice)
+            values, columns = within.topk(min(k, within.shape[1]), dim=-1)
+            best[rows], choice = torch.cat([best[rows], values], dim=1).topk(k, dim=-1)
+            ids[rows] = torch.cat([ids[rows], columns + low], dim=1).gather(1, choice)
         return ids
 
 
 def build_softmax(
     kind: str, width: int, vocabulary_size: int, cutoffs: tuple[int, ...]
 ) -> FullSoftmax | AdaptiveSoftmax | None:
-    """`kind`: "adaptive", "full", or "none" for a model whose softmax is not known."""
+    """Build a softmax of `kind` "adaptive" or "full"; "none" is for a model that was published without its softmax."""
     if kind == "none":
         return None
     if kind == "full":
         return FullSoftmax(width, vocabulary_size)
     if kind == "adaptive":
         return AdaptiveSoftmax(width, vocabulary_size, cutoffs)
-    raise ValueError(f"{kind!r} is no kind of softmax")
+    raise ValueError(f"unknown softmax {kind!r}")

@@ -1,19 +1,17 @@
-"""A table of word vectors as an encoder of one layer: what ELMo's classifier reads in place of its language model."""
+"""A table of word vectors as an encoder with one layer: the classifier reads it instead of the language model."""
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from bilm.modules.encoder import Encoder
 from bilm.modules.token_layer import EMBEDDING_STD
 from bilm.text.batching import Batch
 from bilm.text.vocabulary import PAD, UNK
 
 
-class StaticEncoder(nn.Module):
-    """Ids (B, T) -> [vectors (B, T, E)]: the interface is that of classifier.Encoder.
-
-    Ids that the table lacks are <unk>.
-    """
+class StaticEncoder(Encoder):
+    """Ids (B, T) -> [vectors (B, T, E)]; ids outside the table are read as <unk>."""
 
     num_layers = 1
 
@@ -25,7 +23,7 @@ class StaticEncoder(nn.Module):
 
     @classmethod
     def random(cls, vocabulary_size: int, width: int, seed: int) -> "StaticEncoder":
-        """Vectors like those that the language model begins with."""
+        """Draw the vectors from the distribution that initializes those of the language model."""
         vectors = np.random.default_rng(seed).normal(0.0, EMBEDDING_STD, (vocabulary_size, width)).astype(np.float32)
         vectors[PAD] = 0.0
         return cls(vectors)
@@ -35,9 +33,3 @@ class StaticEncoder(nn.Module):
 
     def encode(self, batch: Batch) -> list[Tensor]:
         return [self.embed(batch, self.table.weight.dtype)]
-
-    def set_trainable(self, learns: bool) -> None:
-        self.requires_grad_(learns)
-
-    def learning_rates(self, rate: float) -> list[tuple[nn.Module, float]]:
-        return [(self, rate)]

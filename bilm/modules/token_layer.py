@@ -2,12 +2,10 @@
 
     word             one learned vector per word of the vocabulary; all others share that of <unk>
     char             Peters et al. 2018, section 3.1: convolutions over the characters, highway layers, a projection
-    word+char        the sum: new words have a vector of their own, and frequent ones need not follow their spelling
+    word+char        the sum: new words get vectors from their spelling, and those of frequent words can differ from it
 
-Characters cost per distinct word, not per token; where the weights stay as they are, per word of the lexicon.
+The characters of a word are computed once per batch, not once per token; in evaluation, once per word of the lexicon.
 """
-
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -17,26 +15,28 @@ from bilm.config import TOKEN_LAYERS, CharCNNConfig
 from bilm.modules.char_cnn import CharCNN
 from bilm.text.vocabulary import PAD, UNK, Lexicon
 
-# Words that look alike at first (std 0.1) start slowly: a sixth more perplexity after an epoch than at 1.0; LOG.md.
+# Initial vectors that are close to each other (std 0.1) slow down the first epochs: a sixth more perplexity after one
+# epoch than with 1.0; docs/log.md.
 EMBEDDING_STD = 0.5
-# What characters share is learned from every word at once: at the rate of the rest, it never settles; LOG.md.
+# Factor on the learning rate of the character weights. Every word changes them: at the full rate they do not converge;
+# docs/log.md.
 CHARACTERS_RATE = 0.2
 
 
 class TokenLayer(nn.Module):
-    """Ids (...) -> vectors (..., `width`); one kind or both of "word" and "char" in `kind`.
+    """Ids (...) -> vectors (..., `width`). `kind`: one of config.TOKEN_LAYERS.
 
-    With characters, ids from `vocabulary_size` on are the words of the batch's lexicon that the vocabulary lacks.
+    Where characters are read, ids >= `vocabulary_size` are words of the batch's lexicon outside the vocabulary.
     """
 
     def __init__(self, kind: str, vocabulary_size: int, width: int, characters: CharCNNConfig):
         super().__init__()
         if kind not in TOKEN_LAYERS:
-            raise ValueError(f"{kind!r} is no kind of token layer")
+            raise ValueError(f"unknown token layer {kind!r}")
         self.vocabulary_size = vocabulary_size
         self.word = nn.Embedding(vocabulary_size, width, padding_idx=PAD) if "word" in kind else None
         self.characters = CharCNN(characters, width) if "char" in kind else None
-        self._computed = _Computed()
+        self._cache = _WordVectorCache()
 
     def reset_parameters(self) -> None:
         if self.word is not None:
@@ -46,21 +46,21 @@ class TokenLayer(nn.Module):
             self.characters.reset_parameters(EMBEDDING_STD)
 
     def forward(self, ids: Tensor, lexicon: Lexicon | None) -> Tensor:
-        """`lexicon`: needed where characters are read; raises ValueError when it is missing there."""
+        """Raises ValueError if characters are read and `lexicon` is None."""
         if self.characters is None:
             assert self.word is not None
             return self.word(ids)
         if lexicon is None:
             raise ValueError("a token layer that reads characters needs the words that ids stand for")
         if not self.training and not torch.is_grad_enabled():
-            return self._computed.vectors(self, ids, lexicon)
-        self._computed.drop()  # a step of the optimizer may follow
-        distinct, places = ids.unique(return_inverse=True)
-        # Not index_select: on a GPU, its gradient adds up in any order.
-        return F.embedding(places, self.vectors_of(distinct, lexicon))
+            return self._cache.vectors(self, ids, lexicon)
+        self._cache.clear()  # a step of the optimizer may follow
+        distinct, indices = ids.unique(return_inverse=True)
+        # Not index_select: on a GPU, its gradient is summed in no fixed order.
+        return F.embedding(indices, self.vectors_of(distinct, lexicon))
 
     def vectors_of(self, ids: Tensor, lexicon: Lexicon) -> Tensor:
-        """Vectors of words (U,) from their characters, and from the table if there is one: (U, `width`)."""
+        """Compute the vectors (U, `width`) of words (U,) from their characters, plus those of the table if any."""
         assert self.characters is not None
         x = self.characters(lexicon.characters_of(ids, self.characters.config.max_characters))
         if self.word is not None:
@@ -68,30 +68,31 @@ class TokenLayer(nn.Module):
         return x
 
 
-class _Computed:
-    """Vectors of the words of one lexicon as they come up, for as long as the weights stay as they are."""
+class _WordVectorCache:
+    """Vectors of the words of one lexicon, computed when first needed, and valid until the weights change."""
 
     def __init__(self) -> None:
-        self.drop()
+        self.clear()
 
-    def drop(self) -> None:
+    def clear(self) -> None:
         self._lexicon: Lexicon | None = None
-        self._key: tuple[Any, ...] = ()
-        self._table = self._known = torch.empty(0)
+        self._key: tuple[object, ...] = ()
+        self._table = self._is_computed = torch.empty(0)
 
     def vectors(self, layer: TokenLayer, ids: Tensor, lexicon: Lexicon) -> Tensor:
+        """Vectors (..., `width`) of `ids` (...)."""
         kind = ids.device.type
-        # PyTorch counts the changes of a tensor in place, but for those of a fused optimizer and those by way of
+        # Changes of a tensor in place increase its `_version`, except those of a fused optimizer and those through
         # `.data`. The vectors depend on precision and device, too.
         key = (*((id(p), p.dtype, p._version) for p in layer.parameters()), ids.device, torch.is_autocast_enabled(kind))
         if lexicon is not self._lexicon or key != self._key:
-            self._lexicon, self._key = lexicon, key
-            self._table, self._known = torch.empty(0), torch.zeros(len(lexicon), dtype=torch.bool, device=ids.device)
-        missing = ids[~self._known[ids]].unique()
+            self._lexicon, self._key, self._table = lexicon, key, torch.empty(0)
+            self._is_computed = torch.zeros(len(lexicon), dtype=torch.bool, device=ids.device)
+        missing = ids[~self._is_computed[ids]].unique()
         if len(missing):
-            found = layer.vectors_of(missing, lexicon)
+            vectors = layer.vectors_of(missing, lexicon)
             if not len(self._table):
-                self._table = found.new_empty(len(lexicon), found.shape[1])
-            self._table[missing] = found
-            self._known[missing] = True
+                self._table = vectors.new_empty(len(lexicon), vectors.shape[1])
+            self._table[missing] = vectors
+            self._is_computed[missing] = True
         return self._table[ids]

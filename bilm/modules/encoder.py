@@ -1,0 +1,32 @@
+"""Encoder: what a classifier requires of the model that it reads, such as the language model."""
+
+import torch
+from torch import Tensor, nn
+
+from bilm.text.batching import Batch
+
+
+class Encoder(nn.Module):
+    """A module that turns a batch of B texts, T tokens of the longest, into J layers of vectors, each (B, T, E).
+
+    num_layers = J and output_dim = E; layer 0 depends on the token alone.
+    """
+
+    num_layers: int
+    output_dim: int
+
+    def encode(self, batch: Batch) -> list[Tensor]:
+        """e0, e1, ..., each (B, T, E); the vectors at padding are arbitrary."""
+        raise NotImplementedError
+
+    def embed(self, batch: Batch, dtype: torch.dtype) -> Tensor:
+        """Compute e0 alone, (B, T, E), as `dtype`."""
+        raise NotImplementedError
+
+    def set_trainable(self, trainable: bool) -> None:
+        """Make the weights that `encode` uses trainable, or fix them."""
+        self.requires_grad_(trainable)
+
+    def learning_rates(self, rate: float) -> list[tuple[nn.Module, float]]:
+        """Modules and their learning rates for `build_optimizer`, where `rate` is that of the encoder in general."""
+        return [(self, rate)]
