@@ -1,1 +1,1 @@
-"""The training loop, and the two tasks that it is given: pretraining and classification."""
+"""The training loop, and its two tasks: pretraining and classification."""

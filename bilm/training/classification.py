@@ -1,22 +1,23 @@
-"""Training a classifier: the task that fit() is given, and predictions."""
+"""Training of a classifier: the task for fit(), and predictions."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bilm.text.batching import Batch, collate, epoch_batches, iterate_batches
+from bilm.text.batching import Batch, iterate_batches
 from bilm.text.vocabulary import EncodedTexts
 from bilm.training.layer_cache import LayerCache
+from bilm.training.text_task import TextTask
 
 
 def predict(
     model: nn.Module, batches: Iterable[Batch], num_texts: int, device: torch.device, cache: LayerCache | None = None
 ) -> np.ndarray:
-    """Class of each text by its row, int64 (num_texts,); -1 for rows that no batch held.
+    """Class of each text by its row, int64 (num_texts,); -1 for rows that are in no batch.
 
-    `store`: the layers of these very texts, where they are known.
+    `cache`: the layers of these texts, if computed before.
     """
     classes = np.full(num_texts, -1, dtype=np.int64)
     for batch in batches:
@@ -26,13 +27,15 @@ def predict(
 
 
 def cached_layers(cache: LayerCache | None, batch: Batch, device: torch.device) -> list[Tensor] | None:
+    """e1, e2, ... of `batch` on `device`; None without a cache."""
     return None if cache is None else [layer.to(device) for layer in cache.read(batch)]
 
 
-class ClassificationTask:
-    """Labels of `texts`, learned on the training rows; chosen by accuracy on the validation rows.
+class ClassificationTask(TextTask):
+    """Predict the labels of texts; the best epoch is the one with the highest accuracy on the validation rows.
 
-    `store`: the layers of `texts`, where the model's encoder is kept as it is and they were computed before.
+    `labels`: int (N,), of all `texts`. `cache`: the layers of `texts`, if they were computed before by an encoder that
+    is not finetuned.
     """
 
     unit = "texts"
@@ -50,27 +53,15 @@ class ClassificationTask:
         device: torch.device,
         cache: LayerCache | None = None,
     ):
+        super().__init__(texts, training_rows, validation_rows, batch_tokens, seed, device)
         self.label = label
-        self.texts = texts
         self.labels = labels
-        self.training_rows = training_rows
-        self.validation_rows = validation_rows
-        self.batch_tokens = batch_tokens
-        self.seed = seed
-        self.device = device
         self.cache = cache
 
-    def plan(self, epoch: int) -> Sequence[np.ndarray]:
-        return epoch_batches(self.texts, self.training_rows, self.batch_tokens, self.seed, epoch)
-
-    def loss(self, model: nn.Module, item: np.ndarray, rank: int, world_size: int) -> tuple[Tensor, int, int]:
-        share = item[rank::world_size]
-        rows = share if len(share) else item[:1]
-        batch = collate(self.texts, rows)
+    def batch_loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, int, int]:
         upper = cached_layers(self.cache, batch, self.device)
-        labels = torch.from_numpy(self.labels[rows]).to(self.device)
-        loss = model(batch.to(self.device), labels, upper)
-        return (loss, len(rows), len(rows)) if len(share) else (loss * 0.0, 0, 0)
+        labels = torch.from_numpy(self.labels[batch.rows]).to(self.device)
+        return model(batch.to(self.device), labels, upper), len(batch.rows), len(batch.rows)
 
     def validate(self, model: nn.Module) -> dict[str, float]:
         rows = self.validation_rows

@@ -1,7 +1,7 @@
-"""Layers that cannot change, computed once: what a classifier reads of a language model that is kept as it is.
+"""The layers of a fixed encoder, computed once and read in every epoch of a classifier's training.
 
-A file holds e1, e2, ... of every token; e0 is looked up again, it is cheap. It has no name, or one that the system
-removes when it is closed, so that it goes with the process, however that ends.
+A file holds e1, e2, ... of every token; e0 is looked up each time, which is cheap. The file has no name, or one that
+the operating system removes when it is closed, so that it disappears with the process, however that ends.
 """
 
 import io
@@ -9,91 +9,87 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from bilm.modules.encoder import Encoder
 from bilm.runtime.terminal import progress
 from bilm.text.batching import Batch, iterate_batches, plan_batches
 from bilm.text.vocabulary import EncodedTexts
 
 
+@dataclass
 class LayerCache:
-    """Text after text, token after token: J - 1 layers of E values.
+    """A file with the layers of each text, `shape` = (J - 1, E) values of type `dtype` per token.
 
-    `starts`: the byte at which each text begins, int64 (N,); -1 where it is not stored.
+    `starts`: the byte where each text begins, int64 (N,).
     """
 
-    def __init__(self, file: io.RawIOBase, starts: np.ndarray, layers: int, width: int, dtype: torch.dtype):
-        self._file = file
-        self._starts = starts
-        self._shape = (layers, width)
-        self._dtype = dtype
+    file: io.RawIOBase
+    starts: np.ndarray
+    shape: tuple[int, ...]
+    dtype: torch.dtype
 
     def read(self, batch: Batch) -> list[Tensor]:
-        """e1, e2, ... of the texts of `batch`: each (B, T, E), zero at padding, on the CPU."""
-        tensor = torch.zeros((*batch.ids.shape, *self._shape), dtype=self._dtype)
-        room = tensor.view(torch.uint8).numpy()
-        for place, row, length in zip(room, batch.rows, batch.lengths.tolist(), strict=True):
-            wanted = place[:length]
-            self._file.seek(self._starts[row])
-            if self._file.readinto(wanted.data) != wanted.nbytes:
-                raise OSError(f"the layers of text {row} are not where they were written")
+        """e1, e2, ... of the texts of `batch`: each (B, T, E), zero at padding, on the CPU. Raises OSError."""
+        tensor = torch.zeros((*batch.ids.shape, *self.shape), dtype=self.dtype)
+        buffers = tensor.view(torch.uint8).numpy()
+        for buffer, row, length in zip(buffers, batch.rows, batch.lengths.tolist(), strict=True):
+            self.file.seek(self.starts[row])
+            if self.file.readinto(buffer[:length].data) != buffer[:length].nbytes:
+                raise OSError(f"the file with the layers ends before text {row}")
         return list(tensor.unbind(2))
 
-    def write(self, content: np.ndarray, row: int) -> bool:
-        """Whether the disk took it."""
+    def append(self, content: np.ndarray, row: int) -> bool:
+        """Write the layers of text `row`, uint8; returns whether there was enough space."""
+        self.starts[row] = self.file.tell()
         try:
-            self._file.seek(self._starts[row])
-            return self._file.write(content.data) == content.nbytes
+            return self.file.write(content.data) == content.nbytes
         except OSError:
             return False
 
     def close(self) -> None:
-        self._file.close()
+        self.file.close()
 
 
 def cache_layers(
-    encoder: Any,
+    encoder: Encoder,
     texts: EncodedTexts,
     folder: Path,
     limit: float,
     batch_tokens: int,
     device: torch.device,
-    autocast: Callable[[], AbstractContextManager],
+    autocast: Callable[[], AbstractContextManager[object]],
 ) -> LayerCache | None:
-    """The layers of all `texts`, in a file in `folder`; None when they would take more than `limit` bytes there.
+    """Compute the layers of all `texts` and write them to a file in `folder`.
 
-    Or more than the disk has to spare (a tenth of it stays free), or takes.
+    Returns None if they need more than `limit` bytes or more than the free disk space less a tenth of the disk, or if
+    writing fails.
     """
-    starts = np.full(len(texts), -1, dtype=np.int64)
     batches = progress(
         iterate_batches(texts, np.arange(len(texts)), batch_tokens),
         total=len(plan_batches(texts.lengths, batch_tokens)),
         unit="batch",
         label="layers of the language model",
     )
-    cache, end = None, 0
+    cache = None
     encoder.eval()
     with torch.no_grad(), autocast(), batches:
         for batch in batches:
             layers = torch.stack(encoder.encode(batch.to(device))[1:], dim=2).cpu()
-            _, _, count, width = layers.shape
             if cache is None:
-                needed = int(texts.lengths.sum()) * count * width * layers.element_size()
                 disk = shutil.disk_usage(folder)
-                if needed > min(limit, disk.free - disk.total / 10):
+                if int(texts.lengths.sum()) * layers[0, 0].nbytes > min(limit, disk.free - disk.total / 10):
                     return None
-                file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115 - the store closes it
-                cache = LayerCache(file, starts, count, width, layers.dtype)
+                file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115 - closed by the cache
+                cache = LayerCache(file, np.empty(len(texts), np.int64), tuple(layers.shape[2:]), layers.dtype)
             contents = layers.view(torch.uint8).numpy()
             for content, row, length in zip(contents, batch.rows, batch.lengths.tolist(), strict=True):
-                starts[row] = end
-                end += content[:length].nbytes
-                if not cache.write(content[:length], row):
+                if not cache.append(content[:length], row):
                     cache.close()
                     return None
     return cache

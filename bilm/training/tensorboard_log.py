@@ -7,7 +7,7 @@ from pathlib import Path
 from bilm.runtime.paths import display_path
 from bilm.runtime.terminal import print_line
 
-# Called with a step and the figures known at it, by name; None stands for a figure that is no number.
+# Called with a step and the figures at that step, by name; None stands for a figure that is not finite.
 Record = Callable[[int, Mapping[str, float | None]], None]
 
 
@@ -15,7 +15,7 @@ Record = Callable[[int, Mapping[str, float | None]], None]
 def event_file(folder: Path, step: int) -> Iterator[Record]:
     """Open an event file in `folder` for a run that has done `step` steps; earlier files count up to that step only.
 
-    A resumed run repeats the steps after its checkpoint, and a new run (step 0) replaces the one before.
+    A resumed run repeats the steps after its checkpoint, and a new run (step 0) replaces the previous one.
     """
     from torch.utils.tensorboard import SummaryWriter  # takes seconds to import
 

@@ -169,7 +169,7 @@ def stopped(job: Job, output: Path, number: signal.Signals, chance: random.Rando
     assert after >= before
     if after > before > (before[0], 0, 0):
         place = rf"in epoch {before[1] + 1} of \d+, after step {before[2]}\n|after the last epoch\n"
-        assert re.search(f"going on ({place})", message), message
+        assert re.search(f"resuming ({place})", message), message
     if place := re.search(r"stopped in epoch (\d+) of \d+, after step (\d+) of \d+; saved", message):
         assert after[1:] == (int(place[1]) - 1, int(place[2])), message
     # Whatever bears its final name is whole.

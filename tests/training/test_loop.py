@@ -293,7 +293,7 @@ def test_where_a_resumed_run_goes_on_is_said(tmp_path, capsys):
     with pytest.raises(Interrupted, match="epoch 2 of 3, after step 2 of 3"):
         run(Stopped(), tmp_path / "c.pt")
     run(Regression(), tmp_path / "c.pt", resume=True)
-    assert "regression: going on in epoch 2 of 3, after step 2" in capsys.readouterr().out
+    assert "regression: resuming in epoch 2 of 3, after step 2" in capsys.readouterr().out
 
 
 def test_a_checkpoint_of_another_model_is_refused(tmp_path):
