@@ -1,1 +1,1 @@
-"""What ELMo is compared with: TF-IDF, fastText, word vectors, self-training."""
+"""Models that ELMo is compared with: TF-IDF, fastText, word vectors, self-training."""

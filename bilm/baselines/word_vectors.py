@@ -1,12 +1,13 @@
-"""Word vectors without context, learned from the same texts as the language model: skip-gram, and SVD of counts.
+"""Word vectors without context, trained on the same texts as the language model: skip-gram, and SVD of counts.
 
-The SVD factorises counts of co-occurrence; Levy et al. 2015 compare it with skip-gram, which factorises nearly the same
-matrix:
+The SVD factorizes the PPMI of co-occurrence counts; skip-gram implicitly factorizes nearly the same matrix (Levy et al.
+2015 compare the two):
 
     counts (V, V), symmetric and sparse  ->  PPMI (V, V)  ->  U sqrt(S) (V, E)
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,16 +21,18 @@ from bilm.text.vocabulary import PAD, UNK, EncodedTexts
 
 EPOCHS = 5
 NEGATIVES = 5
+# Power iterations of the randomized SVD.
+ITERATIONS = 4
 
 
+@dataclass
 class _Sentences:
-    """The texts of `rows` as lists of id strings, again and again, as gensim wants them; each moves the bar."""
+    """The texts of `rows` as lists of id strings, for gensim, which iterates several times; each text moves the bar."""
 
-    def __init__(self, texts: EncodedTexts, rows: np.ndarray, vocabulary_size: int, bar: Any):
-        self.texts = texts
-        self.rows = rows
-        self.vocabulary_size = vocabulary_size
-        self.bar = bar
+    texts: EncodedTexts
+    rows: np.ndarray
+    vocabulary_size: int
+    bar: Any
 
     def __iter__(self) -> Iterator[list[str]]:
         for row in self.rows:
@@ -43,11 +46,12 @@ def skip_gram(
 ) -> np.ndarray:
     """Word2Vec vectors (Mikolov et al. 2013: skip-gram, negative sampling) of every id: fp32 (vocabulary_size, width).
 
-    Scaled to the standard deviation that the language model gives its own; ids that never occur, and padding, are 0.
-    One thread, so that the same seed gives the same vectors. Raises UserError when gensim is missing.
+    Scaled to the initial standard deviation of the language model's vectors; those of ids that never occur and of
+    padding are 0. Trained on one thread, so that the same seed gives the same vectors. Raises UserError when gensim is
+    missing.
     """
     models = require("gensim.models", "Word2Vec")
-    # Once more than the epochs: the words are counted first.
+    # One pass more than there are epochs: the words are counted first.
     with progress(total=(EPOCHS + 1) * len(rows), unit="text", label=f"skip-gram, window {window}") as bar:
         model = models.Word2Vec(
             _Sentences(texts, rows, vocabulary_size, bar),
@@ -61,42 +65,36 @@ def skip_gram(
             workers=1,
         )
     vectors = np.zeros((vocabulary_size, width), dtype=np.float32)
-    for word, place in model.wv.key_to_index.items():
-        vectors[int(word)] = model.wv.vectors[place]
+    vectors[[int(word) for word in model.wv.index_to_key]] = model.wv.vectors
     vectors[PAD] = 0.0
     return vectors * (EMBEDDING_STD / vectors[vectors.any(1)].std())
 
 
-# Passes of the randomised SVD over the matrix, beyond the first.
-ITERATIONS = 4
-
-
 def cooccurrences(texts: EncodedTexts, rows: np.ndarray, vocabulary_size: int, window: int) -> sparse.csr_matrix:
-    """How often word j stands at most `window` places from word i in one text of `rows`: fp32 (V, V), symmetric.
+    """Count how often word j is at most `window` tokens from word i in a text of `rows`: fp32 (V, V), symmetric.
 
-    The boundaries are words; an id that the vocabulary lacks counts as <unk>.
+    The boundaries are words, and ids outside the vocabulary count as <unk>.
     """
-    ids = np.where(texts.ids < vocabulary_size, texts.ids, UNK)
     text = np.repeat(np.arange(len(texts)), texts.lengths)
     chosen = np.isin(text, rows)
-    ids, text = ids[chosen], text[chosen]
+    ids, text = np.where(texts.ids < vocabulary_size, texts.ids, UNK)[chosen], text[chosen]
     shape = (vocabulary_size, vocabulary_size)
     counts = sparse.csr_matrix(shape, dtype=np.float32)
     for distance in range(1, window + 1):
-        together = text[:-distance] == text[distance:]
-        pair = ids[:-distance][together], ids[distance:][together]
+        same_text = text[:-distance] == text[distance:]
+        pair = ids[:-distance][same_text], ids[distance:][same_text]
         counts += sparse.coo_matrix((np.ones(len(pair[0]), np.float32), pair), shape).tocsr()
     return (counts + counts.T).tocsr()
 
 
 def ppmi(counts: sparse.csr_matrix) -> sparse.csr_matrix:
-    """max(0, log(p(i, j) / (p(i) p(j)))), natural, of a symmetric matrix of counts; 0 where nothing was counted."""
-    found = counts.tocoo()
-    of_each = np.asarray(counts.sum(0), dtype=np.float64).ravel()
-    information = np.log(found.data * of_each.sum() / (of_each[found.row] * of_each[found.col]))
-    keep = information > 0
-    kept = (information[keep].astype(np.float32), (found.row[keep], found.col[keep]))
-    return sparse.coo_matrix(kept, counts.shape).tocsr()
+    """max(0, log(p(i, j) / (p(i) p(j)))), natural logarithm, of a symmetric matrix of counts; 0 for a count of 0."""
+    matrix = counts.tocoo()
+    totals = np.asarray(counts.sum(0), dtype=np.float64).ravel()
+    information = np.log(matrix.data * totals.sum() / (totals[matrix.row] * totals[matrix.col]))
+    positive = information > 0
+    entries = (information[positive].astype(np.float32), (matrix.row[positive], matrix.col[positive]))
+    return sparse.coo_matrix(entries, counts.shape).tocsr()
 
 
 def svd_vectors(
@@ -104,7 +102,7 @@ def svd_vectors(
 ) -> np.ndarray:
     """Vectors of every id from the truncated SVD of the PPMI matrix, U sqrt(S): fp32 (V, `width`).
 
-    Scaled as those of static_vectors.skip_gram; ids that never occur are 0. `seed` is of the randomised SVD.
+    Scaled as those of skip_gram; those of ids that never occur are 0. `seed`: of the randomized SVD.
     """
     matrix = ppmi(cooccurrences(texts, rows, vocabulary_size, window))
     components = min(width, vocabulary_size)
