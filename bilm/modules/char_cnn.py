@@ -31,9 +31,9 @@ class Highway(nn.Module):
 
 
 class CharCNN(nn.Module):
-    """Characters of words -> vectors: convolutions of several widths, maximum over time, highway layers, projection.
+    """Convolutions of several widths over the characters of words, maximum over time, highway layers, projection.
 
-    Peters et al. 2018 after Kim et al. 2016.
+    Peters et al. 2018, after Kim et al. 2016.
     """
 
     def __init__(self, config: CharCNNConfig, width: int):

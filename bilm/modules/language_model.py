@@ -69,10 +69,9 @@ class BiLM(Encoder):
         The vectors at padding are arbitrary; `mask_of(lengths, T)` is False there.
         """
         x, forward, backward = self._read(batch)
-        layers = [torch.cat([x, x], dim=-1).to(forward[0].dtype)]
-        for f, b in zip(forward, backward, strict=True):
-            layers.append(torch.cat([f, reverse_within_length(b, batch.lengths)], dim=-1))
-        return layers
+        e0 = torch.cat([x, x], dim=-1).to(forward[0].dtype)
+        pairs = zip(forward, backward, strict=True)
+        return [e0, *(torch.cat([f, reverse_within_length(b, batch.lengths)], dim=-1) for f, b in pairs)]
 
     def embed(self, batch: Batch, dtype: torch.dtype) -> Tensor:
         """Compute e0 alone, (B, T, 2D), as `dtype`, that of the other layers: e0 in fp32 would make their sum fp32."""

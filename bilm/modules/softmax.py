@@ -114,12 +114,11 @@ class AdaptiveSoftmax(nn.Module):
         self.shortlist = self.edges[0]
         self.clusters = list(pairwise(self.edges))  # first id, last id + 1
         self.head = nn.Linear(width, self.shortlist + len(self.edges) - 1)
-        self.tails = nn.ModuleList()
-        for i, (low, high) in enumerate(self.clusters):
-            narrow = max(1, width // DIVISOR ** (i + 1))
-            self.tails.append(
-                nn.Sequential(nn.Linear(width, narrow, bias=False), nn.Linear(narrow, high - low, bias=False))
-            )
+        widths = [max(1, width // DIVISOR**i) for i in range(1, len(self.edges))]
+        self.tails = nn.ModuleList(
+            nn.Sequential(nn.Linear(width, narrow, bias=False), nn.Linear(narrow, high - low, bias=False))
+            for narrow, (low, high) in zip(widths, self.clusters, strict=True)
+        )
 
     def loss(self, states: Tensor, targets: Tensor) -> Tensor:
         return self.nll(states, targets).sum()
@@ -127,8 +126,7 @@ class AdaptiveSoftmax(nn.Module):
     def nll(self, states: Tensor, targets: Tensor) -> Tensor:
         count = len(targets)
         states, targets = F.pad(states, (0, 0, 0, -count % ROWS)), F.pad(targets, (0, -count % ROWS), value=_NO_TARGET)
-        head_targets = targets
-        inside = []
+        head_targets, inside = targets, []
         for i, (low, high) in enumerate(self.clusters):
             members = (targets >= low) & (targets < high)
             head_targets = torch.where(members, self.shortlist + i, head_targets)
@@ -145,10 +143,9 @@ class AdaptiveSoftmax(nn.Module):
 
     def log_probs(self, states: Tensor) -> Tensor:
         head = self.head(states).float().log_softmax(-1)
-        parts = [head[:, : self.shortlist]]
-        for i, tail in enumerate(self.tails):
-            parts.append(head[:, self.shortlist + i, None] + tail(states).float().log_softmax(-1))
-        return torch.cat(parts, dim=1)
+        within = [tail(states).float().log_softmax(-1) for tail in self.tails]
+        rare = [head[:, self.shortlist + i, None] + log_probs for i, log_probs in enumerate(within)]
+        return torch.cat([head[:, : self.shortlist], *rare], dim=1)
 
     def topk(self, states: Tensor, k: int) -> Tensor:
         """Exact. A cluster is computed only for the states where its probability exceeds that of the k-th best word."""

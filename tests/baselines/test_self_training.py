@@ -1,4 +1,4 @@
-"""Few labels: what is drawn, and what texts without a label add."""
+"""Few labels: the draws, self-training on unlabelled texts, and the study that compares them."""
 
 import json
 import shutil
@@ -34,7 +34,7 @@ def test_a_projection_keeps_distances_where_it_keeps_all_components():
 
 
 def test_texts_without_a_label_help_where_classes_are_clouds():
-    """Two clouds that a few misleading labels cut askew; the labels of the others are wrong, so nobody may look."""
+    """Two clusters with a few misleading labels; the labels of the other rows are wrong, so they must not be read."""
     random = np.random.default_rng(0)
     truth = random.integers(0, 2, 2000)
     vectors = random.normal(size=(2000, 2)) * [1.0, 2.0] + np.where(truth, 2.5, -2.5)[:, None] * [1.0, 0.0]

@@ -1,4 +1,4 @@
-"""Vectors without context: counts and PPMI by hand, what SVD and skip-gram make of words, the encoder's interface."""
+"""Word vectors without context: counts and PPMI by hand, SVD, skip-gram, and the encoder that reads them."""
 
 import json
 import math
@@ -23,17 +23,17 @@ def encoded(*texts: list[int]) -> EncodedTexts:
 
 
 def test_cooccurrences_by_hand():
-    """Texts "4 5 4 6" and "5 7" (7 is not in the vocabulary), and one that is not asked for."""
+    """Texts "4 5 4 6" and "5 7" (7 is not in the vocabulary), and a text that is not among the rows."""
     texts = encoded([4, 5, 4, 6], [6, 6], [5, 7])
-    wanted = np.zeros((7, 7))
-    wanted[4, 5], wanted[4, 6], wanted[5, UNK] = 2, 1, 1
+    expected = np.zeros((7, 7))
+    expected[4, 5], expected[4, 6], expected[5, UNK] = 2, 1, 1
     result = cooccurrences(texts, np.array([0, 2]), 7, window=1)
-    assert np.array_equal(result.toarray(), wanted + wanted.T)
-    wanted[5, 6] += 1  # two apart
-    wanted[4, 4] = 1  # with itself: seen from both sides
-    assert np.array_equal(cooccurrences(texts, np.array([0, 2]), 7, window=2).toarray(), wanted + wanted.T)
+    assert np.array_equal(result.toarray(), expected + expected.T)
+    expected[5, 6] += 1  # two apart
+    expected[4, 4] = 1  # with itself: seen from both sides
+    assert np.array_equal(cooccurrences(texts, np.array([0, 2]), 7, window=2).toarray(), expected + expected.T)
     both = cooccurrences(texts, np.arange(3), 7, window=8).toarray()
-    assert both[6, 6] == 2 and both[6, 5] == 1, "texts do not touch"
+    assert both[6, 6] == 2 and both[6, 5] == 1, "no pairs across texts"
 
 
 def test_ppmi_by_hand():
@@ -51,11 +51,11 @@ def test_svd_of_all_components_gives_the_matrix_back():
     random = np.random.default_rng(0)
     texts = encoded(*random.integers(4, 12, (60, 9)).tolist())
     rows = np.arange(50)
-    wanted = ppmi(cooccurrences(texts, rows, 14, 2)).toarray()
+    matrix = ppmi(cooccurrences(texts, rows, 14, 2)).toarray()
     vectors = svd_vectors(texts, rows, 14, width=20, window=2, seed=0)
     assert vectors.shape == (14, 20) and vectors.dtype == np.float32
     assert not vectors[12:].any() and not vectors[PAD].any()
-    left, values, _ = np.linalg.svd(wanted)
+    left, values, _ = np.linalg.svd(matrix)
     expected = (left * values) @ left.T  # U sqrt(S) sqrt(S) U^T: the matrix, but for the signs of its eigenvalues
     result = vectors @ vectors.T
     np.testing.assert_allclose(result / np.trace(result), expected / np.trace(expected), atol=1e-6)
@@ -63,7 +63,7 @@ def test_svd_of_all_components_gives_the_matrix_back():
 
 @pytest.mark.parametrize("vectors_of", [svd_vectors, skip_gram])
 def test_words_of_like_company_are_alike(vectors_of):
-    """Words 4 and 5 stand among words 8 to 27, words 6 and 7 among 28 to 47."""
+    """Words 4 and 5 occur among words 8 to 27, words 6 and 7 among 28 to 47."""
     random = np.random.default_rng(0)
     kinds = [([4, 5], np.arange(8, 28)), ([6, 7], np.arange(28, 48))] * 3000
     first, second = (random.integers(20, size=len(kinds)) for _ in range(2))
@@ -95,7 +95,7 @@ def test_static_encoder_under_the_classifier():
         gradient = encoder.table.weight.grad
         assert (gradient is not None) is finetuned
     learned = gradient.any(1).tolist()
-    assert learned == [False, True, False, False, True, True, True, True], "those that are there, and no padding"
+    assert learned == [False, True, False, False, True, True, True, True], "the words of the batch, without padding"
     assert [rate for _, rate in encoder.learning_rates(0.5)] == [0.5]
     one, same, other = (StaticEncoder.random(9, 4, seed).table.weight for seed in (1, 1, 2))
     assert torch.equal(one, same) and not torch.equal(one, other) and not one[PAD].any()

@@ -45,7 +45,7 @@ def test_pooling_by_hand():
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_pooling_has_the_gradient_of_mean_and_amax(dtype):
-    """Where tokens share the maximum they share its gradient; 70 of them do in one place."""
+    """Tokens that share the maximum share its gradient; 70 of them do in one feature."""
     mask = mask_of(torch.tensor([90, 3, 1]), 90)
     x = torch.randn(3, 90, 5).relu().to(dtype)
     x[0, :70, 0] = 7.0

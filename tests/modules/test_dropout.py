@@ -7,7 +7,7 @@ from bilm.modules.layers import Dropout
 @pytest.mark.parametrize(("p", "exact"), [(0.2, 51 / 256), (0.3, 77 / 256), (0.5, 0.5), (0.99, 253 / 256)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_the_share_and_the_scale(p, exact, dtype):
-    """Each value is dropped as often as the next, whatever its place among the bytes; the rest grows to match."""
+    """All values are dropped equally often, whatever their byte in the random int64; the others are scaled to match."""
     dropout, x = Dropout(p), torch.ones(4_001, 251, dtype=dtype)
     y = dropout(x)
     assert y.dtype == dtype and set(y.unique().tolist()) == {0.0, torch.tensor(1 / (1 - exact), dtype=dtype).item()}

@@ -1,4 +1,4 @@
-"""No leak, aligned states, nothing counted that is not there; all held against computations of another make."""
+"""The language model against independent computations: no leak, aligned states, no loss on padding."""
 
 import math
 
@@ -43,7 +43,7 @@ def test_forward_states_have_not_seen_what_follows(bilm, position):
 
 
 def test_predictions_come_from_states_that_have_not_seen_their_target(bilm):
-    """The loss of each target, as the model computes it, does not move when the target's own id goes into the input."""
+    """The state that predicts a target does not change with the target's own id in the input."""
     ids = [BOS, 5, 9, 6, 11, EOS]
     for t in range(1, len(ids)):
         changed = ids.copy()
@@ -66,7 +66,7 @@ def test_targets_are_the_neighbours(bilm, vocabulary, texts):
 
 
 def test_layers_equal_a_numpy_lstm(bilm, vocabulary, texts):
-    """Values and alignment of e0, e1, e2: both directions, residual and all, for a padded text of a batch."""
+    """Values and alignment of e0, e1, e2: both directions, with residuals, for a padded text of a batch."""
     batch = collate(vocabulary.encode(texts), np.array([1, 3, 0]))
     with torch.no_grad():
         layers = bilm.encode(batch)
@@ -166,7 +166,7 @@ def test_a_tiny_corpus_is_learned_by_heart(vocabulary, texts, tmp_path):
 
 
 def test_random_words_cannot_be_predicted(tmp_path):
-    """A model that could see its target would bring the perplexity of noise down; this one must not."""
+    """A model that could see its targets would reach a low perplexity on noise."""
     words, size = 400, 24
     generator = np.random.default_rng(0)
     texts = [np.r_[BOS, generator.integers(4, 4 + words, size), EOS].astype(np.int32) for _ in range(300)]

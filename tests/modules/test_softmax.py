@@ -44,7 +44,7 @@ def test_loss_is_the_cross_entropy_of_the_log_probabilities(softmax, states, tar
 
 @pytest.mark.parametrize("at_once", [softmax_module._AT_ONCE, 70 * VOCABULARY])
 def test_loss_and_gradient_are_those_of_the_whole_distribution(softmax, states, targets, at_once, monkeypatch):
-    """Also where the scores are computed for 64 states at a time, and for 8 in the end."""
+    """Also when the scores are computed for 64 states at a time, and for 8 in the last chunk."""
     monkeypatch.setattr(softmax_module, "_AT_ONCE", at_once)
     states.requires_grad_()
     loss = softmax.loss(states, targets)
@@ -62,7 +62,7 @@ def test_loss_and_gradient_are_those_of_the_whole_distribution(softmax, states, 
 
 
 def test_the_loss_in_bf16_is_near_that_in_fp32(softmax, states, targets):
-    """Products in bf16, sums in fp32: the loss is off by no more than the rounding of the scores."""
+    """Products in bf16, sums in fp32: the error of the loss is at most the rounding of the scores."""
     expected = softmax.loss(states, targets)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         result = softmax.loss(states.bfloat16(), targets)

@@ -1,4 +1,4 @@
-"""Words from their characters: the layer by itself, what it costs, and a language model that stands on it."""
+"""The token layer that reads characters: its values, its cost, and a language model with it."""
 
 import numpy as np
 import pytest
@@ -34,7 +34,7 @@ def test_a_word_is_its_bytes_between_marks():
 
 
 def spelled_out(words: list[str]) -> torch.Tensor:
-    """Characters of words that are no specials."""
+    """Characters of words other than the special tokens."""
     return torch.from_numpy(characters_of(np.arange(len(words)) + len(SPECIALS), words, 9))
 
 
@@ -62,7 +62,7 @@ def cnn() -> CharCNN:
 
 
 def plainly(cnn: CharCNN, characters: torch.Tensor) -> torch.Tensor:
-    """The same with nn.Conv1d over every position of every word."""
+    """The same, computed with nn.Conv1d at every position of every word."""
     x = F.embedding(characters.int(), cnn.embedding.weight, padding_idx=PAD).transpose(1, 2)
     x = torch.cat([convolution(x).amax(2).relu() for convolution in cnn.convolutions], dim=1)
     for highway in cnn.highways:
@@ -73,7 +73,7 @@ def plainly(cnn: CharCNN, characters: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize("count", [1, BLOCK - 1, BLOCK, 2 * BLOCK + 3])
 def test_values_and_gradients_are_those_of_plain_convolutions(cnn, count):
-    """Words of every length up to and beyond what is read, in blocks that are full and not."""
+    """Words of all lengths up to and beyond `max_characters`, in full blocks and in partly filled ones."""
     random = np.random.default_rng(0)
     words = ["".join(random.choice(list("abcdé"), n)) for n in random.integers(0, 12, count)]
     characters = spelled_out(words)
@@ -87,7 +87,7 @@ def test_values_and_gradients_are_those_of_plain_convolutions(cnn, count):
 
 
 def test_windows_that_see_padding_alone_count_once_for_each_word(cnn):
-    """As in the original, where words are padded to one length: a short word in company of short ones only."""
+    """As in the original, where all words are padded to one length: here in a batch of short words only."""
     characters = spelled_out(["a", "b"])
     with torch.no_grad():
         for convolution in cnn.convolutions:
@@ -106,7 +106,7 @@ def test_words_begin_centred_and_apart(width):
     assert x.mean(0).abs().mean() < EMBEDDING_STD / 2 < x.std(0).mean() < 2 * EMBEDDING_STD
 
 
-# --- words that are known, new, and many times there -----------------------------------------------------------------
+# --- words in the vocabulary, new words, and repeated words ----------------------------------------------------------
 
 WORDS = [*SPECIALS, "stocks", "fell", "moon"]
 LEXICON = Lexicon([*WORDS, "stocksy", "zzz"])
@@ -134,15 +134,15 @@ def test_known_and_new_words_are_the_sum_of_their_parts(kind):
 
 def test_a_table_of_words_needs_no_lexicon():
     layer = layer_of("word")
-    known = IDS.where(len(WORDS) > IDS, UNK)
-    assert torch.equal(layer(known, None), layer.word.weight[known])
+    ids = IDS.where(len(WORDS) > IDS, UNK)
+    assert torch.equal(layer(ids, None), layer.word.weight[ids])
     with pytest.raises(ValueError, match="needs the words"):
-        layer_of("char")(known, None)
+        layer_of("char")(ids, None)
 
 
 @pytest.fixture
 def convolved(monkeypatch) -> list[int]:
-    """How many words went through the convolutions at each call."""
+    """The number of words that were convolved in each call."""
     counted = []
     plain = CharCNN.forward
 
@@ -216,7 +216,7 @@ def test_precision_is_not_carried_over():
 
 @pytest.fixture
 def open_ended(vocabulary) -> Vocabulary:
-    """As one that was learned from the first two texts."""
+    """A vocabulary as if learned from the first two texts."""
     return Vocabulary(vocabulary.words[:12], vocabulary.tokenizer, open_ended=True)
 
 
@@ -265,7 +265,7 @@ def bilm_words(bilm: BiLM) -> list[str]:
 
 
 def test_a_text_has_the_same_vectors_in_any_company(bilm, open_ended, texts):
-    """Also where others bring words into the lexicon that it has not."""
+    """Also when the other texts of the batch add words to the lexicon."""
     encoded = open_ended.encode(texts)
     with torch.no_grad():
         together = bilm.encode(collate(encoded, np.arange(5)))

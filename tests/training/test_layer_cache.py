@@ -26,7 +26,7 @@ def store_of(bilm, texts, folder, limit=1e9, dtype=torch.float32):
     ("dtype", "close"), [(torch.float32, 1e-6), pytest.param(torch.bfloat16, 2e-2, marks=needs_bf16)]
 )
 def test_what_is_stored_is_what_the_encoder_gives(bilm, vocabulary, texts, tmp_path, dtype, close):
-    """For every real token, in batches that are others than those they were computed in."""
+    """For every token that is not padding, in other batches than those of the computation."""
     encoded = vocabulary.encode(texts)
     cache = store_of(bilm, encoded, tmp_path, dtype=dtype)
     for batch in iterate_batches(encoded, np.array([3, 0, 4]), 1000):
@@ -74,7 +74,7 @@ def test_a_disk_that_fills_up_is_no_failure(bilm, vocabulary, texts, tmp_path, m
 
 
 def test_a_classifier_reads_what_is_stored(bilm, vocabulary, texts, tmp_path):
-    """Other layers in the store give another loss, and another class."""
+    """Other layers in the cache give another loss."""
     encoded, rows = vocabulary.encode(texts), np.arange(5)
     classifier = Classifier(ClassifierConfig(hidden=5, dropout=0.0), "trainable", bilm, 4, seed=0)
     model = EncoderClassifier(bilm, classifier, finetuned=False)

@@ -1,4 +1,4 @@
-"""The loop by itself, on a task that has nothing to do with text."""
+"""The training loop, on a task without text."""
 
 import math
 import os
@@ -93,7 +93,7 @@ def test_only_matrices_decay_and_each_module_has_its_rate():
 
 
 def test_one_step_is_that_of_adamw_on_the_mean_loss(tmp_path):
-    """The first batch by hand: mean over the batch, clipped, warmed up, AdamW."""
+    """The first step by hand: mean over the batch, clipping, warm-up, AdamW."""
     task, config = Regression(), FitConfig(epochs=1, learning_rate=0.05, warmup=0.5, clip_norm=0.1, weight_decay=0.3)
     task.plan = lambda epoch: [torch.arange(30)]
     by_hand, trained = nn.Sequential(nn.Linear(2, 1)), nn.Sequential(nn.Linear(2, 1))
@@ -157,7 +157,7 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path):
 
 
 def watched(task, model):
-    """The weights before each step, as they come, in the list that this returns."""
+    """Returns a list to which the weights are added before each step."""
     weights, loss = [], task.loss
 
     def watching(*arguments):
@@ -209,7 +209,7 @@ def test_a_left_out_step_is_remembered_across_a_stop_and_never_the_last_of_a_che
 @pytest.mark.parametrize("seconds", [0.0, 1e9])
 @pytest.mark.parametrize("last", [22, 100])
 def test_too_many_in_a_row_stop_the_run(tmp_path, seconds, last):
-    """However often it is looked at, and be it that it had recovered by then; what is saved is from before."""
+    """Whatever the interval between readings, and even after a recovery; the checkpoint is from before those steps."""
     config = FitConfig(epochs=1, learning_rate=0.05, checkpoint_seconds=seconds)
     task, path = Regression(broken_at=range(5, last)), tmp_path / "c.pt"
     task.plan = lambda epoch, plan=task.plan: [batch for i in range(20) for batch in plan(i)]

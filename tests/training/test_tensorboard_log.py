@@ -1,4 +1,4 @@
-"""The event files of --tensorboard, read back by TensorBoard itself."""
+"""The event files of --tensorboard, read by TensorBoard itself."""
 
 import os
 import signal
@@ -52,7 +52,7 @@ class Stopped(Regression):
 
 
 def test_an_interrupted_run_writes_the_curves_of_a_whole_one(tmp_path):
-    """And the same history, with or without the option."""
+    """The history, too, is the same with and without the option."""
     pytest.importorskip("tensorboard")
     expected = train(Regression(), tmp_path / "whole.pt")
     with pytest.raises(Interrupted):
