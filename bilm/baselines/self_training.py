@@ -13,7 +13,7 @@ import numpy as np
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 
-# Chosen on validation rows; LOG.md has the comparison.
+# Chosen on validation rows; docs/log.md has the comparison.
 COMPONENTS = 128
 ROUNDS = 5
 JOINING = 0.95  # the largest fraction of the unlabelled texts that join in the last round

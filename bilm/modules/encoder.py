@@ -28,5 +28,5 @@ class Encoder(nn.Module):
         self.requires_grad_(trainable)
 
     def learning_rates(self, rate: float) -> list[tuple[nn.Module, float]]:
-        """Modules and their learning rates for `build_optimizer`, where `rate` is that of the encoder in general."""
+        """Pairs of a module and its learning rate for `build_optimizer`; `rate` is the encoder's in general."""
         return [(self, rate)]

@@ -142,7 +142,7 @@ def settle_threads(model: nn.Module, task: Task, autocast: Callable[[], Abstract
 
 @dataclass
 class _Run:
-    """A training run: its parts, its state, and the checkpoints that hold both."""
+    """A training run: model, task and optimizer, the state of training, and its checkpoints."""
 
     model: nn.Module
     task: Task
@@ -167,7 +167,7 @@ class _Run:
         return float(self.optimizer.param_groups[0]["lr"])
 
     def trainable_weights(self) -> dict[str, Tensor]:
-        """The weights that the run changes; fixed ones (of an encoder that is not finetuned) need no copy."""
+        """The weights that training changes; the others (of an encoder that is not finetuned) are not saved."""
         return {name: p.detach() for name, p in self.model.named_parameters() if p.requires_grad}
 
     def train_epoch(self, wrapped: nn.Module) -> None:
@@ -258,7 +258,7 @@ class _Run:
             self.record(self.state.step, {f"training/{name}": value for name, value in figures.items()})
 
     def fail(self, message: str) -> NoReturn:
-        """Raises UserError, before anything is saved, when training has diverged."""
+        """Raise UserError: training has diverged, and the checkpoint, if any, is older."""
         good = f"The last good checkpoint is {self.path}." if self.path.exists() else "There is no checkpoint yet."
         raise UserError(
             f"{message}, seen at step {self.state.step} (learning rate {self.learning_rate:.2g}). {good} "
@@ -267,7 +267,7 @@ class _Run:
         )
 
     def interrupt(self, position: str) -> NoReturn:
-        """Raises Interrupted; the signal may have reached another rank only."""
+        """Raise Interrupted; the signal may have reached another rank only."""
         raise Interrupted(self.signals[0] if self.signals else signal.SIGTERM, position)
 
     def finish_epoch(self) -> None:
@@ -313,7 +313,7 @@ class _Run:
             self.interrupt(f"epoch {state.epoch}, at its end")
 
     def save(self) -> None:
-        """Raises UserError, on all ranks, when a weight is infinite or NaN, or when writing fails."""
+        """Write the checkpoint. Raises UserError, on all ranks, when a weight is infinite or NaN or writing fails."""
         weights = self.trainable_weights()
         if not all(bool(weight.isfinite().all()) for weight in weights.values()):
             self.fail("a weight is infinite or no number")
