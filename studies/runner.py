@@ -18,7 +18,7 @@ import torch
 from bilm.cli.options import ResumeOptions
 from bilm.cli.run import Run, decide_action
 from bilm.config import ClassifierConfig, FitConfig
-from bilm.modules.classifier import Encoder
+from bilm.modules.encoder import Encoder
 from bilm.runtime.errors import UserError
 from bilm.runtime.files import read_json, write_json
 from bilm.runtime.process import at_end
