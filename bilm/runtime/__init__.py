@@ -1,4 +1,4 @@
-"""What a program needs around its computation: options, files, signals, devices, progress bars.
+"""What every command needs around its computation: options, files, signals, devices, progress bars.
 
-Nothing here knows about texts or models, and only `distributed` imports torch when it is imported.
+Nothing here is about texts or models, and only `distributed` imports torch at import time.
 """

@@ -1,16 +1,20 @@
-"""Which device and precision a command computes with, and how much memory it has taken."""
+"""Choose device and precision; measure memory."""
 
 import contextlib
 import platform
+import re
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from bilm.runtime.errors import UserError
 
+if TYPE_CHECKING:  # torch takes seconds to import, and `--help` does not need it
+    import torch
 
-def find_device(name: str) -> Any:
-    """The torch.device of this name; "auto" is CUDA when there is one, else the CPU. Raises UserError."""
+
+def find_device(name: str) -> "torch.device":
+    """Return the device of this name; "auto" is CUDA where it is available, else the CPU. Raises UserError."""
     import torch
 
     if name == "auto":
@@ -23,38 +27,37 @@ def find_device(name: str) -> Any:
         raise UserError(f"device {name!r}: {str(error).splitlines()[0]}", "device") from error
 
 
-def find_precision(name: str, device: Any) -> str:
-    """ "bf16" or "fp32"; "auto" is bf16 where the hardware computes in it natively. Raises UserError."""
+def find_precision(name: str, device: "torch.device") -> str:
+    """Return "bf16" or "fp32"; "auto" is bf16 where the hardware computes in it natively. Raises UserError."""
     if name == "auto":
         return "bf16" if has_native_bf16(device) else "fp32"
-    if name == "bf16" and (lack := lack_of_bf16(device)):
-        raise UserError(f"precision bf16: {lack}. Use fp32, or leave the choice to the program.", "precision")
+    if name == "bf16" and (reason := lack_of_bf16(device)):
+        raise UserError(f"precision bf16: {reason}. Use fp32, or leave the choice to the program.", "precision")
     return name
 
 
-def has_native_bf16(device: Any) -> bool:
-    """CUDA of compute capability 8 or above; a CPU with avx512_bf16 or amx."""
+def has_native_bf16(device: "torch.device") -> bool:
+    """Whether the hardware has bf16 arithmetic: CUDA of compute capability 8 or above, a CPU with AVX512-BF16/AMX."""
     import torch
 
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device)[0] >= 8
     if device.type != "cpu":
         return False
-    with contextlib.suppress(OSError):
-        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-        return "avx512_bf16" in flags or "amx_bf16" in flags
-    # Private, but the only source where there is no /proc; a torch without it is taken for one that cannot.
-    supports = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
-    return bool(supports and supports())
+    if info := _cpu_info():
+        return "avx512_bf16" in info or "amx_bf16" in info
+    # A private function, but the only source on systems without /proc; versions of torch may lack it.
+    is_supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return bool(is_supported and is_supported())
 
 
-def lack_of_bf16(device: Any) -> str:
-    """Why LSTMs cannot be trained in bf16 there; empty where they can."""
+def lack_of_bf16(device: "torch.device") -> str:
+    """Return why LSTMs cannot be trained in bf16 on this device; an empty text where they can."""
     import torch
 
     if device.type == "cuda":
         return "" if has_native_bf16(device) else "this GPU has no bf16 arithmetic (compute capability 8 or above)"
-    try:  # on a CPU it depends on what oneDNN has for it, so that trying is the only sure way
+    try:  # on a CPU it depends on what oneDNN implements for it: only an attempt shows it
         with torch.autocast(device.type, dtype=torch.bfloat16):
             torch.nn.LSTM(8, 8, batch_first=True).to(device)(torch.zeros(2, 3, 8, device=device))
     except RuntimeError:
@@ -62,22 +65,26 @@ def lack_of_bf16(device: Any) -> str:
     return ""
 
 
-def hardware(device: Any) -> str:
-    """For instance "AMD EPYC, 2 cores" or "NVIDIA H200"."""
+def hardware(device: "torch.device") -> str:
+    """Return a description of the hardware, for instance "AMD EPYC, 2 cores" or "NVIDIA H200"."""
     import torch
     from joblib import cpu_count
 
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    model = platform.processor() or platform.machine()
-    with contextlib.suppress(OSError, StopIteration):
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-        model = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    return f"{model}, {cpu_count()} cores"
+    model = re.search(r"^model name\s*:(.*)", _cpu_info(), re.MULTILINE)
+    return f"{model[1].strip() if model else platform.processor() or platform.machine()}, {cpu_count()} cores"
 
 
-def peak_memory(device: Any) -> int:
-    """The most memory that this process has held so far, in bytes; on a GPU, what torch allocated there."""
+def _cpu_info() -> str:
+    """Return the content of /proc/cpuinfo; an empty text on systems without it."""
+    with contextlib.suppress(OSError):
+        return Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    return ""
+
+
+def peak_memory(device: "torch.device") -> int:
+    """Return the peak memory of this process so far, in bytes; on a GPU, the peak that torch allocated there."""
     import psutil
 
     if device.type == "cuda":
@@ -96,11 +103,11 @@ def peak_memory(device: Any) -> int:
 
 
 def keep_freed_memory() -> None:
-    """Have glibc keep large blocks that were freed instead of handing them back to the kernel.
+    """Have glibc keep large freed blocks of memory instead of returning them to the kernel.
 
-    A training step frees and takes the same few hundred MB again; faulting those pages in anew cost 30 % of the speed
-    on a CPU with batches of 4,096 tokens, 5 % with 2,048. mallopt(M_MMAP_MAX, 0) and mallopt(M_TRIM_THRESHOLD, max);
-    nothing where there is no glibc.
+    A training step frees and allocates the same few hundred MB each time; the page faults cost 30 % of the speed on a
+    CPU with batches of 4,096 tokens, 5 % with 2,048. mallopt(M_MMAP_MAX, 0) and mallopt(M_TRIM_THRESHOLD, max); without
+    effect where the C library is not glibc.
     """
     if platform.libc_ver()[0] == "glibc":
         import ctypes

@@ -1,4 +1,4 @@
-"""The processes that train one model together."""
+"""The processes that train one model together under torchrun."""
 
 import os
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from bilm.runtime.errors import UserError
 
 
 class Ranks:
-    """The processes that train together under torchrun; one alone otherwise."""
+    """Communication between the processes that train together; a process without torchrun is the only rank."""
 
     def __init__(self) -> None:
         self.rank = dist.get_rank() if dist.is_initialized() else 0
@@ -24,7 +24,7 @@ class Ranks:
         return self.rank == 0
 
     def sum(self, *values: float) -> list[Any]:
-        """Each value summed over all ranks."""
+        """Return each value summed over all ranks."""
         if self.size == 1:
             return list(values)
         device = "cuda" if dist.get_backend() == "nccl" else "cpu"
@@ -33,38 +33,36 @@ class Ranks:
         return [type(v)(t) for v, t in zip(values, tensor.tolist(), strict=True)]
 
     def gather(self, value: Any) -> list[Any]:
-        """One value per rank, on every rank."""
-        if self.size == 1:
-            return [value]
-        values: list[Any] = [None] * self.size
-        dist.all_gather_object(values, value)
+        """Return the values of all ranks, on every rank."""
+        values: list[Any] = [value] * self.size
+        if self.size > 1:
+            dist.all_gather_object(values, value)
         return values
 
     def on_each_machine(self, function: Callable[[], None]) -> None:
-        """Call `function` in one process of each machine while the others wait; the failure of one is that of all."""
-        failure = None
-        if self.is_first_here:
-            try:
-                function()
-            except (UserError, OSError) as error:
-                if self.size == 1:
-                    raise
-                failure = (str(error), getattr(error, "parameters", ()))
-        if failures := [one for one in self.gather(failure) if one is not None]:
-            message, parameters = failures[0]
-            raise UserError(message, *parameters)
+        """Call `function` in one process of each machine while the others wait; its error is raised on all ranks."""
+        self._run(function, self.is_first_here)
 
     def on_main(self, function: Callable[[], Any]) -> Any:
-        """What `function` returns on rank 0, on every rank; the failure that a user is told of, too."""
+        """Call `function` on rank 0; return its result, or raise its error, on all ranks."""
+        return self._run(function, self.is_main)[0]
+
+    def _run(self, function: Callable[[], Any], is_caller: bool) -> list[Any]:
+        """Call `function` on some ranks; return all ranks' results (None for the others), or raise the first error.
+
+        Only errors that a user is told of, UserError and OSError among them, are passed on to the other ranks.
+        """
         if self.size == 1:
-            return function()
-        told: list[Any] = [None, None]
-        if self.is_main:
+            return [function()]
+        result, failure = None, None
+        if is_caller:
             try:
-                told[0] = function()
+                result = function()
             except (UserError, OSError, EOFError) as error:
-                told[1] = (str(error), getattr(error, "parameters", ()))
-        dist.broadcast_object_list(told)
-        if told[1] is not None:
-            raise UserError(told[1][0], *told[1][1])
-        return told[0]
+                failure = (str(error), getattr(error, "parameters", ()))
+        outcomes = self.gather((result, failure))
+        for _, failed in outcomes:
+            if failed is not None:
+                message, parameters = failed
+                raise UserError(message, *parameters)
+        return [outcome for outcome, _ in outcomes]

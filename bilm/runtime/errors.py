@@ -2,10 +2,10 @@
 
 
 class UserError(Exception):
-    """A mistake in the input, the command or the files: the message says what is wrong, where, and what to do.
+    """A mistake in the input, the command or the files; the message says what is wrong, where, and what to do.
 
-    parameters: names of the settings or arguments by which the user can mend it; a command adds its options for them.
-    Ends a command with exit status 2.
+    parameters: names of the settings or arguments that can correct it; a command adds its options for them. Ends a
+    command with exit status 2.
     """
 
     def __init__(self, message: str, *parameters: str):
@@ -14,11 +14,11 @@ class UserError(Exception):
 
 
 class Interrupted(Exception):
-    """A run was told to stop (Ctrl-C, SIGTERM) and has saved its state; `str()` gives the position in the run.
+    """A signal (Ctrl-C, SIGTERM) stopped a run, whose state has been saved; `str()` gives the position in the run.
 
     Ends a command with exit status 128 + signal_number, the convention of shells.
     """
 
-    def __init__(self, signal_number: int, where: str):
-        super().__init__(where)
+    def __init__(self, signal_number: int, position: str):
+        super().__init__(position)
         self.signal_number = signal_number

@@ -1,4 +1,4 @@
-"""Files: opened (compressed or not), hashed, recognised by their first bytes, and written completely or not at all."""
+"""Read files (compressed or not), hash them, recognise them by their first bytes, and write them atomically."""
 
 import contextlib
 import hashlib
@@ -20,7 +20,7 @@ from bilm.runtime.terminal import ProgressFile, progress
 COMPRESSED = {".gz": "gzip", ".bz2": "bz2", ".xz": "lzma"}
 HDF5 = b"\x89HDF\r\n\x1a\n"
 _UTF16 = "UTF-16, not UTF-8. Save it as UTF-8 (iconv -f utf-16 -t utf-8)"
-# How a file begins, what it then is, and what to do about it.
+# The first bytes of a file, what such a file is, and what a user can do about it.
 _SIGNATURES = (
     (b"PK\x03\x04", "a ZIP archive, or an Excel workbook. Unpack it, or export the sheet as CSV"),
     (b"\x1f\x8b", "compressed with gzip. Unpack it, or let its name end in .gz"),
@@ -36,40 +36,44 @@ _SIGNATURES = (
     (b"\xff\xfe", _UTF16),
     (b"\xfe\xff", _UTF16),
 )
+# Ends the messages about files of this project that cannot be used.
+ADVICE = "Create it again, or copy it again."
 
 
 def file_hash(path: Path) -> str:
-    """SHA-256 of the file. Raises UserError when it cannot be read."""
+    """Return the SHA-256 of a file, in hexadecimal. Raises UserError when it cannot be read."""
     with open_bytes(path, decompress=False) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def data_name(path: str | Path) -> Path:
-    """`path` without the ending of a compressed file: reviews.csv of reviews.csv.gz."""
+    """Return `path` without the suffix of a compressed file: reviews.csv for reviews.csv.gz."""
     path = Path(path)
     return path.with_suffix("") if path.suffix.lower() in COMPRESSED else path
 
 
 @contextmanager
 def open_bytes(path: str | Path, label: str = "", decompress: bool = True) -> Iterator[io.BufferedIOBase]:
-    """The file opened for reading, decompressed by the end of its name.
+    """Open a file for reading; its suffix (.gz, .bz2, .xz) decides whether it is decompressed.
 
-    label: of a progress bar ("reading"); no bar without it. Raises UserError, also from inside the `with`, when the
-    file is not there, is a folder, cannot be read, or is damaged.
+    label: of the progress bar ("reading"); no bar without it. Raises UserError, also from inside the `with` block, when
+    the file does not exist, is a folder, cannot be read, or is damaged.
     """
     path = Path(path)
     if path.is_dir():
         raise UserError(f"{path} is a folder. Name a file in it.")
-    module = importlib.import_module(COMPRESSED[path.suffix.lower()]) if decompress and path != data_name(path) else io
+    module = (
+        importlib.import_module(COMPRESSED[path.suffix.lower()]) if decompress and path != data_name(path) else None
+    )
     try:
         size = path.stat().st_size
         bar = progress(total=size, unit="B", unit_scale=True, label=f"{label} {path.name}", disable=not label)
-        with bar, io.BufferedReader(ProgressFile(path, bar), 2**18) as file:
-            if module is io:
-                yield file
-            else:
-                with module.open(file) as content:
-                    yield content
+        with (
+            bar,
+            io.BufferedReader(ProgressFile(path, bar), 2**18) as file,
+            module.open(file) if module else contextlib.nullcontext(file) as content,
+        ):
+            yield content
     except (EOFError, zlib.error, getattr(module, "LZMAError", EOFError)) as error:
         raise UserError(f"{path} is damaged or cut off ({error}). Copy or download it again.") from error
     except OSError as error:
@@ -77,7 +81,7 @@ def open_bytes(path: str | Path, label: str = "", decompress: bool = True) -> It
 
 
 def file_type(head: bytes) -> str | None:
-    """What a file that begins with `head` is, and what to do about it; None where that may be UTF-8 text."""
+    """Describe a file by its first bytes, with advice to the user; None when they may be UTF-8 text."""
     even, odd = head[::2], head[1::2]
     if len(head) >= 8 and any(not any(nul) and 0 not in other for nul, other in ((even, odd), (odd[:-1], even))):
         return _UTF16
@@ -86,18 +90,18 @@ def file_type(head: bytes) -> str | None:
     return next((name for signature, name in _SIGNATURES if head.startswith(signature)), None)
 
 
-ADVICE = "Make it again, or copy it again."
-
-
 @contextlib.contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Yields a temporary path beside `path`; renames it to `path` at the end, or removes it if anything goes wrong."""
-    # One name for all attempts: what a killed process leaves is overwritten by the next.
+    """Yield a temporary path in the folder of `path`; rename it to `path` at the end, or remove it after an error.
+
+    Raises UserError when the file system refuses; `path` is then unchanged.
+    """
+    # The name is the same in every attempt, so that the file of a killed process is overwritten by the next one.
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        with open(temporary, "r+b") as file:  # Windows flushes only what is open for writing
+        with open(temporary, "r+b") as file:  # Windows flushes only files that are open for writing
             os.fsync(file.fileno())
         os.replace(temporary, path)
         _sync_folder(path.parent)
@@ -105,7 +109,9 @@ def atomic_write(path: Path) -> Iterator[Path]:
         cause = _root_cause(error)
         if isinstance(cause, OSError):
             reason = cause.strerror or cause
-            raise UserError(f"{path} could not be written: {reason}. What was there before is untouched.") from error
+            raise UserError(
+                f"{path} could not be written: {reason}. The earlier file, if any, is unchanged."
+            ) from error
         raise cause from None
     finally:
         with contextlib.suppress(OSError):
@@ -113,7 +119,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 
 def _root_cause(error: BaseException) -> BaseException:
-    """The disk's refusal, or Ctrl-C: torch.save makes a riddle of its own out of what interrupts its writing."""
+    """Find the OSError or KeyboardInterrupt behind `error`: torch.save raises its own error when either stops it."""
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, OSError | KeyboardInterrupt):
         cause = cause.__context__
@@ -121,7 +127,7 @@ def _root_cause(error: BaseException) -> BaseException:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Have the new name survive a power cut, too, where the file system can."""
+    """Flush the folder's entries to the disk, so that a renamed file survives a power failure, where supported."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -132,9 +138,9 @@ def _sync_folder(folder: Path) -> None:
 
 @contextlib.contextmanager
 def reject_malformed(path: Path) -> Iterator[None]:
-    """Within: what `load` gave is taken apart. Raises UserError when it does not hold what this program looks for.
+    """Turn any error within this context into a UserError: the content of `path` lacks what this program expects.
 
-    The checksum only says that a file is as it was written; another version of this project may have written it.
+    A correct checksum only shows that a file is unchanged; another version of this project may have written it.
     """
     try:
         yield
@@ -143,27 +149,25 @@ def reject_malformed(path: Path) -> Iterator[None]:
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(
-            f"{path} is whole, but not as this version of the program writes it ({reason:.120}). {ADVICE}"
+            f"{path} is undamaged, but its content is not that of this version of the program ({reason:.120}). {ADVICE}"
         ) from error
 
 
 def read_json(path: Path) -> Any:
-    """Raises UserError when it is not JSON."""
+    """Return the content of a JSON file. Raises UserError when it is not JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is not JSON ({error}). Remove it, or make it again.") from error
+        raise UserError(f"{path} is not JSON ({error}). Remove it, or create it again.") from error
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Whole or not at all, with a newline at the end. What is no finite number becomes null: JSON knows none."""
+    """Write JSON atomically, with a final newline. NaN and infinities, which JSON lacks, become null."""
     write_text(path, json.dumps(_finite(content), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def write_text(path: Path, text: str) -> None:
-    """Whole or not at all, as UTF-8."""
-    pass  # REMOVED
-
+    """Write a text atomically, in UTF-8."""
     with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 

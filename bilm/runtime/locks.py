@@ -1,6 +1,6 @@
-"""One writer at a time: a lock on a file that goes with its holder, however that ends.
+"""One writer at a time: a lock on a file, which the operating system releases however the process ends.
 
-Who holds a lock stands in a file beside it: Windows lets nobody read a file whose bytes are locked.
+The holder of a lock is recorded in a second file, because Windows does not let other processes read a locked file.
 """
 
 import contextlib
@@ -14,12 +14,12 @@ from bilm.runtime.errors import UserError
 
 
 def acquire_lock(path: Path, refusal: str, *parameters: str) -> Callable[[], None]:
-    """Lock the file `path`, whose folder is made if need be; returns the function that releases it.
+    """Lock the file `path`, creating its folder if necessary; return the function that releases the lock.
 
     Raises UserError, "process 12 on HOST (since ...) `refusal`", with these `parameters`, when another process holds
-    it. A killed process leaves two files without a lock, which the next holder takes over.
+    the lock. A killed process leaves two files without a lock, which the next holder reuses.
     """
-    from filelock import FileLock, Timeout  # 0.1 s to import, which --help need not wait for
+    from filelock import FileLock, Timeout  # takes 0.1 s to import, which `--help` does not need
 
     path.parent.mkdir(parents=True, exist_ok=True)
     holder = path.with_name(f"{path.name}.holder")
@@ -27,18 +27,18 @@ def acquire_lock(path: Path, refusal: str, *parameters: str) -> Callable[[], Non
     try:
         lock.acquire()
     except Timeout:
+        owner = ""
         with contextlib.suppress(OSError):
-            if text := holder.read_text(encoding="utf-8"):
-                raise UserError(f"{text} {refusal}", *parameters) from None
-        raise UserError(f"another process {refusal}", *parameters) from None
+            owner = holder.read_text(encoding="utf-8")
+        raise UserError(f"{owner or 'another process'} {refusal}", *parameters) from None
 
     locked = path.stat()
 
     def release() -> None:
-        # While it is still held: filelock notices a file that was deleted under it, and takes the new one. Windows
-        # deletes no open file, but there filelock does it once the lock is released.
+        # Deleted while the lock is held: filelock notices a deleted file, and locks the new one. Windows cannot delete
+        # an open file, but there filelock deletes it once the lock is released.
         with contextlib.suppress(OSError):
-            if os.path.samestat(path.stat(), locked):  # and not another's, made after this one was deleted by hand
+            if os.path.samestat(path.stat(), locked):  # not another process's file, after this one was deleted by hand
                 holder.unlink(missing_ok=True)
                 path.unlink()
         lock.release()
@@ -46,7 +46,7 @@ def acquire_lock(path: Path, refusal: str, *parameters: str) -> Callable[[], Non
     try:
         now = datetime.datetime.now().strftime("%Y-%m-%d %H:%M")
         holder.write_text(f"process {os.getpid()} on {socket.gethostname()} (since {now})", encoding="utf-8")
-    except OSError:  # a full disk: better now than after an hour
+    except OSError:  # a full disk: better reported now than after an hour
         release()
         raise
     return release

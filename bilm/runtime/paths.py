@@ -1,9 +1,9 @@
-"""Folders: of this repository, and of a run's models, results and temporary files.
+"""Folders of this repository, and of a run's models, results and temporary files.
 
-The weights and the sample of this repository are not part of the installed package:
+The weights and the sample of this repository are not part of the installed package. They are in
 
-    a run in the checkout, or `pip install -e .`   the folder that holds the package
-    `pip install .`                                the folder that it was installed from, which pip records (PEP 610)
+    the folder of the package                      for a run in the checkout, or after `pip install -e .`
+    the folder that it was installed from          after `pip install .`, which records it (PEP 610)
 """
 
 import contextlib
@@ -18,17 +18,28 @@ from pathlib import Path
 from bilm.runtime.errors import UserError
 
 DISTRIBUTION = "elmo-ag-news"
+# Temporary files that a killed command may leave, by purpose: the field of Folders, and a pattern.
+_TEMPORARY_FILES = {
+    "training": (("models", ".*.tmp"), ("runs", ".*.pt.tmp"), ("results", ".*_training.json.tmp")),
+    "evaluation": (
+        ("results", ".summary.json.tmp"),
+        ("results", ".predictions.json.tmp"),
+        ("results", ".mistakes.json.tmp"),
+        ("results", "figures/.*.tmp"),
+        ("runs", ".*.json.tmp"),
+    ),
+}
 
 
 def checkout() -> Path | None:
-    """The checkout that the package lies in; None for a package in site-packages."""
+    """Return the checkout that contains the package; None for a package in site-packages."""
     folder = Path(__file__).resolve().parents[2]
     return folder if (folder / "ELMO.py").is_file() else None
 
 
 def install_source() -> Path | None:
-    """The folder that pip installed the package from, whether it still exists or not; None if it was no folder."""
-    # Imported here: they take longer than the rest of a --help, and a run in the checkout needs neither.
+    """Return the folder that pip installed the package from, which may have been removed; None for other sources."""
+    # Imported here: these imports take longer than the rest of `--help`, and a run in the checkout needs none of them.
     import importlib.metadata
     from urllib.parse import urlsplit
     from urllib.request import url2pathname
@@ -43,15 +54,13 @@ def install_source() -> Path | None:
 
 
 def working_folder() -> Path:
-    """Where models/, results/, runs/ and data/ are written: the checkout; for an installed package the current folder.
-
-    Never site-packages.
-    """
+    """Return the folder for models/, results/, runs/ and data/: the checkout, or for an installed package the current
+    folder; never site-packages."""
     return checkout() or Path.cwd()
 
 
 def repository_folder() -> Path | None:
-    """The folder of this repository; None where it is not known. It may have been removed since the installation."""
+    """Return the folder of this repository, which may have been removed since the installation; None if unknown."""
     return checkout() or install_source()
 
 
@@ -60,18 +69,18 @@ ROOT = working_folder()
 
 @dataclass(frozen=True)
 class Folders:
-    """models: weights; results: small JSON and figures; runs: what an unfinished run needs to go on."""
+    """models: weights; results: small JSON files and figures; runs: files from which unfinished runs are resumed."""
 
     models: Path
     results: Path
     runs: Path
 
     def encoded(self, purpose: str) -> Path:
-        """Where the ids of the texts lie. Those of a training run stay while there is a checkpoint to go on from."""
+        """Return the folder for the ids of the texts; those of a training run are kept as long as its checkpoint."""
         return self.runs / f"{purpose}-texts"
 
     def prepare(self) -> None:
-        """Make them. Raises UserError when that cannot be, before hours are spent on what could not be written."""
+        """Create the folders. Raises UserError when they cannot be written to, before hours of training are wasted."""
         for folder in (self.models, self.results, self.runs):
             try:
                 folder.mkdir(parents=True, exist_ok=True)
@@ -81,9 +90,9 @@ class Folders:
                 raise UserError(f"{folder} cannot be written to.", "output")
 
     def lock(self, purpose: str) -> None:
-        """Keep other processes with the same `purpose` ("training", "evaluation") away from here until this one ends.
+        """Lock these folders for a `purpose` ("training", "evaluation") until this command ends.
 
-        Raises UserError when one is at it. What a killed one left half-written goes.
+        Removes incomplete files of a killed process. Raises UserError when another process holds the lock.
         """
         from bilm.runtime.locks import acquire_lock
         from bilm.runtime.process import at_end
@@ -96,37 +105,26 @@ class Folders:
         removed_when_empty = [self.runs, self.runs.parent] + ([] if output.exists() else [output])
         try:
             release = acquire_lock(self.runs / f"{purpose}.lock", refusal, "output")
-            at_end(functools.partial(self._leave, purpose, release, removed_when_empty))
         except OSError as error:
             raise UserError(f"{self.runs} cannot be written to: {error.strerror}.", "output") from error
-        written = {
-            "training": (
-                self.models.glob(".*.tmp"),
-                self.runs.glob(".*.pt.tmp"),
-                self.results.glob(".*_training.json.tmp"),
-            ),
-            "evaluation": (
-                self.results.glob(".summary.json.tmp"),
-                self.results.glob(".predictions.json.tmp"),
-                self.results.glob(".mistakes.json.tmp"),
-                self.runs.glob(".*.json.tmp"),
-                self.results.glob("figures/.*.tmp"),
-            ),
-        }
-        for leftover in (path for paths in written[purpose] for path in paths):
-            leftover.unlink(missing_ok=True)
-        self._sweep_encoded(purpose)
+        at_end(functools.partial(self._unlock, purpose, release, removed_when_empty))
+        for folder, pattern in _TEMPORARY_FILES[purpose]:
+            for path in getattr(self, folder).glob(pattern):
+                path.unlink(missing_ok=True)
+        self._remove_encoded(purpose)
 
-    def _sweep_encoded(self, purpose: str) -> None:
-        """Remove ids that nobody will come back for."""
-        left = [f".{purpose}-texts-*.tmp"] + (["benchmark-*"] if purpose == "training" else [])
-        for leftover in (path for pattern in left for path in self.runs.glob(pattern)):
-            shutil.rmtree(leftover, ignore_errors=True)
+    def _remove_encoded(self, purpose: str) -> None:
+        """Remove encoded texts that no later run can use."""
+        unused = [*self.runs.glob(f".{purpose}-texts-*.tmp")]
+        if purpose == "training":
+            unused += self.runs.glob("benchmark-*")
         if purpose == "evaluation" or not any(self.runs.glob("*.pt")):
-            shutil.rmtree(self.encoded(purpose), ignore_errors=True)
+            unused.append(self.encoded(purpose))
+        for folder in unused:
+            shutil.rmtree(folder, ignore_errors=True)
 
-    def _leave(self, purpose: str, release: Callable[[], None], removed_when_empty: list[Path]) -> None:
-        self._sweep_encoded(purpose)
+    def _unlock(self, purpose: str, release: Callable[[], None], removed_when_empty: list[Path]) -> None:
+        self._remove_encoded(purpose)
         release()
         with contextlib.suppress(OSError):
             for folder in removed_when_empty:
@@ -134,19 +132,19 @@ class Folders:
 
 
 def folders(output: str | None, corpus: str, limit: int | None) -> Folders:
-    """A full run on AG News writes to models/ and results/; every other kind writes to a folder of its own in them."""
+    """Return the folders of a run: models/ and results/ for all of AG News, a subfolder of each for any other run."""
     root = Path(output) if output else ROOT
     if corpus in ("full", "figures", "shipped") or corpus.startswith(("limit-", ".")):
-        corpus = f"data-{corpus}"  # those names are taken
+        corpus = f"data-{corpus}"  # these names have another use
     parts = [] if corpus == "ag_news" else [corpus]
     if limit is not None:
         parts.append(f"limit-{limit}")
-    beside = "-".join(parts)
-    return Folders(root / "models" / beside, root / "results" / beside, root / "runs" / (beside or "full"))
+    name = "-".join(parts)
+    return Folders(root / "models" / name, root / "results" / name, root / "runs" / (name or "full"))
 
 
 def results_beside(weights: Path) -> Path:
-    """Where the figures of the weights in this file are: results/X for models/X; the folder itself elsewhere."""
+    """Return the folder with the results of these weights: results/X for models/X; else the folder of the weights."""
     folder = weights.resolve().parent
     for root in folder.parents:
         if (root / "models") in (folder, *folder.parents):
@@ -155,7 +153,7 @@ def results_beside(weights: Path) -> Path:
 
 
 def display_path(path: Path) -> str:
-    """`path` as a user would type it from here."""
+    """Return `path` relative to the current folder where it is below it."""
     with contextlib.suppress(ValueError):
         return str(path.resolve().relative_to(Path.cwd()))
     return str(path)

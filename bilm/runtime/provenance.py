@@ -1,4 +1,4 @@
-"""Who ran what: the stamp that every result file carries, and the settings that tell two runs apart."""
+"""Provenance: the record in every result file of how it was computed, and the settings that identify a run."""
 
 import dataclasses
 import datetime
@@ -15,10 +15,10 @@ from bilm.runtime.process import command_line
 
 
 def run_settings(options: Any, runtime: Any, *groups: Any, **inputs: str) -> dict[str, Any]:
-    """All that shapes the weights of a run: two runs that agree in it are one and the same, stopped or not.
+    """Return all settings that the weights of a run depend on: with equal settings, runs give the same weights.
 
-    `inputs`: hashes of what the run reads. fit() adds "threads" where gradients
-    depend on their number.
+    groups: dataclasses of settings; inputs: hashes of the files that the run reads. fit() adds "threads" where
+    gradients depend on the number of threads.
     """
     settings: dict[str, Any] = {"seed": options.seed, "limit": options.limit, "precision": runtime.precision, **inputs}
     for group in groups:
@@ -27,17 +27,17 @@ def run_settings(options: Any, runtime: Any, *groups: Any, **inputs: str) -> dic
     return settings
 
 
-def first_difference(saved: dict[str, Any], wanted: dict[str, Any]) -> str | None:
-    """The first setting in which another run differs from the one that is wanted; None where it is the same run.
+def first_difference(saved: dict[str, Any], current: dict[str, Any]) -> str | None:
+    """Return the first setting, by name, in which a saved run differs from the current one; None for the same run.
 
-    The number of threads is no difference: a run that is resumed goes on with the one that it was begun with.
+    The number of threads does not count: a resumed run uses the number that it was started with.
     """
-    keys = (saved | wanted).keys() - {"threads"}
-    return next((key for key in sorted(keys) if saved.get(key) != wanted.get(key)), None)
+    keys = (saved | current).keys() - {"threads"}
+    return next((key for key in sorted(keys) if saved.get(key) != current.get(key)), None)
 
 
 def run_stamp(options: Any, runtime: Any) -> dict[str, Any]:
-    """What a number needs to be believed: seed, command, commit, hardware, versions, date; peak memory (the GPU's)."""
+    """Return the provenance of a result: seed, command, commit, hardware, versions, date, peak memory (of the GPU)."""
     import torch
 
     return {
@@ -55,7 +55,7 @@ def run_stamp(options: Any, runtime: Any) -> dict[str, Any]:
 
 
 def _commit() -> str:
-    """The commit this code is at, with "+" when it was changed since; "unknown" outside a git checkout."""
+    """Return the commit of this code, with "+" when files were changed since; "unknown" outside a git checkout."""
     try:
         run = functools.partial(subprocess.run, cwd=ROOT, capture_output=True, text=True, check=True)
         head = run(["git", "rev-parse", "--short=12", "HEAD"])

@@ -1,4 +1,4 @@
-"""Progress bars with rate and ETA; off a terminal, a line now and then instead."""
+"""Progress bars with rate and remaining time; where stderr is not a terminal, occasional lines instead."""
 
 import contextlib
 import io
@@ -14,7 +14,7 @@ SECONDS_BETWEEN_LINES = 20.0
 
 
 class _Stderr:
-    """For tqdm. A terminal that was closed, or a full disk, is no reason to end a run that can still be saved."""
+    """stderr for tqdm, without errors: a closed terminal or a full disk must not end a run that can still be saved."""
 
     def write(self, text: str) -> None:
         with contextlib.suppress(OSError):
@@ -28,11 +28,11 @@ class _Stderr:
         return getattr(sys.stderr, name)
 
 
-_STDERR = _Stderr()  # one for bars and remarks: tqdm clears a bar only for what is written to the bar's own file
+_STDERR = _Stderr()  # one object for bars and notes: tqdm clears a bar only for text written to the bar's own file
 
 
 class _Lines(_Stderr):
-    """Ends each state of the bar with a newline, so that a log keeps whole lines."""
+    """stderr with a newline after each state of a bar, so that a log consists of complete lines."""
 
     def write(self, text: str) -> None:
         if text := text.strip("\r\n "):
@@ -41,49 +41,45 @@ class _Lines(_Stderr):
 
 
 class _LoggedBar(tqdm):
-    """Without tqdm's watching thread, which would print states again that are not old enough."""
+    """A bar without tqdm's monitoring thread, which would print states more often than `mininterval`."""
 
     monitor_interval = 0
 
 
 def is_live_terminal() -> bool:
-    """Whether a line on stderr can be drawn again: not in a cell of a notebook, which would keep each state of it."""
+    """Whether a line on stderr can be overwritten; in a cell of a notebook it cannot: each state of it would remain."""
     return sys.stderr.isatty() and "JPY_PARENT_PID" not in os.environ
 
 
-def progress(items: Iterable | None = None, *, total: int | None = None, unit: str, label: str, **more: Any) -> tqdm:
-    """A tqdm bar on stderr: iterate over it, or call `update(n)` on it. `more` goes to tqdm."""
+def progress(items: Iterable | None = None, *, total: int | None = None, unit: str, label: str, **options: Any) -> tqdm:
+    """Return a tqdm bar on stderr: iterate over it, or call `update(n)` on it. `options` are passed to tqdm."""
+    options |= {"total": total, "unit": unit, "desc": label, "leave": False}
     if is_live_terminal():
-        return tqdm(items, total=total, unit=unit, desc=label, file=_STDERR, dynamic_ncols=True, leave=False, **more)
+        return tqdm(items, file=_STDERR, dynamic_ncols=True, **options)
     return _LoggedBar(
         items,
-        total=total,
-        unit=unit,
-        desc=label,
         file=_Lines(),
         ncols=110,
         ascii=True,
         mininterval=SECONDS_BETWEEN_LINES,
-        # The first and the last state of a bar are no news in a log.
-        delay=SECONDS_BETWEEN_LINES / 2,
-        leave=False,
-        **more,
+        delay=SECONDS_BETWEEN_LINES / 2,  # omits the first state of a bar, which is of no interest in a log
+        **options,
     )
 
 
 def print_note(text: str) -> None:
-    """A line on stderr that leaves the bars on it whole."""
+    """Print a line on stderr without breaking the progress bars there."""
     tqdm.write(text, file=_STDERR)
 
 
 def print_line(text: str) -> None:
-    """A line on stdout, where there is somebody to read it."""
+    """Print a line on stdout; without effect when it is closed."""
     with contextlib.suppress(OSError):
         print(text, flush=True)
 
 
 class ProgressFile(io.FileIO):
-    """A file that tells a progress bar how far it has been read."""
+    """A file that reports to a progress bar how many bytes have been read."""
 
     def __init__(self, path: Path, bar: Any):
         super().__init__(path, "rb")
@@ -96,5 +92,5 @@ class ProgressFile(io.FileIO):
 
 
 def printable(text: str) -> str:
-    """`text` with a mark in place of each character that gives orders to a terminal, or shows as nothing."""
+    """Replace each character that controls a terminal, or is invisible, by "�"."""
     return "".join(character if character.isprintable() else "�" for character in text)

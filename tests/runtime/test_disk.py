@@ -65,7 +65,9 @@ def test_a_disk_that_fills_up_in_a_run(disk, tmp_path):
                 process.wait(timeout=60)
     error = process.stderr.read() if process.stderr else ""
     process.communicate()
-    assert process.returncode == 2 and "No space left on device. What was there before is untouched." in error, error
+    assert process.returncode == 2 and "No space left on device. The earlier file, if any, is unchanged." in error, (
+        error
+    )
     step = serialization.load(unfinished, "training")["state"]["step"]
     assert step >= 1 and leftovers(folder) == []
 
