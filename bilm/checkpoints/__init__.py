@@ -1,1 +1,1 @@
-"""Files with weights: bilstm.pt, classifier.pt, checkpoints of unfinished runs, and the original ELMo's files."""
+"""Files of weights: bilstm.pt, classifier.pt, checkpoints of unfinished runs, and the files of the original ELMo."""

@@ -1,6 +1,6 @@
-"""The files that travel: bilstm.pt, which stands alone, and classifier*.pt, which names the bilstm.pt it stands on.
+"""The language model's file, bilstm.pt, and the classifiers' files, classifier*.pt, each for one language model.
 
-Weights that were trained here are kept in half precision, which halves the files. What is imported stays as it was.
+Trained weights are saved in half precision, which halves the files; imported weights keep their precision.
 """
 
 import contextlib
@@ -30,7 +30,10 @@ from bilm.text.vocabulary import Vocabulary
 
 @dataclass(frozen=True)
 class Pretrained:
-    """model: in eval mode; info: what it was trained on and how it did (see ELMO.py); hash: names the weights."""
+    """A language model from a file.
+
+    model: in eval mode; info: its training data, settings and perplexity (see ELMO.py); hash: identifies the weights.
+    """
 
     model: BiLM
     vocabulary: Vocabulary
@@ -39,25 +42,26 @@ class Pretrained:
 
 
 def identity(model: BiLM, vocabulary: Vocabulary) -> str:
-    """SHA-256 over weights, shape and words: what a classifier names the language model by that it was trained on.
+    """Return the SHA-256 of weights, configuration and words, by which a classifier refers to its language model.
 
-    Computed when the file is written, of the weights as they were trained, before they are halved, and kept in it:
-    later names for the same weights orphan no classifier, and runs that end alike to the last bit have the same one.
+    It is computed from the weights in full precision and saved in the file, so that classifiers still refer to it when
+    the names of the weights change later, and so that it is the same for runs whose weights have the same bits.
     """
     content = {"weights": model.state_dict(), "config": asdict(model.config), "words": vocabulary.words}
     return serialization.content_hash(content)
 
 
 def in_half_precision(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Matrices in fp16; vectors and numbers, among them the lambdas and gamma, as they are.
+    """Convert matrices to fp16; leave vectors and scalars, among them the lambdas and gamma, unchanged.
 
-    So is a matrix with a value that fp16 does not hold: it would become infinite.
+    A matrix with a value outside the range of fp16, which would become infinite, is left unchanged, too.
     """
     largest = torch.finfo(torch.float16).max
     return {name: w.half() if w.dim() > 1 and not (w.abs() > largest).any() else w for name, w in weights.items()}
 
 
 def save_bilm(path: Path, model: BiLM, vocabulary: Vocabulary, info: dict[str, Any]) -> None:
+    """Write a language model to `path`. Raises UserError when the disk refuses."""
     weights = model.state_dict()
     serialization.save(
         path,
@@ -74,11 +78,11 @@ def save_bilm(path: Path, model: BiLM, vocabulary: Vocabulary, info: dict[str, A
 
 
 def load_bilm(path: Path) -> Pretrained:
-    """Raises UserError when `path` is missing, damaged or another kind of file."""
+    """Return the language model in `path`. Raises UserError when the file is missing, damaged or of another kind."""
     if not path.exists():
         raise UserError(
-            f"there is no {path}. Train it first (python ELMO.py, with the same options for data and output), or "
-            "name another file.",
+            f"there is no {path}. Train it first (python ELMO.py, with the same options for data and output), or name "
+            "another file.",
             "bilm",
         )
     saved = serialization.load(path, "bilm")
@@ -87,12 +91,12 @@ def load_bilm(path: Path) -> Pretrained:
         info = _checked(saved["info"], rows_trained=int, validation_perplexity=float | None, settings=dict)
         tokenizer = Tokenizer(read_config(saved["tokenizer"], info))
         vocabulary = Vocabulary(saved["words"], tokenizer, config.reads_characters)
-        model = _bilm(config, len(vocabulary), saved["weights"])
+        model = _build_bilm(config, len(vocabulary), saved["weights"])
         return Pretrained(model.eval(), vocabulary, info, saved["id"])
 
 
 def import_original(options: Path, weights: Path) -> Pretrained:
-    """The original ELMo from the two files of its published format. Raises UserError as `read_original`."""
+    """Return the original ELMo from its two published files. Raises UserError as `read_original` does."""
     model, vocabulary = read_original(options, weights)
     info = {
         "corpus": "of the original ELMo",
@@ -105,7 +109,7 @@ def import_original(options: Path, weights: Path) -> Pretrained:
 
 
 def _checked(info: dict[str, Any], **types: type | UnionType) -> dict[str, Any]:
-    """`info`, which must hold these keys. Raises TypeError or KeyError."""
+    """Return `info`. Raises KeyError when one of these keys is missing, TypeError when its value has another type."""
     for key, kind in types.items():
         if not isinstance(info[key], kind):
             raise TypeError(f"{key} is {info[key]!r}")
@@ -119,7 +123,7 @@ class _NoNormalDraws(TorchFunctionMode):
         return kwargs["tensor"] if func is nn.init.normal_ else func(*args, **(kwargs or {}))
 
 
-def _bilm(config: BiLMConfig, vocabulary_size: int, weights: dict[str, Any]) -> BiLM:
+def _build_bilm(config: BiLMConfig, vocabulary_size: int, weights: dict[str, Any]) -> BiLM:
     """Build a BiLM with the given weights, without drawing initial values first.
 
     The model is built on the device "meta", so that shapes are compared before memory is allocated. Drawing from a
@@ -132,9 +136,31 @@ def _bilm(config: BiLMConfig, vocabulary_size: int, weights: dict[str, Any]) -> 
     return model.float()
 
 
+@torch.no_grad()
+def extend_vocabulary(pretrained: Pretrained, vocabulary_size: int, dropout: float) -> BiLM:
+    """Return a language model with the weights of `pretrained`, a larger vocabulary, and this dropout.
+
+    Rows of words that `pretrained` lacks are initialised at random. Raises UserError when it has no softmax.
+    """
+    base = pretrained.model
+    if base.softmax is None:
+        raise UserError(
+            "this language model was imported without its softmax; it cannot be trained further.", "start_from"
+        )
+    cutoffs = base.softmax.edges[:-1] if isinstance(base.softmax, AdaptiveSoftmax) else base.config.cutoffs
+    model = BiLM(replace(base.config, dropout=dropout, cutoffs=cutoffs), vocabulary_size)
+    weights = base.state_dict()
+    for name, weight in model.state_dict().items():
+        (weight[: len(weights[name])] if weight.dim() else weight).copy_(weights[name])
+    return model
+
+
 @dataclass(frozen=True)
 class TrainedClassifier:
-    """model: encoder and classifier in eval mode; info: as classification.py wrote it; hash: names its weights."""
+    """A classifier from a file.
+
+    model: encoder and classifier in eval mode; info: see classification.py; hash: identifies the classifier's weights.
+    """
 
     model: EncoderClassifier
     class_names: list[str]
@@ -145,9 +171,9 @@ class TrainedClassifier:
 def save_classifier(
     path: Path, model: EncoderClassifier, bilm_hash: str, class_names: list[str], info: dict[str, Any]
 ) -> None:
-    """The classifier's weights; of the encoder only its name, unless it was tuned along.
+    """Write a classifier to `path`, with the hash of its language model. Raises UserError when the disk refuses.
 
-    Then all of it but the softmax, which it does not use.
+    Only a fine-tuned encoder is saved with it, without the softmax, which the classifier does not use.
     """
     classifier = model.classifier
     finetuned = {name: w for name, w in model.encoder.state_dict().items() if not name.startswith("softmax.")}
@@ -168,29 +194,32 @@ def save_classifier(
 
 
 class OtherLanguageModel(UserError):
-    """A classifier was trained on another bilstm.pt than the one at hand."""
+    """A classifier was trained on another language model than the present one."""
 
 
 def _require_language_model(path: Path, saved: dict[str, Any], pretrained: Pretrained) -> None:
+    """Raise OtherLanguageModel if the classifier in `path` was trained on another one than `pretrained`."""
     if saved["bilm"] != pretrained.hash:
         raise OtherLanguageModel(
-            f"{path} was trained on another language model ({saved['bilm'][:12]}) than the bilstm.pt at hand "
+            f"{path} was trained on another language model ({saved['bilm'][:12]}) than the present bilstm.pt "
             f"({pretrained.hash[:12]}). Train a classifier on this one: python classification.py",
             *("mode", "bilm", "output"),
         )
 
 
 def load_classifier(path: Path, pretrained: Pretrained) -> TrainedClassifier:
-    """The classifier in `path` on top of `pretrained`. Raises OtherLanguageModel when it was trained on another one."""
+    """Return the classifier in `path`, with `pretrained` or its fine-tuned copy as the encoder.
+
+    Raises OtherLanguageModel when it was trained on another language model, UserError when the file cannot be read.
+    """
     saved = serialization.load(path, "classifier")
     with reject_malformed(path):
         _require_language_model(path, saved, pretrained)
         bilm, finetuned = pretrained.model, saved["tuned_encoder"] is not None
         if finetuned:
-            config = replace(bilm.config, softmax="none")
-            bilm = _bilm(config, bilm.vocabulary_size, saved["tuned_encoder"])
-        shape, names = ClassifierConfig(**saved["config"]), saved["class_names"]
-        classifier = Classifier(shape, saved["mode"], bilm, len(names), seed=0)
+            bilm = _build_bilm(replace(bilm.config, softmax="none"), bilm.vocabulary_size, saved["tuned_encoder"])
+        config, names = ClassifierConfig(**saved["config"]), saved["class_names"]
+        classifier = Classifier(config, saved["mode"], bilm, len(names), seed=0)
         classifier.load_state_dict(saved["weights"])
         model = EncoderClassifier(bilm, classifier, finetuned).eval()
         info = _checked(saved["info"], validation_accuracy=float, settings=dict, combination=dict, seed=int)
@@ -201,8 +230,8 @@ def load_classifier(path: Path, pretrained: Pretrained) -> TrainedClassifier:
 class ClassifierFiles:
     """The classifiers in a folder that were trained on one language model.
 
-    paths: of each mode's file; accuracies: on validation, of the same modes; mismatched: for each mode whose file was
-    trained on another language model, the message that says so; damaged: files that cannot be read, with the reason.
+    paths: the file of each mode; accuracies: the validation accuracy of each of these modes; mismatched: a message for
+    each mode whose file was trained on another language model; damaged: the error of each file that cannot be read.
     """
 
     paths: dict[str, Path]
@@ -212,13 +241,13 @@ class ClassifierFiles:
 
     @property
     def best(self) -> str | None:
-        """The mode with the highest validation accuracy: the one rule by which classifier.pt is chosen."""
+        """The mode with the highest validation accuracy, which becomes classifier.pt; None without a classifier."""
         return max(self.accuracies, key=self.accuracies.__getitem__, default=None)
 
 
 def find_classifiers(folder: Path, pretrained: Pretrained) -> ClassifierFiles:
-    """A mode's classifier is classifier_MODE.pt; where there is none, classifier.pt, if it is of that mode."""
-    found = ClassifierFiles({}, {}, {}, {})
+    """Find the classifier of each mode: classifier_MODE.pt, or classifier.pt if that is of this mode."""
+    files = ClassifierFiles({}, {}, {}, {})
     for path in [*(folder / f"classifier_{mode}.pt" for mode in MODES), folder / "classifier.pt"]:
         if not path.exists():
             continue
@@ -226,70 +255,48 @@ def find_classifiers(folder: Path, pretrained: Pretrained) -> ClassifierFiles:
             saved = serialization.load(path, "classifier")
             with reject_malformed(path):
                 mode, accuracy = str(saved["mode"]), float(saved["info"]["validation_accuracy"])
-                if mode in found.paths or mode in found.mismatched:
-                    continue
-                _require_language_model(path, saved, pretrained)
-                found.paths[mode], found.accuracies[mode] = path, accuracy
+                if mode not in files.paths and mode not in files.mismatched:
+                    _require_language_model(path, saved, pretrained)
+                    files.paths[mode], files.accuracies[mode] = path, accuracy
         except OtherLanguageModel as error:
-            found.mismatched[mode] = str(error)
+            files.mismatched[mode] = str(error)
         except UserError as error:
-            found.damaged[path] = error
-    modes = [mode for mode in MODES if mode in found.paths]
+            files.damaged[path] = error
+    modes = [mode for mode in MODES if mode in files.paths]
     return replace(
-        found,
-        paths={mode: found.paths[mode] for mode in modes},
-        accuracies={mode: found.accuracies[mode] for mode in modes},
+        files,
+        paths={mode: files.paths[mode] for mode in modes},
+        accuracies={mode: files.accuracies[mode] for mode in modes},
     )
 
 
 def keep_best_classifier(folder: Path, pretrained: Pretrained) -> str:
-    """Make classifier.pt of `folder` the classifier that is best on validation; returns its mode.
+    """Copy the classifier in `folder` that is best on validation to classifier.pt; return its mode.
 
-    A classifier of another mode that classifier.pt alone held is kept under the name of that mode. Files that cannot be
-    read are no candidates; evaluate.py names them. Raises ValueError when there is no candidate.
+    An earlier classifier.pt is renamed to classifier_MODE.pt if no file has that name. Files that cannot be read are
+    ignored here; evaluate.py reports them. Raises ValueError when no classifier was trained on this language model.
     """
-    found, target = find_classifiers(folder, pretrained), folder / "classifier.pt"
-    if found.best is None:
+    files, target = find_classifiers(folder, pretrained), folder / "classifier.pt"
+    if files.best is None:
         raise ValueError(f"no classifier in {folder} was trained on this language model")
-    source = found.paths[found.best]
+    source = files.paths[files.best]
     if source != target:
-        for mode, path in found.paths.items():
+        for mode, path in files.paths.items():
             if path == target:
                 target.rename(folder / f"classifier_{mode}.pt")
         with atomic_write(target) as temporary:
             shutil.copyfile(source, temporary)
-    return found.best
+    return files.best
 
 
 def finished_settings(path: Path, kind: str) -> dict[str, Any] | None:
-    """The settings of the run that wrote `path`; None where there is no such file, or it cannot be read."""
+    """Return the settings of the run that wrote `path`; None when the file is missing or cannot be read."""
     with contextlib.suppress(UserError), reject_malformed(path):
         return dict(serialization.load(path, kind)["info"]["settings"])
     return None
 
 
 def was_trained_with(path: Path, kind: str, settings: dict[str, Any]) -> bool:
-    """Whether `path` holds the outcome of a run with these settings; a file that cannot be read does not."""
+    """Whether `path` was written by a run with these settings; False when it cannot be read."""
     saved = finished_settings(path, kind)
     return saved is not None and first_difference(saved, settings) is None
-
-
-@torch.no_grad()
-def extend_vocabulary(start: Pretrained, vocabulary_size: int, dropout: float) -> BiLM:
-    """A model of the shape of `start`, with this many words and this dropout. Raises UserError when it has no softmax.
-
-    The first rows of what has a row for each word are those of `start`, and all else is.
-    """
-    old = start.model
-    if old.softmax is None:
-        raise UserError(
-            "this language model was imported without its softmax; it cannot be trained further.", "start_from"
-        )
-    config = replace(old.config, dropout=dropout)
-    if isinstance(old.softmax, AdaptiveSoftmax):
-        config = replace(config, cutoffs=old.softmax.edges[:-1])
-    model = BiLM(config, vocabulary_size)
-    known = old.state_dict()
-    for name, weight in model.state_dict().items():
-        weight[: len(known[name])].copy_(known[name]) if weight.dim() else weight.copy_(known[name])
-    return model

@@ -1,8 +1,8 @@
-"""Files that travel: written whole or not at all, and read without running what is in them.
+"""Files of weights: written atomically, and read without executing code in them.
 
-Every file is a dict of tensors and plain dict/list/str/number, so that `torch.load(weights_only=True)` reads it. It
-says what kind it is ("bilm", "classifier", "training"), in which version of the format, and holds a SHA-256 over all
-the rest: a file that was cut, changed or made by another program is refused with one line.
+Every file is a dict of tensors and plain dicts, lists, strings and numbers, which `torch.load(weights_only=True)`
+reads. It contains its kind ("bilm", "classifier", "training"), the version of the format, and a SHA-256 of its content:
+a file that is truncated, changed or from another program is refused with a message of one line.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ FORMAT_VERSION = 3
 
 
 def content_hash(content: Any) -> str:
-    """SHA-256 over nested dicts, lists, tensors and plain values; the same content gives the same hash anywhere."""
+    """Return the SHA-256 of nested dicts, lists, tensors and plain values; it is the same on every machine."""
     digest = hashlib.sha256()
 
     def add(value: Any) -> None:
@@ -50,16 +50,16 @@ def content_hash(content: Any) -> str:
 
 
 def save(path: Path, kind: str, content: dict[str, Any]) -> None:
-    """Write `content` to `path`. Raises UserError when the disk refuses; then `path` is as it was."""
-    whole = {"kind": kind, "format_version": FORMAT_VERSION, "sha256": content_hash(content), "content": content}
+    """Write `content` to `path`. Raises UserError when the disk refuses; `path` is then unchanged."""
+    header = {"kind": kind, "format_version": FORMAT_VERSION, "sha256": content_hash(content)}
     with atomic_write(path) as temporary, open(temporary, "wb") as file:
-        torch.save(whole, file)
+        torch.save(header | {"content": content}, file)
 
 
 def load(path: Path, kind: str) -> dict[str, Any]:
-    """The content that `save` wrote, its tensors on the CPU. Raises UserError when it is anything else.
+    """Return the content that `save` wrote, with tensors on the CPU. Raises UserError for any other file.
 
-    A damaged checkpoint ("training") cannot be resumed from; its error carries the parameter "restart".
+    The error of a checkpoint ("training"), from which a run cannot be resumed, has the parameter "restart".
     """
     try:
         return _load(path, kind)
@@ -69,17 +69,18 @@ def load(path: Path, kind: str) -> dict[str, Any]:
 
 def _load(path: Path, kind: str) -> dict[str, Any]:
     if not path.exists():
-        raise UserError(f"{path} is not there.")
+        raise UserError(f"{path} does not exist.")
     try:
-        file, sound = _unpack(path)
+        file = _unpack(path)
+        is_unchanged = isinstance(file, dict) and content_hash(file.get("content")) == file.get("sha256")
     except (PermissionError, IsADirectoryError) as error:
         raise UserError(f"{path} cannot be read: {error.strerror}.") from error
     except pickle.UnpicklingError as error:
         raise UserError(
-            f"{path} is refused: it is not a file of this project, or it holds objects that could run code "
+            f"{path} is refused: it is not a file of this project, or it contains objects that could execute code "
             "(only tensors and plain values are read)."
         ) from error
-    except Exception as error:  # bytes that are not what they were can make an unpickler raise anything
+    except Exception as error:  # damaged bytes can make an unpickler raise any exception
         raise UserError(f"{path} cannot be read: it is cut off or damaged. {ADVICE}") from error
     if not (isinstance(file, dict) and isinstance(file.get("kind"), str) and isinstance(file.get("content"), dict)):
         raise UserError(f"{path} was not written by this project.")
@@ -91,58 +92,58 @@ def _load(path: Path, kind: str) -> dict[str, Any]:
             f"{path} has format version {version if isinstance(version, int) else 'unknown'}; this program reads "
             f"version {FORMAT_VERSION}. {ADVICE}"
         )
-    if not sound:
-        raise UserError(f"{path} is damaged: its checksum does not fit its content. {ADVICE}")
-    return file["content"]
+    if not is_unchanged:
+        raise UserError(f"{path} is damaged: its checksum does not match its content. {ADVICE}")
+    return dict(file["content"])
 
 
-# All that the pickles of `save` name; torch's own list for weights_only is longer, and has what takes any memory.
-_NAMES = re.compile(r"torch \w+Storage|torch\._utils _rebuild_tensor_v2|collections OrderedDict")
-# A tensor may stand in a file once and be part of several (tied weights); many times over, it is a trap.
-_TIMES_ITS_SIZE = 8
+# All names in the pickles of `save`. torch's list for weights_only has more, among them some that allocate any memory.
+_ALLOWED_NAMES = re.compile(r"torch \w+Storage|torch\._utils _rebuild_tensor_v2|collections OrderedDict")
+# Tied weights share a tensor of the file, so that its content may exceed its size; beyond this factor it is an attack.
+_MAX_EXPANSION = 8
 
 
-def _unpack(path: Path) -> tuple[Any, bool]:
-    """What is in the file, and whether its checksum fits; raises all manner of things when it is not a sound file."""
+def _unpack(path: Path) -> Any:
+    """Return the content of a file of torch.save. Raises UnpicklingError for unsafe files, any exception for damage."""
     size = path.stat().st_size
     with open(path, "rb") as opened:
         if opened.read(2) != b"PK":
             raise pickle.UnpicklingError("not an archive")
     with zipfile.ZipFile(path) as archive:
-        # torch stores its records as they are: an archive that unpacks to more than itself is a trap.
+        # torch stores its records uncompressed: an archive that is larger once unpacked is an attack.
         if sum(member.file_size for member in archive.infolist()) > size:
             raise pickle.UnpicklingError("packed")
         for member in archive.namelist():
             if member.endswith(".pkl"):
                 _require_plain_names(archive.read(member))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch's own remarks on files that are refused anyway
-        file = torch.load(path, map_location="cpu", weights_only=True)
-    _require_bounded(file, _TIMES_ITS_SIZE * size)
-    return file, isinstance(file, dict) and content_hash(file.get("content")) == file.get("sha256")
+        warnings.simplefilter("ignore")  # torch's warnings about files that are refused anyway
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    _require_bounded(content, _MAX_EXPANSION * size)
+    return content
 
 
 def _require_plain_names(program: bytes) -> None:
+    """Refuse a pickle that refers to anything but the classes of tensors and dicts."""
     for operation, argument, _ in pickletools.genops(program):
-        if operation.name == "GLOBAL" and _NAMES.fullmatch(str(argument)):
-            continue
-        if operation.name in ("GLOBAL", "STACK_GLOBAL", "INST") or operation.name.startswith("EXT"):
+        is_allowed = operation.name == "GLOBAL" and _ALLOWED_NAMES.fullmatch(str(argument))
+        if not is_allowed and operation.name.startswith(("GLOBAL", "STACK_GLOBAL", "INST", "EXT")):
             raise pickle.UnpicklingError(f"{operation.name} {argument}")
 
 
 def _require_bounded(content: Any, limit: int) -> None:
-    """Refuse what is little in the file and much in memory: views that repeat a value, lists that repeat a list."""
-    waiting, cost = [content], 0
-    while waiting:
-        value = waiting.pop()
+    """Refuse content of more than `limit` bytes in memory: views that repeat a value, lists that repeat a list."""
+    remaining, cost = [content], 0
+    while remaining:
+        value = remaining.pop()
         cost += 1
         if isinstance(value, Tensor):
             cost += value.numel() * value.element_size()
         elif isinstance(value, str | bytes):
             cost += len(value)
         elif isinstance(value, Mapping):
-            waiting += [*value.keys(), *value.values()]
+            remaining += [*value.keys(), *value.values()]
         elif isinstance(value, list | tuple):
-            waiting += value
+            remaining += value
         if cost > limit:
             raise pickle.UnpicklingError("unbounded")

@@ -225,7 +225,7 @@ CELL = "RNN_1/RNN/MultiRNNCell/Cell1/LSTMCell"
 MISFITS = {
     "no char_cnn": (without("char_cnn"), "options.json lacks 'char_cnn'"),
     "no dim": (without("lstm", "dim"), "options.json lacks 'dim'"),
-    "a width of text": (having("many", "lstm", "projection_dim"), "'many' is no number"),
+    "a width of text": (having("many", "lstm", "projection_dim"), "'many' is not a valid count"),
     "filters of one number": (having([[1], [2]], "char_cnn", "filters"), "options.json is not the options.json"),
     "no filters": (having([], "char_cnn", "filters"), "do not fit"),
     "a filter wider than a word": (having([[13, 2]], "char_cnn", "filters"), "do not fit into words of 12"),
@@ -235,18 +235,18 @@ MISFITS = {
     "a clip of no number": (having(float("nan"), "lstm", "proj_clip"), "nan is nothing to clip to"),
     "a clip of 400 digits": (having(10**400, "lstm", "cell_clip"), "is not the options.json"),
     "dropout of everything": (having(1.0, "dropout"), "dropout 1.0"),
-    "words without end": (having(10**12, "char_cnn", "max_characters_per_token"), "is no number"),
-    "endless highways": (having(float("inf"), "char_cnn", "n_highway"), "inf is no number"),
+    "words without end": (having(10**12, "char_cnn", "max_characters_per_token"), "is not a valid count"),
+    "endless highways": (having(float("inf"), "char_cnn", "n_highway"), "inf is not a valid count"),
     "a text for a switch": (having("false", "lstm", "use_skip_connections"), "use_skip_connections 'false'"),
     "options of training": (having(261, "char_cnn", "n_characters"), "n_characters is 261"),
     "a list": (lambda options, weights: options.clear(), "lacks"),
     "cells narrower than outputs": (having(5, "lstm", "dim"), "5 units cannot be projected to 6"),
     "a missing dataset": (dataset("CNN_high_1/b_carry"), "no dataset CNN_high_1/b_carry"),
-    "another width": (having(8, "lstm", "projection_dim"), r"W_proj is float32 \(14, 6\).* asks for float \(14, 8\)"),
+    "another width": (having(8, "lstm", "projection_dim"), r"W_proj is float32 \(14, 6\).* requires float \(14, 8\)"),
     "fewer layers": (having(1, "lstm", "n_layers"), "has a dataset RNN_0/RNN/MultiRNNCell/Cell1"),
     "more layers": (having(3, "lstm", "n_layers"), "no dataset RNN_0/RNN/MultiRNNCell/Cell2"),
     "integers": (dataset(f"{CELL}/B", np.zeros(36, dtype=int)), f"{CELL}/B is int64"),
-    "no number": (dataset(f"{CELL}/B", np.full(36, np.nan)), f"{CELL}/B holds a value"),
+    "no number": (dataset(f"{CELL}/B", np.full(36, np.nan)), f"{CELL}/B contains an infinite value or NaN"),
 }
 
 

@@ -63,7 +63,7 @@ def test_another_kind_or_version_is_refused_by_name(saved, monkeypatch):
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(UserError, match=r"nothing\.pt is not there"):
+    with pytest.raises(UserError, match=r"nothing\.pt does not exist"):
         serialization.load(tmp_path / "nothing.pt", "bilm")
 
 
