@@ -1,1 +1,1 @@
-"""Figures: computed from models and predictions, compared, kept in results/, printed and drawn."""
+"""Results of trained models: metrics, comparisons, files in results/, tables and figures."""

@@ -1,10 +1,10 @@
-"""results/predictions.json: the class that each model gives each test row, so that any two can be compared.
+"""results/predictions.json: each model's predicted class of each test row, for comparisons between any two models.
 
     {"corpus": {"train": SHA-256, "test": SHA-256}, "labels": "2 0 3 ...",
-     "models": {NAME: {"of": what names the weights, "classes": "2 0 1 ..."}},
+     "models": {NAME: {"of": hash of the weights, "classes": "2 0 1 ..."}},
      "near_duplicates": {"rows": "5 17 ...", "labels_differ": share}}
 
-Classes and rows are counted from 0, in the order of test.csv. Those of another train.csv or test.csv do not count.
+Classes and rows are counted from 0, in the order of test.csv. A file for another train.csv or test.csv is not used.
 """
 
 from dataclasses import dataclass, field
@@ -18,10 +18,11 @@ from bilm.runtime.files import read_json, write_json
 
 @dataclass
 class Predictions:
-    """corpus: hashes of the two files; labels: int64 (N,), or None before there are any.
+    """Predicted classes of the N test rows.
 
-    models: by name, what names the weights, and the class of each row, int64 (N,). near_duplicates: the rows that a
-    training row nearly repeats, int64, and the share of them whose label is another; None where nobody looked.
+    corpus: hashes of the files, by split; labels: true classes, int64 (N,), None before an evaluation; models: by name,
+    the hash of the weights and the predicted classes, int64 (N,); near_duplicates: the rows with a near-duplicate among
+    the training rows, int64, and the share of them whose label differs from it; None if not determined.
     """
 
     corpus: dict[str, str]
@@ -31,46 +32,44 @@ class Predictions:
 
 
 def read_predictions(path: Path, corpus: dict[str, str]) -> Predictions:
-    """What is in the file at `path`, if it is of this `corpus`, or of one with test rows where this one has none.
+    """Read the predictions in `path`; return empty ones when it does not exist, or belongs to another corpus.
 
-    Raises UserError when it is no such file.
+    corpus: hashes of the present files; a missing test file matches any. Raises UserError when the file is malformed.
     """
     if not path.exists():
         return Predictions(corpus)
     saved = read_json(path)
     try:
-        labels, near = _numbers(saved["labels"]), saved["near_duplicates"]
-        models = {name: (str(model["of"]), _numbers(model["classes"])) for name, model in saved["models"].items()}
-        found = None if near is None else (_numbers(near["rows"]), near["labels_differ"])
-        if any(len(classes) != len(labels) for _, classes in models.values()):
+        labels, near = _parse(saved["labels"]), saved["near_duplicates"]
+        models = {name: (str(model["of"]), _parse(model["classes"])) for name, model in saved["models"].items()}
+        duplicates = None if near is None else (_parse(near["rows"]), near["labels_differ"])
+        if any(len(classes) != len(labels) for _, classes in models.values()) or (
+            duplicates and not ((duplicates[0] < len(labels)).all() and isinstance(duplicates[1], float | None))
+        ):
             raise ValueError
-        if found and not ((found[0] < len(labels)).all() and isinstance(found[1], float | None)):
-            raise ValueError
-        if any(saved["corpus"].get(split) != name for split, name in corpus.items()):
+        if any(saved["corpus"].get(split) != sha256 for split, sha256 in corpus.items()):
             return Predictions(corpus)
-        return Predictions(dict(saved["corpus"]), labels, models, found)
+        return Predictions(dict(saved["corpus"]), labels, models, duplicates)
     except (TypeError, KeyError, ValueError, AttributeError, OverflowError) as error:
-        raise UserError(f"{path} does not hold predictions. Remove it; evaluate.py writes it anew.") from error
+        raise UserError(f"{path} does not contain predictions. Remove it; evaluate.py writes a new one.") from error
 
 
 def write_predictions(path: Path, predictions: Predictions) -> None:
-    """Raises UserError when the disk refuses; then `path` is as it was."""
+    """Write `predictions`, which have labels, to `path`. Raises UserError when the disk refuses."""
     assert predictions.labels is not None
-    near = predictions.near_duplicates
+    near, models = predictions.near_duplicates, sorted(predictions.models.items())
     content = {
         "corpus": predictions.corpus,
-        "labels": _text(predictions.labels),
-        "models": {
-            name: {"of": of, "classes": _text(classes)} for name, (of, classes) in sorted(predictions.models.items())
-        },
-        "near_duplicates": None if near is None else {"rows": _text(near[0]), "labels_differ": near[1]},
+        "labels": _format(predictions.labels),
+        "models": {name: {"of": sha256, "classes": _format(classes)} for name, (sha256, classes) in models},
+        "near_duplicates": None if near is None else {"rows": _format(near[0]), "labels_differ": near[1]},
     }
     write_json(path, content)
 
 
-def _numbers(text: str) -> np.ndarray:
+def _parse(text: str) -> np.ndarray:
     return np.array([int(word) for word in text.split()], dtype=np.int64)
 
 
-def _text(numbers: np.ndarray) -> str:
+def _format(numbers: np.ndarray) -> str:
     return " ".join(map(str, numbers.tolist()))

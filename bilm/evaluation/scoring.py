@@ -1,4 +1,4 @@
-"""Figures of a language model and of classifiers on the texts of one split, and the mean vectors of texts."""
+"""Metrics of a language model and of classifiers on the texts of one split; mean vectors of texts."""
 
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
@@ -15,7 +15,9 @@ from bilm.modules.language_model import DIRECTIONS, BiLM
 from bilm.text.batching import Batch, mask_of
 from bilm.text.vocabulary import SPECIALS, Vocabulary
 
+# Words in the confusion matrix of a language model, the most frequent ones.
 CONFUSION_WORDS = 20
+# A prediction is in the top 5 when the target is among the 5 most probable words.
 TOP = 5
 
 
@@ -27,19 +29,18 @@ def evaluate_language_model(
     device: torch.device,
     autocast: Callable[[], AbstractContextManager],
 ) -> dict[str, Any]:
-    """Figures per direction on every target of `batches`, each counted once; padding is no target.
+    """Return the metrics of each direction over all targets in `batches`, in which padding is no target.
 
     Perplexity, accuracy and top-5 accuracy of the next (previous) word; precision, recall and F1 over the vocabulary;
-    the confusion matrix of the 20 most frequent words (row: the word there; last column: any other word predicted).
+    the confusion matrix of the 20 most frequent words (row: the true word; last column: any other predicted word).
     """
     from sklearn.metrics import confusion_matrix  # takes a second to import
 
     assert model.softmax is not None
     size = len(vocabulary)
-    # Fewer in a vocabulary that has fewer.
     words = range(len(SPECIALS), min(len(SPECIALS) + CONFUSION_WORDS, size))
-    place = np.full(size, len(words))
-    place[words] = np.arange(len(words))
+    index = np.full(size, len(words))  # of each word's row and column in the confusion matrix
+    index[words] = np.arange(len(words))
     counts = {direction: ClassCounts(size) for direction in DIRECTIONS}
     confusion = {direction: np.zeros((len(words) + 1,) * 2, dtype=np.int64) for direction in DIRECTIONS}
     nll = dict.fromkeys(DIRECTIONS, 0.0)
@@ -47,14 +48,13 @@ def evaluate_language_model(
     for batch in batches:
         batch = batch.to(device)
         with autocast():
-            both = model.lm_targets(batch)
-            for direction, asked in both.items():
-                nll[direction] += float(model.softmax.nll(asked.states, asked.targets).cpu().double().sum())
-                likeliest = model.softmax.topk(asked.states, min(TOP, size))
-                in_top[direction] += int((likeliest == asked.targets[:, None]).sum())
-                actual, predicted = asked.targets.cpu().numpy(), likeliest[:, 0].cpu().numpy()
+            for direction, lm in model.lm_targets(batch).items():
+                nll[direction] += float(model.softmax.nll(lm.states, lm.targets).cpu().double().sum())
+                top = model.softmax.topk(lm.states, min(TOP, size))
+                in_top[direction] += int((top == lm.targets[:, None]).sum())
+                actual, predicted = lm.targets.cpu().numpy(), top[:, 0].cpu().numpy()
                 counts[direction].add(actual, predicted)
-                confusion[direction] += confusion_matrix(place[actual], place[predicted], labels=range(len(words) + 1))
+                confusion[direction] += confusion_matrix(index[actual], index[predicted], labels=range(len(words) + 1))
     figures: dict[str, Any] = {}
     for direction in DIRECTIONS:
         targets = int(counts[direction].actual.sum())
@@ -82,12 +82,12 @@ def class_probabilities(
     device: torch.device,
     autocast: Callable[[], AbstractContextManager],
 ) -> dict[str, np.ndarray]:
-    """Per model: probabilities of the classes of each text by its row, fp32 (num_texts, C); NaN in rows of no batch.
+    """Return each model's class probabilities, fp32 (num_texts, C), by row of the text; NaN in rows of no batch.
 
-    Where there are several models, ENSEMBLE is the mean of theirs. Models that stand on one and the same encoder share
-    its layers: they are computed once per batch.
+    With several models, ENSEMBLE is the mean of their probabilities. For models with the same encoder, the layers of a
+    batch are computed once.
     """
-    found = {name: np.full((num_texts, m.classifier.num_classes), np.nan, np.float32) for name, m in models.items()}
+    result = {name: np.full((num_texts, m.classifier.num_classes), np.nan, np.float32) for name, m in models.items()}
     for batch in batches:
         batch = batch.to(device)
         layers: dict[int, list[torch.Tensor]] = {}
@@ -96,17 +96,17 @@ def class_probabilities(
                 key = id(model.encoder)
                 if key not in layers:
                     layers[key] = model.layers(batch)
-                found[name][batch.rows] = model.classifier(layers[key], batch).softmax(-1).cpu().numpy()
-    if len(found) > 1:
-        found[ENSEMBLE] = np.mean(list(found.values()), axis=0)
-    return found
+                result[name][batch.rows] = model.classifier(layers[key], batch).softmax(-1).cpu().numpy()
+    if len(result) > 1:
+        result[ENSEMBLE] = np.mean(list(result.values()), axis=0)
+    return result
 
 
 def classification_figures(actual: np.ndarray, predicted: np.ndarray, class_names: list[str]) -> dict[str, Any]:
-    """The scores of one classifier, computed by scikit-learn from two int arrays (N,) of classes.
+    """Return the metrics of one classifier, computed by scikit-learn from true and predicted classes, int (N,).
 
-    precision, recall and f1 without a suffix are macro averages; both averages leave out classes that neither occur nor
-    are predicted. A quotient without a denominator counts as 0; `undefined` is the number of classes with one.
+    precision, recall and f1 without a suffix are macro averages; both averages exclude classes that neither occur nor
+    are predicted. A ratio with the denominator 0 counts as 0; `undefined` is the number of classes with such a ratio.
     """
     from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
@@ -143,8 +143,10 @@ def mean_layers(
     device: torch.device,
     autocast: Callable[[], AbstractContextManager],
 ) -> np.ndarray:
-    """The mean of e0, e1, ... over the tokens of each text, its boundaries too, by row: fp32 (num_texts, J, E);
-    NaN in rows of no batch."""
+    """Return the mean of e0, e1, ... over the tokens of each text, boundaries included.
+
+    fp32 (num_texts, J, E) for J layers of width E, by row of the text; NaN in rows of no batch.
+    """
     pooled = np.full((num_texts, encoder.num_layers, encoder.output_dim), np.nan, dtype=np.float32)
     for batch in batches:
         with autocast():

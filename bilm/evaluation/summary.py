@@ -1,4 +1,4 @@
-"""results/summary.json: one file with every figure, brought up to date by each evaluation.
+"""results/summary.json: all metrics in one file, updated by each evaluation.
 
     {"corpus", "rows_trained", "hardware", "bilm": hash of the language model, "test_csv": hash of the file, ...,
      "language_model": {SPLIT: {"forward": {...}, "backward": {...}}, "training": {...}, "evaluated": {SPLIT: {...}}},
@@ -10,11 +10,10 @@
      "paired": {MODE or "ensemble": {NAME of a baseline: mcnemar on the test rows}},
      "paired_classifiers": {MODE or "ensemble": {another: mcnemar on the test rows}}}
 
-The last three are made anew of results/predictions.json at each writing: see `settle`.
+The last three are computed from results/predictions.json at each update, by `refresh_comparisons`.
 
-Figures of different models never stand side by side unmarked: a new language model empties the file but for the
-baselines, which need none, and a newly trained classifier empties its own entry but for the seeds that were trained
-with the same settings.
+Metrics of different language models are never in one file: a new one removes all entries but those of the baselines. A
+newly trained classifier replaces its entry, but for the test accuracies of other seeds with the same settings.
 """
 
 import statistics
@@ -30,50 +29,42 @@ from bilm.metrics import mcnemar
 from bilm.runtime.errors import UserError
 from bilm.runtime.files import read_json
 
-# What a training run says of itself that a reader of its figures needs.
 _PARTS = ("language_model", "classifiers", "ensemble", "baselines")
-_PROVENANCE = (
-    "seed",
-    "command",
-    "commit",
-    "hardware",
-    "precision",
-    "torch",
-    "date",
-    "rows_trained",
-    "seconds",
-    "peak_memory_mb",
-    "processes",
+# The provenance of an evaluation; and that of a training run, in the order of the file.
+_EVALUATION = ("command", "commit", "hardware", "precision", "date")
+_TRAINING = (
+    *("seed", "command", "commit", "hardware", "precision", "torch", "date"),
+    *("rows_trained", "seconds", "peak_memory_mb", "processes"),
 )
 
 
 def read_summary(path: Path) -> dict[str, Any]:
-    """{} when there is none yet; UserError when it is not what an evaluation wrote."""
+    """Return the summary in `path`, {} when it does not exist. Raises UserError when the file is malformed."""
     if not path.exists():
         return {}
-    found = read_json(path)
-    parts = [found.get(name) for name in _PARTS] if isinstance(found, dict) else [None]
+    summary = read_json(path)
+    parts = [summary.get(name) for name in _PARTS] if isinstance(summary, dict) else [None]
     if not all(isinstance(part, dict) for part in parts) or not all(
         isinstance(entry, dict) and "hash" in entry
         for part in ("classifiers", "baselines")
-        for entry in found[part].values()
+        for entry in summary[part].values()
     ):
-        raise UserError(f"{path} is not a summary of this program's. Remove it; evaluate.py writes it anew.")
-    return found
+        raise UserError(f"{path} is not a summary by this program. Remove it; evaluate.py writes a new one.")
+    return summary
 
 
 def empty(stamp: dict[str, Any]) -> dict[str, Any]:
-    """The summary of no language model yet."""
+    """Return a summary without a language model; `stamp`: see run_stamp."""
     return {**stamp, "rows_trained": None, "bilm": None, "test_csv": None, **{part: {} for part in _PARTS}}
 
 
 def begin(
     previous: dict[str, Any], pretrained: Pretrained, test_csv: str | None, stamp: dict[str, Any]
 ) -> dict[str, Any]:
-    """The summary to fill: what `previous` holds that still stands, under a new stamp.
+    """Return the summary to be updated: a new stamp, and the metrics in `previous` that are still valid.
 
-    test_csv: Source.identity of the test rows, None where none are at hand. Figures of others, or of another
-    language model, do not stand; those on training rows are always of those that the language model was pretrained on.
+    test_csv: Source.identity of the test rows, None without test rows. Metrics of another language model, or on other
+    test rows, are invalid; those on training rows are always on the rows that the language model was pretrained on.
     """
     if test_csv is None:
         test_csv = previous.get("test_csv")
@@ -83,110 +74,111 @@ def begin(
         "rows_trained": pretrained.info["rows_trained"],
         "bilm": pretrained.hash,
         "test_csv": test_csv,
-        "language_model": previous["language_model"] if same else {},
-        "classifiers": previous["classifiers"] if same else {},
-        "ensemble": previous["ensemble"] if same else {},
+        **{part: previous[part] if same else {} for part in ("language_model", "classifiers", "ensemble")},
         "baselines": previous.get("baselines", {}),
     }
 
 
-def _provenance(info: dict[str, Any]) -> dict[str, Any]:
-    return {key: info[key] for key in _PROVENANCE if key in info}
+def _add_figures(summary: dict[str, Any], entry: dict[str, Any], split: str, figures: dict[str, Any]) -> None:
+    """Add metrics to an entry, with the provenance of the present evaluation."""
+    entry[split] = figures
+    entry.setdefault("evaluated", {})[split] = {key: summary[key] for key in _EVALUATION}
 
 
-def _evaluated(summary: dict[str, Any]) -> dict[str, Any]:
-    """The stamp of the evaluation that is under way: figures of an earlier one keep theirs."""
-    return {key: summary[key] for key in ("command", "commit", "hardware", "precision", "date")}
+def _training_provenance(info: dict[str, Any]) -> dict[str, Any]:
+    return {key: info[key] for key in _TRAINING if key in info}
 
 
 def add_language_model(summary: dict[str, Any], pretrained: Pretrained, split: str, figures: dict[str, Any]) -> None:
+    """Add metrics of the language model, from evaluate_language_model."""
     entry = summary["language_model"]
-    entry[split] = figures
-    entry.setdefault("evaluated", {})[split] = _evaluated(summary)
+    _add_figures(summary, entry, split, figures)
     entry["validation_perplexity"] = pretrained.info["validation_perplexity"]
-    entry["training"] = _provenance(pretrained.info)
+    entry["training"] = _training_provenance(pretrained.info)
 
 
 def add_ensemble(summary: dict[str, Any], members: dict[str, str], split: str, figures: dict[str, Any]) -> None:
-    """Of the mean of the probabilities of `members`, which name classifiers' weights by hash."""
+    """Add metrics of the mean of the probabilities of `members`: the hash of each classifier, by mode."""
     if summary["ensemble"].get("members") != members:
         summary["ensemble"] = {"members": members}
-    summary["ensemble"][split] = figures
-    summary["ensemble"].setdefault("evaluated", {})[split] = _evaluated(summary)
+    _add_figures(summary, summary["ensemble"], split, figures)
 
 
 def name_of_ensemble(members: dict[str, str]) -> str:
-    """What predictions of the mean of `members` are kept by."""
+    """Return the identifier of an ensemble: the hashes of its members."""
     return " ".join(members[mode] for mode in sorted(members))
 
 
 def refresh_comparisons(summary: dict[str, Any], predictions: Predictions) -> None:
-    """Make all that depends on several models fit those in the summary; call it once they are all there.
+    """Remove outdated entries from `summary` and `predictions`, and compute the comparisons between the others.
 
-    An ensemble of other classifiers goes, and so do baselines and predictions of another corpus or other weights.
-    What is left is compared: every classifier with every baseline row by row, and each on near-duplicates and the rest.
+    Outdated are an ensemble of other classifiers, predictions by other weights, and baselines without predictions.
+    Classifiers are compared with baselines and with each other row by row, and on near-duplicates and all other rows.
     """
     hashes = {mode: entry["hash"] for mode, entry in summary["classifiers"].items()}
     members = summary["ensemble"].get("members", {})
-    if any(hashes.get(mode) != name for mode, name in members.items()):
+    if any(hashes.get(mode) != sha256 for mode, sha256 in members.items()):
         summary["ensemble"], members = {}, {}
-    ours = hashes | ({ENSEMBLE: name_of_ensemble(members)} if members else {})
-    baselines = {name: entry["hash"] for name, entry in summary["baselines"].items()}
-    wanted = ours | baselines
-    predictions.models = {name: (of, c) for name, (of, c) in predictions.models.items() if wanted.get(name) == of}
-    known = {name: classes for name, (_, classes) in predictions.models.items()}
-    summary["baselines"] = {name: entry for name, entry in summary["baselines"].items() if name in known}
-    labels, others = predictions.labels, summary["baselines"]
+    if members:
+        hashes[ENSEMBLE] = name_of_ensemble(members)
+    current = hashes | {name: entry["hash"] for name, entry in summary["baselines"].items()}
+    models = predictions.models
+    predictions.models = {name: model for name, model in models.items() if current.get(name) == model[0]}
+    classes = {name: predicted for name, (_, predicted) in predictions.models.items()}
+    summary["baselines"] = {name: entry for name, entry in summary["baselines"].items() if name in classes}
     summary["paired"], summary["paired_classifiers"], summary["near_duplicates"] = {}, {}, {}
+    labels = predictions.labels
     if labels is None:
         return
-    if others:
-        summary["paired"] = {
-            name: {other: mcnemar(labels, known[name], known[other]) for other in others}
-            for name in ours
-            if name in known
+    names = [name for name in hashes if name in classes]
+    compared_with = {
+        "paired": {name: list(summary["baselines"]) for name in names},
+        "paired_classifiers": {name: names[:i] for i, name in enumerate(names)},
+    }
+    for key, others_by_name in compared_with.items():
+        summary[key] = {
+            name: {other: mcnemar(labels, classes[name], classes[other]) for other in others}
+            for name, others in others_by_name.items()
+            if others
         }
-    there = [name for name in ours if name in known]
-    for i, name in enumerate(there):
-        if others_of_ours := {o: mcnemar(labels, known[name], known[o]) for o in there[:i]}:
-            summary["paired_classifiers"][name] = others_of_ours
     if predictions.near_duplicates:
         rows, differ = predictions.near_duplicates
-        summary["near_duplicates"] = near_duplicate_figures(labels, known, rows) | {"labels_differ": differ}
+        summary["near_duplicates"] = near_duplicate_figures(labels, classes, rows) | {"labels_differ": differ}
 
 
 def with_strongest(summary: dict[str, Any]) -> dict[str, Any]:
-    """Of `paired`, the comparison with the baseline that is best on validation."""
+    """Return the comparisons of `paired` with the baseline of the highest validation accuracy."""
     strongest = max(summary["baselines"], key=lambda name: summary["baselines"][name]["validation_accuracy"])
     return {name: {strongest: against[strongest]} for name, against in summary["paired"].items()}
 
 
 def near_duplicate_figures(labels: np.ndarray, classes: dict[str, np.ndarray], rows: np.ndarray) -> dict[str, Any]:
-    """How many of the `rows` there are, and each model's accuracy on them and on the rest (None where there is no row).
+    """Return the number of `rows`, and each model's accuracy on them and on all other rows (None without rows).
 
-    labels: int (N,); classes: by model, its class of each row, int (N,).
+    labels: int (N,); classes: each model's predicted classes, int (N,), by name.
     """
     near = np.isin(np.arange(len(labels)), rows)
     parts = {"near_duplicates": near, "rest": ~near}
     return {
         "rows": len(rows),
         "accuracy": {
-            name: {part: float((c == labels)[there].mean()) if there.any() else None for part, there in parts.items()}
+            name: {part: float((c == labels)[mask].mean()) if mask.any() else None for part, mask in parts.items()}
             for name, c in classes.items()
         },
     }
 
 
 def add_robustness(summary: dict[str, Any], mode: str, figures: dict[str, Any]) -> None:
-    """To the entry that add_classifier or add_ensemble made of the test rows."""
+    """Add `figures` to the entry of add_classifier or add_ensemble for the test rows."""
     entry = summary["ensemble"] if mode == ENSEMBLE else summary["classifiers"][mode]
-    entry["robustness"] = figures
-    entry["evaluated"]["robustness"] = {**_evaluated(summary), "seed": summary["seed"]}
+    _add_figures(summary, entry, "robustness", figures)
+    entry["evaluated"]["robustness"]["seed"] = summary["seed"]
 
 
 def add_classifier(
     summary: dict[str, Any], mode: str, trained: TrainedClassifier, split: str, figures: dict[str, Any]
 ) -> None:
+    """Add metrics of a classifier, from classification_figures, and on test rows the mean over seeds."""
     info = trained.info
     settings = {key: value for key, value in info["settings"].items() if key not in ("seed", "threads")}
     entry = summary["classifiers"].get(mode, {})
@@ -197,9 +189,8 @@ def add_classifier(
     entry["lambdas"], entry["gamma"] = combination.get("lambdas"), combination.get("gamma")
     entry["combination"] = info["combination"]
     entry["validation_accuracy"] = info["validation_accuracy"]
-    entry["training"] = _provenance(info)
-    entry[split] = figures
-    entry.setdefault("evaluated", {})[split] = _evaluated(summary)
+    entry["training"] = _training_provenance(info)
+    _add_figures(summary, entry, split, figures)
     if split == "test":
         entry["seeds"][str(info["seed"])] = figures["accuracy"]
         accuracies = list(entry["seeds"].values())

@@ -1,16 +1,16 @@
-"""Figures as text for the terminal."""
+"""Tables of metrics for the terminal."""
 
 from collections.abc import Sequence
 from typing import Any
 
 from bilm.runtime.terminal import printable
 
-# Classes of which a confusion matrix fits on a screen.
-MATRIX_UP_TO = 12
+# A confusion matrix of more classes does not fit on a screen.
+MAX_CLASSES = 12
 
 
 def table(rows: Sequence[Sequence[Any]], header: Sequence[str]) -> str:
-    """Columns under each other: the first flush left, the others flush right; floats with four digits."""
+    """Format rows as aligned columns: the first to the left, the others to the right; floats with four decimals."""
     cells = [
         list(map(printable, header)),
         *([f"{c:.4f}" if isinstance(c, float) else printable(str(c)) for c in row] for row in rows),
@@ -25,34 +25,36 @@ def table(rows: Sequence[Sequence[Any]], header: Sequence[str]) -> str:
 
 
 def language_model_table(figures: dict[str, Any]) -> str:
-    """Both directions side by side, and each one's confusion matrix over the most frequent words."""
-    names = [name for name in figures["forward"] if not name.startswith(("confusion", "words"))]
-    shown = [
+    """Format the metrics of both directions, and the confusion matrix of each over the most frequent words."""
+    metrics = [
         [name, *(f"{figures[d][name]:.2f}" if name == "perplexity" else figures[d][name] for d in figures)]
-        for name in names
+        for name in figures["forward"]
+        if not name.startswith(("confusion", "words"))
     ]
-    parts = [table(shown, ["language model", *figures])]
+    parts = [table(metrics, ["language model", *figures])]
     for direction, values in figures.items():
         parts.append(
             f"{direction}: the macro averages are over {values['words']:,} words; {values['words_undefined']:,} "
-            "of them do not occur, or are never predicted: their quotients count as 0."
+            "of them do not occur, or are never predicted: their ratios count as 0."
         )
         words = values["confusion_words"]
         rows = [[word, *counts] for word, counts in zip(words, values["confusion_matrix"], strict=True)]
-        parts.append(f"{direction}: row the true word, column the predicted one\n" + table(rows, ["", *words, "other"]))
+        parts.append(
+            f"{direction}: rows are true words, columns predicted words\n" + table(rows, ["", *words, "other"])
+        )
     return "\n\n".join(parts)
 
 
 def robustness_table(figures: dict[str, dict[str, Any]]) -> str:
-    """By classifier: accuracy with typing errors, and on the rows with the most unknown words."""
-    one = next(iter(figures.values()))
-    shares = [f"{float(share):.0%} of words" for share in one["accuracy_with_errors"]]
+    """Format the accuracy of each classifier with typing errors, and on the rows with the most unknown words."""
+    first = next(iter(figures.values()))
+    shares = [f"{float(share):.0%} of words" for share in first["accuracy_with_errors"]]
     rows = [[name, f["accuracy"], *f["accuracy_with_errors"].values()] for name, f in figures.items()]
     title, header = "accuracy with one typing error in a share of the words", ["classifier", "as is", *shares]
-    if "accuracy_hardest" in one:
+    if "accuracy_hardest" in first:
         title += (
-            f", and on the {one['hardest_rows']:,} rows with the most words that the vocabulary lacks\n"
-            f"({one['hardest_unknown']:.1%} of their words; of all {one['unknown']:.1%})"
+            f", and on the {first['hardest_rows']:,} rows with the most words that the vocabulary lacks\n"
+            f"({first['hardest_unknown']:.1%} of their words; {first['unknown']:.1%} in all rows)"
         )
         header.append("unknown words")
         for row, f in zip(rows, figures.values(), strict=True):
@@ -61,18 +63,16 @@ def robustness_table(figures: dict[str, dict[str, Any]]) -> str:
 
 
 def duplicate_table(figures: dict[str, Any]) -> str:
-    """Accuracy on the rows that a training row nearly repeats, and on the rest."""
-    differ = (
-        "" if figures["labels_differ"] is None else f"; in {figures['labels_differ']:.0%} of them its label differs"
-    )
+    """Format the accuracies on the rows with a near-duplicate among the training rows, and on all other rows."""
+    title = f"{figures['rows']:,} rows nearly repeat a training row"
+    if figures["labels_differ"] is not None:
+        title += f"; the labels of {figures['labels_differ']:.0%} of them differ"
     rows = [[name, *("none" if x is None else x for x in both.values())] for name, both in figures["accuracy"].items()]
-    return f"{figures['rows']:,} rows nearly repeat a training row{differ}\n" + table(
-        rows, ["accuracy", "near-duplicates", "rest"]
-    )
+    return f"{title}\n{table(rows, ['accuracy', 'near-duplicates', 'rest'])}"
 
 
 def comparison_table(paired: dict[str, dict[str, Any]]) -> str:
-    """Row by row against the baselines: difference of the accuracies in points, and McNemar's p."""
+    """Format the comparisons on the same rows: difference of the accuracies in points, and McNemar's p."""
     rows = [
         [name, other, *(f"{100 * x:+.2f}" for x in (f["difference"], *f["interval"])), f"{f['p']:.2g}"]
         for name, against in paired.items()
@@ -82,7 +82,7 @@ def comparison_table(paired: dict[str, dict[str, Any]]) -> str:
 
 
 def classifier_table(name: str, figures: dict[str, Any]) -> str:
-    """The accuracy, scikit-learn's classification report, and the confusion matrix."""
+    """Format the accuracy, scikit-learn's classification report, and the confusion matrix of a classifier."""
     import numpy as np
     from sklearn.metrics import classification_report
 
@@ -112,7 +112,7 @@ def classifier_table(name: str, figures: dict[str, Any]) -> str:
             f"{'' if name == 'ensemble' else 'classifier '}{name}: accuracy {figures['accuracy']:.4f}",
             report,
             table(rows, ["true \\ predicted", *classes])
-            if len(classes) <= MATRIX_UP_TO
+            if len(classes) <= MAX_CLASSES
             else _confusions(classes, figures),
             *notes,
         ]
@@ -120,8 +120,7 @@ def classifier_table(name: str, figures: dict[str, Any]) -> str:
 
 
 def _confusions(classes: Sequence[str], figures: dict[str, Any], count: int = 10) -> str:
-    """Of a matrix that is too large to be shown: where the most rows are mistaken."""
+    """Format the most frequent confusions of a large matrix."""
     matrix = figures["confusion_matrix"]
-    found = [(n, t, p) for t, row in enumerate(matrix) for p, n in enumerate(row) if t != p and n]
-    rows = [[classes[t], classes[p], n] for n, t, p in sorted(found, key=lambda one: -one[0])[:count]]
-    return table(rows, ["most often mistaken: true", "predicted", "rows"])
+    rows = [[classes[t], classes[p], n] for t, row in enumerate(matrix) for p, n in enumerate(row) if t != p and n]
+    return table(sorted(rows, key=lambda row: -row[2])[:count], ["most frequent confusions: true", "predicted", "rows"])

@@ -1,10 +1,10 @@
-"""Mistakes of a classifier, by hand."""
+"""Errors of a classifier, against results computed by hand."""
 
 import json
 
 import numpy as np
 
-from bilm.evaluation.error_analysis import SHOWN, shortened, typical_mistakes
+from bilm.evaluation.error_analysis import MAX_CHARACTERS, shortened, typical_mistakes
 
 
 def test_most_frequent_confusions_with_the_surest_and_the_middle_one():
@@ -28,13 +28,13 @@ def test_most_frequent_confusions_with_the_surest_and_the_middle_one():
         (4, "text 3", 0.7, 0.2),
     ]
     assert (second["true"], second["predicted"], second["count"]) == ("b", "c", 1)
-    assert [t["row"] for t in second["texts"]] == [5], "a single one stands once"
+    assert [t["row"] for t in second["texts"]] == [5], "a single text is listed once"
 
 
 def test_texts_are_shown_as_they_are_read_and_cut_at_a_blank():
     assert shortened("China #39;s  trade\\grew") == "China's trade grew"
     long = shortened("word " * 100)
-    assert len(long) <= SHOWN + 2 and long.endswith("word …")
+    assert len(long) <= MAX_CHARACTERS + 2 and long.endswith("word …")
 
 
 def test_evaluation_writes_those_of_the_best_on_validation(trained):

@@ -1,4 +1,4 @@
-"""Harder test rows: what is changed, how often, and what is counted."""
+"""Typing errors and unknown words: which words are changed, how often, and what is counted."""
 
 import json
 
@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from conftest import SAMPLE, run_script
 
-from bilm.evaluation.robustness import edit, hardest_rows, robustness, unknown_shares, with_errors
+from bilm.evaluation.robustness import hardest_rows, misspell, robustness, unknown_shares, with_errors
 from bilm.text.vocabulary import Vocabulary
 
 
 def one_edit_apart(a: str, b: str) -> bool:
-    """Optimal string alignment distance of 1, by trying everything."""
+    """Whether the optimal string alignment distance is 1, by enumeration."""
     letters = set(a) | set(b)
     result = {a[:i] + a[i + 1 :] for i in range(len(a))}
     result |= {a[:i] + c + a[i:] for i in range(len(a) + 1) for c in letters}
@@ -23,7 +23,7 @@ def one_edit_apart(a: str, b: str) -> bool:
 def test_an_error_is_one_edit_and_all_four_kinds_come():
     random, kinds = np.random.default_rng(0), set()
     for word in ["stocks", "aaaa", "a", "ab", "öl", "2004's"] * 60:
-        edited = edit(word, random)
+        edited = misspell(word, random)
         assert edited and one_edit_apart(word, edited), (word, edited)
         kinds.add((len(edited) - len(word), sorted(edited) == sorted(word)))
     assert kinds == {(1, False), (-1, False), (0, True), (0, False)}
@@ -38,7 +38,7 @@ def test_errors_hit_their_share_of_the_words_with_letters():
     assert changed[:, with_letters].mean() == pytest.approx(0.2, abs=0.02)
     assert not np.array_equal(changed[0], changed[1])
     assert with_errors(texts, 0.2, seed=3) == edited != with_errors(texts, 0.2, seed=4)
-    assert with_errors(texts[:7], 0.2, seed=3) == edited[:7], "the errors of a text do not depend on those behind it"
+    assert with_errors(texts[:7], 0.2, seed=3) == edited[:7], "the errors of a text do not depend on later texts"
     assert with_errors(texts, 0.0, seed=3) == texts
 
 
@@ -68,7 +68,9 @@ def test_each_form_is_classified_with_its_own_words(vocabulary, texts):
     plain = {"mode": np.array([1, 2, 3, 0, 0])}
     result = robustness(plain, labels, enumerate(texts), few, encoded, classify, 0)["mode"]
     assert result["accuracy"] == 0.8 and result["accuracy_with_errors"] == {"0.05": 0.6, "0.1": 0.6, "0.2": 0.6}
-    assert result["accuracy_hardest"] == 1.0 and result["hardest_rows"] == 1, "the third text, which is right"
+    assert result["accuracy_hardest"] == 1.0 and result["hardest_rows"] == 1, (
+        "the third text, which is classified correctly"
+    )
     counts = [
         sum(a != b for a, b in zip(seen[f"{n}% of words with errors"], encoded.ids, strict=True)) for n in (5, 20)
     ]

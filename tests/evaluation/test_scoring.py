@@ -1,4 +1,4 @@
-"""Probabilities and vectors of texts against one text at a time."""
+"""Probabilities and vectors of texts in batches, against one text at a time."""
 
 import copy
 from contextlib import nullcontext
@@ -22,12 +22,12 @@ def encoded(vocabulary, texts):
 
 @pytest.fixture
 def batches(encoded):
-    """Rows in no order, and not all of them."""
+    """Batches without one row, and in no order."""
     return [collate(encoded, np.array(rows)) for rows in ([4, 0, 3], [1])]
 
 
 def test_probabilities_and_their_mean(bilm, encoded, batches):
-    """Two classifiers share an encoder, a third has its own: layers must not be taken for each other's."""
+    """Two classifiers share an encoder, a third has another: their layers must not be confused."""
     finetuned = copy.deepcopy(bilm)
     torch.nn.init.normal_(finetuned.forward_lstm.lstms[0].weight_ih_l0)
     models = {}
