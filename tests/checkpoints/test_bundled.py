@@ -1,4 +1,4 @@
-"""Weights that came with the repository are not lost to a user's own run."""
+"""The weights of the repository are kept when a user's own run replaces them."""
 
 import json
 import os
@@ -20,15 +20,15 @@ from bilm.runtime.files import file_hash
 from bilm.text.ag_news import read_ag_news
 from bilm.text.batching import iterate_batches
 
-CAME = ("bilstm.pt", "classifier_frozen.pt", "classifier_finetune.pt")
+BUNDLED = ("bilstm.pt", "classifier_frozen.pt", "classifier_finetune.pt")
 
 
 @pytest.fixture
 def models(tmp_path):
-    """Two files as they came, one that the user made, one that is no longer as it came."""
-    for name in (*CAME, "mine.pt"):
-        (tmp_path / name).write_text(f"came as {name}")
-    files = {name: file_hash(tmp_path / name) for name in CAME}
+    """Two unchanged bundled files, one that was replaced, and one of the user's own."""
+    for name in (*BUNDLED, "mine.pt"):
+        (tmp_path / name).write_text(f"bundled {name}")
+    files = {name: file_hash(tmp_path / name) for name in BUNDLED}
     (tmp_path / "classifier_frozen.pt").write_text("the user's")
     (tmp_path / "shipped.json").write_text(json.dumps({"files": {**files, "gone.pt": "0"}}))
     return tmp_path
@@ -43,27 +43,27 @@ def contents(folder):
     return {path.name: path.read_text() for path in folder.glob("*.pt")}
 
 
-def test_only_what_is_as_it_came_is_kept(models):
+def test_only_unchanged_bundled_files_are_kept(models):
     assert "/*.pt " in keep_bundled(models)
     remove_bundled_classifiers(models)
-    came = {name: f"came as {name}" for name in ("bilstm.pt", "classifier_finetune.pt")}
-    assert contents(folder_of(models)) == came
+    bundled = {name: f"bundled {name}" for name in ("bilstm.pt", "classifier_finetune.pt")}
+    assert contents(folder_of(models)) == bundled
     assert contents(models) == {
-        "bilstm.pt": "came as bilstm.pt",
+        "bilstm.pt": "bundled bilstm.pt",
         "classifier_frozen.pt": "the user's",
-        "mine.pt": "came as mine.pt",
+        "mine.pt": "bundled mine.pt",
     }
     (models / "bilstm.pt").write_text("a second run")
-    assert keep_bundled(models) is None and contents(folder_of(models)) == came
+    assert keep_bundled(models) is None and contents(folder_of(models)) == bundled
 
 
-def test_classifiers_on_the_shipped_language_model_stay(models):
+def test_classifiers_of_the_bundled_language_model_remain(models):
     keep_bundled(models)
     assert (models / "classifier_finetune.pt").exists()
     (copy,) = (models / "shipped").glob("*/classifier_finetune.pt")
     copy.write_text("damaged since")
     keep_bundled(models)
-    assert copy.read_text() == "came as classifier_finetune.pt"
+    assert copy.read_text() == "bundled classifier_finetune.pt"
 
 
 def test_a_folder_of_ones_own_has_nothing_to_keep(tmp_path):
@@ -72,16 +72,16 @@ def test_a_folder_of_ones_own_has_nothing_to_keep(tmp_path):
 
 
 def test_a_users_own_runs_move_them_aside(trained, tmp_path):
-    """A folder like the repository's, and in it runs of one's own: a classifier first, then a language model."""
+    """In a folder like the repository's: training a classifier first, then a language model."""
     shutil.copytree(trained[0] / "models/sample", folder := tmp_path / "models/sample")
-    came = {path.name: file_hash(path) for path in folder.glob("*.pt")}
-    (folder / "shipped.json").write_text(json.dumps({"files": came}))
+    bundled = {path.name: file_hash(path) for path in folder.glob("*.pt")}
+    (folder / "shipped.json").write_text(json.dumps({"files": bundled}))
     common = ["--data", SAMPLE, "--output", tmp_path, "--epochs", 1]
     run = run_script("classification.py", *common, "--mode", "frozen", "--hidden", 16, "--seed", 5)
     assert run.code == 0 and "are now in" in run.out, run.err
     run = run_script("ELMO.py", *common, *TINY, "--seed", 5)
     assert run.code == 0 and "are now in" in run.out, run.err
-    assert {path.name: file_hash(path) for path in folder_of(folder).glob("*.pt")} == came
+    assert {path.name: file_hash(path) for path in folder_of(folder).glob("*.pt")} == bundled
     own = {path.name for path in folder.glob("*.pt")}
     assert {"bilstm.pt", "classifier_frozen.pt"} <= own <= {"bilstm.pt", "classifier_frozen.pt", "classifier.pt"}
 
@@ -92,7 +92,7 @@ def test_a_later_release_is_kept_beside_the_earlier_one(models):
     (models / "shipped.json").write_text(json.dumps({"files": {"bilstm.pt": file_hash(models / "bilstm.pt")}}))
     keep_bundled(models)
     remaining = {path.read_text() for path in (models / "shipped").glob("*/bilstm.pt")}
-    assert remaining == {"came as bilstm.pt", "release 2"}
+    assert remaining == {"bundled bilstm.pt", "release 2"}
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "{}", '{"files": 3}'])
@@ -103,7 +103,7 @@ def test_a_list_that_cannot_be_read_is_refused_by_name(tmp_path, content):
         bundled_files(tmp_path / "models/sample")
 
 
-def test_what_ships_is_what_the_list_says():
+def test_the_bundled_files_are_those_of_the_list():
     files = bundled_files(ROOT / "models")
     listed = json.loads((ROOT / "models/shipped.json").read_text(encoding="utf-8"))["files"]
     assert {path.name for path in files} == set(listed)
@@ -114,8 +114,8 @@ def test_what_ships_is_what_the_list_says():
 
 @pytest.mark.real_data
 @pytest.mark.skipif("AG_NEWS_DIR" not in os.environ, reason="AG_NEWS_DIR is not set")
-def test_what_ships_predicts_what_the_results_say():
-    """On any machine: of every fourth test row, hardly one is given another class than in results/predictions.json."""
+def test_the_bundled_weights_predict_what_the_results_say():
+    """On any machine: for every fourth test row, the classes are those of results/predictions.json, but for two."""
     models = ROOT / "models"
     pretrained = load_bilm(models / "bilstm.pt")
     summary = json.loads((ROOT / "results/summary.json").read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""The original ELMo's files, read: against a NumPy forward pass of our own, and against what its program computed."""
+"""The original ELMo's files: compared with a forward pass in NumPy, and with outputs of the original program."""
 
 import json
 import os
@@ -26,7 +26,7 @@ def sigmoid(x):
 
 
 class NumpyELMo:
-    """The whole forward pass in fp64, word by word and step by step, from the published layout."""
+    """The forward pass in fp64, one word and one step at a time, from the published format."""
 
     def __init__(self, options: dict, weights: dict[str, np.ndarray]):
         self.options = options
@@ -34,7 +34,7 @@ class NumpyELMo:
         self.states: dict = {}
 
     def characters(self, word: str | None, mark: int = 0) -> list[int]:
-        """0 to 260, as the original numbers them before it adds one; `mark` 256 and 257 begin and end a sentence."""
+        """Return ids from 0 to 260, the original's before it adds one; `mark` 256 and 257 begin and end a sentence."""
         longest = self.options["char_cnn"]["max_characters_per_token"]
         inside = [mark] if word is None else list(word.encode())[: longest - 2]
         codes = [258, *inside, 259]
@@ -59,7 +59,7 @@ class NumpyELMo:
         return y
 
     def direction(self, number: int, x: list[np.ndarray], row: int | None) -> list[list[np.ndarray]]:
-        """Outputs of each layer; `row`: where the state is carried from one call to the next."""
+        """Return the outputs of each layer; with a `row`, its state is carried from one call to the next."""
         lstm = self.options["lstm"]
         layers = []
         for layer in range(lstm["n_layers"]):
@@ -122,7 +122,7 @@ def test_every_layer_is_that_of_numpy(tmp_path, variant):
 
 @pytest.mark.parametrize("clip", ["cell_clip", "proj_clip"])
 def test_each_clip_bites(clip):
-    """Else the test above would not see it."""
+    """Otherwise the test above could not detect missing clipping."""
     weights = datasets(OPTIONS, np.random.default_rng(1))
     free = OPTIONS | {"lstm": OPTIONS["lstm"] | {clip: None}}
     both, one = (NumpyELMo(options, weights).embed(SENTENCES[0]) for options in (OPTIONS, free))
@@ -130,7 +130,7 @@ def test_each_clip_bites(clip):
 
 
 def test_state_is_carried_row_by_row_when_asked(files):
-    """A batch that is smaller than the one before leaves the states of the other rows as they are."""
+    """A smaller batch leaves the states of the other rows unchanged."""
     weights = datasets(OPTIONS, np.random.default_rng(0))
     reference = NumpyELMo(OPTIONS, weights)
     elmo = ELMo.load(*files, stateful=True)
@@ -153,11 +153,11 @@ def test_without_state_a_sentence_has_the_same_vectors_in_any_company(files):
 
 def test_a_round_trip_through_our_own_format_changes_nothing(files, tmp_path):
     pretrained = import_original(*files)
-    save_bilm(tmp_path / "ours.pt", pretrained.model, pretrained.vocabulary, pretrained.info)
-    repeated = load_bilm(tmp_path / "ours.pt")
+    save_bilm(tmp_path / "own.pt", pretrained.model, pretrained.vocabulary, pretrained.info)
+    repeated = load_bilm(tmp_path / "own.pt")
     assert repeated.hash == pretrained.hash and repeated.model.config == pretrained.model.config
     for one, other in zip(
-        ELMo(pretrained).embed(SENTENCES), ELMo.load(tmp_path / "ours.pt").embed(SENTENCES), strict=True
+        ELMo(pretrained).embed(SENTENCES), ELMo.load(tmp_path / "own.pt").embed(SENTENCES), strict=True
     ):
         assert np.array_equal(one, other)
     carrying, usual = ELMo(repeated, stateful=True), ELMo(repeated)
@@ -167,7 +167,7 @@ def test_a_round_trip_through_our_own_format_changes_nothing(files, tmp_path):
 
 
 def test_what_is_clipped_and_activated_belongs_to_the_name_of_the_weights(tmp_path):
-    """A classifier on the one must not pass for a classifier on the other."""
+    """A classifier for one must be refused with the other."""
     weights, names = datasets(OPTIONS, np.random.default_rng(0)), set()
     for i, change in enumerate(({}, {"cell_clip": 0.2}, {"use_skip_connections": False})):
         names.add(
@@ -190,7 +190,7 @@ def test_case_is_kept(files):
     np.testing.assert_allclose(upper, text, rtol=0, atol=1e-6)
 
 
-# --- what does not fit -----------------------------------------------------------------------------------------------
+# --- mismatched files -------------------------------------------------------------------------------------------------
 
 
 def without(*path: str):
@@ -276,7 +276,7 @@ def test_files_that_are_no_such_files(files, tmp_path):
         read_original(options, weights)
 
 
-# --- as a user would -------------------------------------------------------------------------------------------------
+# --- commands --------------------------------------------------------------------------------------------------------
 
 
 def test_the_scripts_run_on_it(files, tmp_path):
@@ -315,26 +315,26 @@ def test_an_import_that_fails_leaves_what_was_there(files, tmp_path):
     assert own.read_text() == "mine" and sorted(p.name for p in tmp_path.iterdir()) == ["original", "original.pt"]
 
 
-# --- what the original program computed ------------------------------------------------------------------------------
+# --- outputs of the original program ---------------------------------------------------------------------------------
 
 PUBLISHED = os.environ.get("ORIGINAL_ELMO_DIR", "")
 
 
 @pytest.mark.original
-@pytest.mark.skipif(not PUBLISHED, reason="ORIGINAL_ELMO_DIR does not say where the original's files lie")
+@pytest.mark.skipif(not PUBLISHED, reason="ORIGINAL_ELMO_DIR is not set")
 def test_vectors_are_those_of_the_original_program():
-    """Ten batches of three sentences; what is known is the top layer of the first of each: (directions, tokens, D)."""
+    """Ten batches of three sentences; the reference is the top layer of the first sentence: (directions, tokens, D)."""
     folder = Path(PUBLISHED)
     files = folder / "options.json", folder / "lm_weights.hdf5"
     lists = [[sentence.split() for sentence in row] for row in json.loads((folder / "sentences.json").read_text())]
     with h5py.File(folder / "lm_embeddings_0.hdf5", "r") as file:
-        known = [np.concatenate(file[str(i)][...], axis=-1) for i in range(10)]
+        references = [np.concatenate(file[str(i)][...], axis=-1) for i in range(10)]
     carried, fresh = ELMo.load(*files, stateful=True), ELMo.load(*files)
-    for i, expected in enumerate(known):
+    for i, expected in enumerate(references):
         result = carried.embed([row[i] for row in lists])[0][-1]
         np.testing.assert_allclose(result, expected, rtol=0, atol=1e-5)
-    np.testing.assert_allclose(fresh.embed([lists[0][0]])[0][-1], known[0], rtol=0, atol=1e-5)
-    assert np.abs(fresh.embed([lists[0][1]])[0][-1] - known[1]).max() > 1e-3
+    np.testing.assert_allclose(fresh.embed([lists[0][0]])[0][-1], references[0], rtol=0, atol=1e-5)
+    assert np.abs(fresh.embed([lists[0][1]])[0][-1] - references[1]).max() > 1e-3
     with h5py.File(files[1], "r") as file:
         weights: dict[str, np.ndarray] = {}
         file.visititems(

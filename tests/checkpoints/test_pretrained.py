@@ -1,4 +1,4 @@
-"""What is written of trained models, and what comes back."""
+"""Files of models: content, precision, and loading."""
 
 import copy
 import dataclasses
@@ -66,7 +66,7 @@ def test_a_classifier_comes_back_without_the_softmax_it_does_not_use(bilm, vocab
     pretrained = load_bilm(tmp_path / "bilstm.pt")
     classifier = Classifier(ClassifierConfig(hidden=3), "frozen", pretrained.model, 4, seed=1)
     encoder = copy.deepcopy(pretrained.model)
-    if finetuned:  # to something else than what the language model's own file holds
+    if finetuned:  # makes its weights differ from those of the language model
         with torch.no_grad():
             encoder.forward_lstm.lstms[0].weight_ih_l0.mul_(-1)
     model = EncoderClassifier(encoder, classifier, finetuned).eval()

@@ -45,8 +45,8 @@ def test_a_truncated_file_is_refused(saved, share):
 
 def test_a_flipped_byte_is_refused_or_harmless(saved):
     complete = saved.read_bytes()
-    for place in range(0, len(complete), 97):
-        saved.write_bytes(complete[:place] + bytes([complete[place] ^ 0x10]) + complete[place + 1 :])
+    for position in range(0, len(complete), 97):
+        saved.write_bytes(complete[:position] + bytes([complete[position] ^ 0x10]) + complete[position + 1 :])
         try:
             result = serialization.load(saved, "bilm")
         except UserError:
@@ -98,7 +98,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(saved, monkeypatch)
 
 
 def test_ctrl_c_in_a_write_is_ctrl_c_and_leaves_the_old_file_and_nothing_else(saved, monkeypatch):
-    """torch's archive writer, cut off, raises an error of its own on top of it."""
+    """torch's archive writer, when interrupted, raises an error that hides the KeyboardInterrupt."""
     before, real = saved.read_bytes(), open
 
     class Interrupting(io.BufferedWriter):

@@ -9,7 +9,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from bilm.config import ClassifierConfig, FitConfig
 from bilm.modules.classifier import Classifier, EncoderClassifier
 from bilm.runtime import device
-from bilm.runtime import device as devices
 from bilm.runtime.errors import UserError
 from bilm.training.classification import ClassificationTask
 from bilm.training.loop import State, Tally
@@ -20,7 +19,7 @@ CPU = torch.device("cpu")
 
 
 class NoDoubles(TorchDispatchMode):
-    """Fails on any tensor in fp64 that an operation takes or gives: Apple's MPS has none."""
+    """Fails on any tensor in fp64 among the inputs and outputs of an operation: Apple's MPS has no fp64."""
 
     def __torch_dispatch__(self, function, types, arguments=(), options=None):
         result = function(*arguments, **(options or {}))
@@ -73,23 +72,23 @@ def test_bf16_is_refused_where_an_lstm_fails(monkeypatch):
 
     monkeypatch.setattr(torch.nn, "LSTM", Failing)
     with pytest.raises(UserError, match=r"precision bf16: .* Use fp32"):
-        devices.find_precision("bf16", CPU)
-    assert devices.find_precision("fp32", CPU) == "fp32"
+        device.find_precision("bf16", CPU)
+    assert device.find_precision("fp32", CPU) == "fp32"
 
 
 def test_auto_is_bf16_only_where_it_is_native(monkeypatch):
     for native, expected in ((True, "bf16"), (False, "fp32")):
         monkeypatch.setattr(device, "has_native_bf16", lambda _, native=native: native)
-        assert devices.find_precision("auto", CPU) == expected
+        assert device.find_precision("auto", CPU) == expected
 
 
 def test_auto_is_cuda_or_the_cpu_and_never_mps(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
-    assert devices.find_device("auto").type == "cpu"
+    assert device.find_device("auto").type == "cpu"
 
 
 @pytest.mark.skipif(torch.backends.mps.is_available(), reason="there is an MPS device")
 def test_a_device_that_is_not_there_is_one_line():
     with pytest.raises(UserError, match="device 'mps': "):
-        devices.find_device("mps")
+        device.find_device("mps")

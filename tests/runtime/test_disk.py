@@ -1,4 +1,4 @@
-"""Disks that are full or cannot be written to: small file systems in memory, where this user may mount them."""
+"""Full and read-only disks: small file systems in memory, where the user is permitted to mount them."""
 
 import re
 import subprocess
@@ -13,7 +13,7 @@ from bilm.checkpoints import serialization
 
 @pytest.fixture
 def disk(tmp_path):
-    """disk(megabytes): a file system of that size."""
+    """disk(megabytes) mounts a file system of this size and returns its folder."""
     mounted: list[Path] = []
 
     def mount(megabytes: float) -> Path:
@@ -43,7 +43,7 @@ def leftovers(folder: Path) -> list[Path]:
 
 
 def test_a_disk_that_fills_up_in_a_run(disk, tmp_path):
-    """The checkpoint before stays whole; with room again, the run ends as if nothing had been."""
+    """The earlier checkpoint is unchanged; with free space, the resumed run gives the weights of an undisturbed run."""
     folder = disk(8)
     arguments = ["ELMO.py", "--data", SAMPLE, *TINY, "--epochs", 3]
     assert run_script(*arguments, "--output", tmp_path / "roomy").code == 0
@@ -94,7 +94,7 @@ def test_an_evaluation_on_a_full_disk_keeps_the_older_figures(disk, trained):
 
 @pytest.mark.parametrize("script", ["ELMO.py", "classification.py", "evaluate.py"])
 def test_a_folder_that_cannot_be_written_to(disk, trained, script):
-    """Said before anything is trained or evaluated."""
+    """The error comes before any training or evaluation."""
     folder, (output, _) = disk(8), trained
     subprocess.run(["cp", "-r", f"{output}/.", folder], check=True)
     subprocess.run(["mount", "-o", "remount,ro", folder], check=True)

@@ -1,4 +1,4 @@
-"""Several processes under torchrun do what one does."""
+"""Training with several processes under torchrun gives the result of one process."""
 
 import json
 import re
@@ -30,7 +30,7 @@ def assert_same_course(result: dict, expected: dict) -> None:
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory) -> dict:
-    """The history of one process, never stopped."""
+    """The history of an uninterrupted run in one process."""
     output = tmp_path_factory.mktemp("alone")
     run = run_script(*PRETRAIN, "--output", output, OMP_NUM_THREADS="1")
     assert run.code == 0, run.err
@@ -41,8 +41,8 @@ def test_two_processes_have_the_loss_curve_of_one(alone, tmp_path):
     """On the same global batches."""
     run = run_script(*torchrun(), *PRETRAIN, "--output", tmp_path, OMP_NUM_THREADS="1")
     assert run.code == 0, run.err
-    assert run.out.count("Wrote") == 1, "one rank speaks"
-    assert not (tmp_path / "runs").exists(), "the ids of the texts have gone with the run"
+    assert run.out.count("Wrote") == 1, "one rank prints"
+    assert not (tmp_path / "runs").exists(), "the ids of the texts are removed at the end"
     assert history(tmp_path)["processes"] == 2
     assert_same_course(history(tmp_path), alone)
 
@@ -57,7 +57,7 @@ def test_a_run_goes_on_with_another_number_of_processes(alone, tmp_path, two_at_
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=60)
     assert 0 < serialization.load(unfinished, "training")["state"]["step"] < alone["curve"][-1]["step"]
-    assert (tmp_path / "runs/sample/training-texts").exists(), "no need to encode the texts again"
+    assert (tmp_path / "runs/sample/training-texts").exists(), "the ids are kept for the resumed run"
     run = run_script(*then, *PRETRAIN, "--output", tmp_path, "--resume", OMP_NUM_THREADS="1")
     assert run.code == 0, run.err
     assert_same_course(history(tmp_path), alone)
@@ -117,9 +117,9 @@ def test_a_disk_that_fills_up_under_torchrun_ends_all_ranks_with_one_line(tmp_pa
 
 
 def test_torchrun_takes_no_option_of_ours_for_one_of_its_own():
-    """It looks at those behind the script's name, too, and at the beginnings of its own."""
-    theirs = [flag for action in get_args_parser()._actions for flag in action.option_strings]
+    """torchrun also parses options after the script's name, and accepts prefixes of its own options."""
+    torchrun_flags = [flag for action in get_args_parser()._actions for flag in action.option_strings]
     message = run_script("ELMO.py", "--help").out + run_script("classification.py", "--help").out
     own = set(re.findall(r"^  (--[a-z-]+)", message, re.MULTILINE)) - {"--help"}
-    assert {"--start-from", "--train", "--resume"} <= own and "--master-port" in theirs
-    assert not [(flag, other) for flag in own for other in theirs if other.startswith(flag)]
+    assert {"--start-from", "--train", "--resume"} <= own and "--master-port" in torchrun_flags
+    assert not [(flag, other) for flag in own for other in torchrun_flags if other.startswith(flag)]

@@ -29,7 +29,7 @@ def test_a_second_holder_is_refused_and_told_who_the_first_is(tmp_path):
 
 
 def test_a_lock_file_that_was_deleted_by_hand_costs_its_holder_nothing_else(tmp_path):
-    """The first holder's leave does not take the second one's file along."""
+    """Releasing the first lock does not remove the file of the second one."""
     path = tmp_path / "x.lock"
     first = locks.acquire_lock(path, "")
     path.unlink()
@@ -58,7 +58,7 @@ def test_a_killed_holder_leaves_nothing_that_stands_in_the_way(tmp_path):
 
 
 def test_of_many_at_once_one_is_in(tmp_path):
-    """Each takes the lock again and again, as the file comes and goes, and looks whether it is alone."""
+    """Each process repeatedly acquires the lock, whose file is created and deleted, and checks that it is alone."""
     crowd = """
 import os, pathlib, sys, time
 from bilm.runtime import locks
@@ -70,7 +70,7 @@ while time.monotonic() < end:
         release = locks.acquire_lock(folder / "x.lock", "")
     except UserError:
         continue
-    os.mkdir(folder / "inside")  # fails if somebody else is
+    os.mkdir(folder / "inside")  # fails if another process holds the lock
     times += 1
     os.rmdir(folder / "inside")
     release()

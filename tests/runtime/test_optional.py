@@ -1,4 +1,4 @@
-"""A package that only some commands need and that is missing, or broken: one line, before any work."""
+"""Optional packages that are missing or broken: a message of one line, before any work."""
 
 import re
 import sys
@@ -22,7 +22,7 @@ from studies.report import build_report
 
 
 def original(folder: Path) -> None:
-    """The options of a small ELMo, without the weights: the package is asked for before they are looked for."""
+    """Load a small ELMo without weights: the package is imported before the file of weights is opened."""
     options = """{"lstm": {"dim": 4, "projection_dim": 2, "use_skip_connections": true},
         "char_cnn": {"embedding": {"dim": 2}, "filters": [[1, 2]], "n_characters": 262, "activation": "relu",
         "max_characters_per_token": 9}}"""
@@ -37,8 +37,8 @@ def parquet(folder: Path) -> None:
 
 REQUIREMENTS, PROJECT = (ROOT / "requirements.txt").read_text(), (ROOT / "pyproject.toml").read_text()
 
-# Every place that needs a package which requirements.txt does not bring to every Python.
-PLACES = [
+# All functions that need a package which requirements.txt does not install for every version of Python.
+USES = [
     ("pyarrow", parquet),
     ("h5py", original),
     ("h5py", lambda folder: write_vectors(folder / "new" / "a.hdf5", [])),
@@ -52,20 +52,20 @@ PLACES = [
 
 
 def hide(monkeypatch: pytest.MonkeyPatch, package: str) -> None:
-    """As if it had never been installed, on a Python that it has releases for."""
+    """Make `package` appear uninstalled, on a version of Python that it has releases for."""
     for name in [name for name in sys.modules if name.startswith(f"{package}.")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, package, None)
     monkeypatch.setattr(optional, "NO_RELEASE_FROM", {})
 
 
-@pytest.mark.parametrize(("package", "use"), PLACES)
+@pytest.mark.parametrize(("package", "use"), USES)
 def test_a_missing_package_is_one_line_with_the_command_that_installs_it(tmp_path, monkeypatch, package, use):
     hide(monkeypatch, package)
     with pytest.raises(UserError, match=rf"needs the package {package}: python -m pip install {package}$") as error:
         use(tmp_path)
     assert "\n" not in str(error.value)
-    assert not (tmp_path / "new").exists(), "nothing is begun"
+    assert not (tmp_path / "new").exists(), "nothing was written"
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""How a command ends, and that it leaves nothing behind in a process that goes on: a notebook, runpy, a test."""
+"""How a command ends, and that it leaves a process which continues (a notebook, runpy, a test) unchanged."""
 
 import signal
 import subprocess
@@ -34,7 +34,7 @@ def test_ctrl_c_still_works_after_a_command():
 
 
 def test_a_command_that_succeeds_returns():
-    """IPython's %run and a notebook go on after it."""
+    """IPython's %run and a notebook continue after it."""
     process.run_script(lambda: None)
 
 
@@ -108,7 +108,7 @@ def test_the_library_leaves_signals_and_threads_alone(trained_bilm):
 
 
 def test_a_signal_after_the_work_is_done_changes_nothing():
-    """While a command cleans up, Ctrl-C must neither end in a traceback nor leave things behind."""
+    """Ctrl-C while a command cleans up causes no traceback and does not prevent the clean-up."""
     called = []
 
     def main():

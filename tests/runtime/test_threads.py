@@ -1,4 +1,4 @@
-"""The number of threads: fitted to what other programs leave, and without a mark on what is computed."""
+"""The number of threads adapts to the load of other programs, and does not change the results."""
 
 import subprocess
 import sys
@@ -24,7 +24,7 @@ CPU = torch.device("cpu")
 
 
 class Machine:
-    """A machine with a clock of its own: `others` cores are busy with other programs."""
+    """A simulated machine with its own clock; other programs use `others` cores."""
 
     def __init__(self, cores: int, others: float = 0.0):
         self.cores, self.others = cores, others
@@ -39,7 +39,7 @@ class Machine:
         self.used += seconds * self.others
 
     def run(self, count: ThreadCount, seconds: float, pace: float = 1e-3) -> None:
-        """Steps of half a second, each token taking `pace` seconds."""
+        """Simulate steps of half a second at `pace` seconds per token."""
         for _ in range(round(2 * seconds)):
             self.pass_time(0.5)
             count.after_step(round(0.5 / pace), 0.5)
@@ -65,37 +65,37 @@ def test_as_many_threads_as_cores_are_free_at_the_start(machine, cores, others, 
 
 
 def test_another_program_takes_a_thread_and_gives_it_back_after_a_quiet_minute(machine):
-    here, count = machine(2)
+    simulated, count = machine(2)
     count.choose()
-    here.others = 1.0
-    here.run(count, 6)
-    assert count.number == 1 and here.set == [2, 1]
-    here.others = 0.0
-    here.run(count, threads.QUIET_SECONDS - 5)
+    simulated.others = 1.0
+    simulated.run(count, 6)
+    assert count.number == 1 and simulated.set == [2, 1]
+    simulated.others = 0.0
+    simulated.run(count, threads.QUIET_SECONDS - 5)
     assert count.number == 1, "not yet"
-    here.run(count, 10)
+    simulated.run(count, 10)
     assert count.number == 2
 
 
 def test_a_short_burst_of_another_program_changes_nothing(machine):
-    here, count = machine(2)
+    simulated, count = machine(2)
     count.choose()
-    here.run(count, 10)
-    here.others = 1.0
-    here.run(count, 1.5)
-    here.others = 0.0
-    here.run(count, 10)
-    assert here.set == [2]
+    simulated.run(count, 10)
+    simulated.others = 1.0
+    simulated.run(count, 1.5)
+    simulated.others = 0.0
+    simulated.run(count, 10)
+    assert simulated.set == [2]
 
 
 def test_a_step_that_takes_twice_as_long_gives_up_a_thread_whatever_the_system_reports(machine):
-    """In a container or a virtual machine the load of others may not be seen."""
-    here, count = machine(2)
+    """In a container or a virtual machine the load of other programs may be invisible."""
+    simulated, count = machine(2)
     count.choose()
-    here.run(count, 10)
-    here.run(count, 3, pace=1.5e-3)
+    simulated.run(count, 10)
+    simulated.run(count, 3, pace=1.5e-3)
     assert count.number == 2
-    here.run(count, 3, pace=3e-3)
+    simulated.run(count, 3, pace=3e-3)
     assert count.number == 1
 
 
@@ -114,15 +114,15 @@ def test_a_step_that_takes_twice_as_long_gives_up_a_thread_whatever_the_system_r
 def test_training_moves_only_between_numbers_with_the_same_gradients(
     machine, monkeypatch, cores, others, same, fixed, most
 ):
-    here, count = machine(cores, others)
+    simulated, count = machine(cores, others)
     count.choose()
     monkeypatch.setattr(threads, "_active", count)
     monkeypatch.setattr(torch, "get_num_threads", lambda: count.number)
     query = []
     assert threads.settle_for_training(lambda *numbers: bool(query.append(numbers)) or same) == fixed
     assert query in ([], [(1, 2)]) and count.most == most
-    before, here.others = count.number, float(cores)
-    here.run(count, 20)
+    before, simulated.others = count.number, float(cores)
+    simulated.run(count, 20)
     assert count.number == (before if fixed else 1)
 
 
@@ -133,7 +133,7 @@ def test_what_others_use_is_all_but_ones_own():
 
 
 def test_a_busy_program_is_seen():
-    """The real counters: a process that computes, and does nothing else, uses about a core."""
+    """With the real counters: a process in an endless loop uses about one core."""
     busy = subprocess.Popen([sys.executable, "-c", "while True: pass"])
     try:
         before = CpuUse.now()
@@ -154,7 +154,7 @@ def random_texts(count: int) -> EncodedTexts:
 
 
 def weights_after(numbers: list[int]) -> list[torch.Tensor]:
-    """Weights of a language model of default size after a step with each of these numbers of threads."""
+    """Train a language model of default size, one step with each of these numbers of threads; return its weights."""
     torch.manual_seed(0)
     texts, rows = random_texts(200), np.arange(200)
     model, task = BiLM(BiLMConfig(), 9000), PretrainingTask(texts, rows, rows, 2048, 0, CPU)
@@ -170,7 +170,7 @@ def weights_after(numbers: list[int]) -> list[torch.Tensor]:
 
 
 def test_the_default_language_model_has_the_same_weights_if_the_number_changes_between_one_and_two():
-    """Where it has not, as on a machine with other kernels, a run notices it and fixes the number."""
+    """Where it has not, as on a machine with other kernels, a run detects it and fixes the number."""
     number = torch.get_num_threads()
     try:
         one, mixed = weights_after([1, 1]), weights_after([2, 1])
@@ -190,7 +190,7 @@ def test_a_run_whose_gradients_depend_on_the_number_notices_it(monkeypatch):
     monkeypatch.setattr(threads, "_active", ThreadCount(2, torch.set_num_threads))
     number = torch.get_num_threads()
 
-    class Telling(torch.nn.Linear):
+    class ThreadDependent(torch.nn.Linear):
         def forward(self, x):
             return super().forward(x) * torch.get_num_threads()
 
@@ -203,7 +203,7 @@ def test_a_run_whose_gradients_depend_on_the_number_notices_it(monkeypatch):
 
     try:
         torch.set_num_threads(2)
-        assert settle_threads(Telling(3, 1), Task(), nullcontext) == 2
+        assert settle_threads(ThreadDependent(3, 1), Task(), nullcontext) == 2
         torch.set_num_threads(2)
         monkeypatch.setattr(threads, "_active", ThreadCount(2, torch.set_num_threads))
         model, state = torch.nn.Linear(3, 1), torch.get_rng_state()
