@@ -93,8 +93,10 @@ def add_language_model(summary: dict[str, Any], pretrained: Pretrained, split: s
     """Add metrics of the language model, from evaluate_language_model."""
     entry = summary["language_model"]
     _add_figures(summary, entry, split, figures)
-    entry["validation_perplexity"] = pretrained.info["validation_perplexity"]
-    entry["training"] = _training_provenance(pretrained.info)
+    entry |= {
+        "validation_perplexity": pretrained.info["validation_perplexity"],
+        "training": _training_provenance(pretrained.info),
+    }
 
 
 def add_ensemble(summary: dict[str, Any], members: dict[str, str], split: str, figures: dict[str, Any]) -> None:
@@ -186,10 +188,13 @@ def add_classifier(
         seeds = entry.get("seeds", {}) if entry.get("settings") == settings else {}
         entry = summary["classifiers"][mode] = {"hash": trained.hash, "settings": settings, "seeds": seeds}
     combination = info["combination"]["after"]
-    entry["lambdas"], entry["gamma"] = combination.get("lambdas"), combination.get("gamma")
-    entry["combination"] = info["combination"]
-    entry["validation_accuracy"] = info["validation_accuracy"]
-    entry["training"] = _training_provenance(info)
+    entry |= {
+        "lambdas": combination.get("lambdas"),
+        "gamma": combination.get("gamma"),
+        "combination": info["combination"],
+        "validation_accuracy": info["validation_accuracy"],
+        "training": _training_provenance(info),
+    }
     _add_figures(summary, entry, split, figures)
     if split == "test":
         entry["seeds"][str(info["seed"])] = figures["accuracy"]

@@ -9,7 +9,6 @@ import math
 import os
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +51,7 @@ def data_name(path: str | Path) -> Path:
     return path.with_suffix("") if path.suffix.lower() in COMPRESSED else path
 
 
-@contextmanager
+@contextlib.contextmanager
 def open_bytes(path: str | Path, label: str = "", decompress: bool = True) -> Iterator[io.BufferedIOBase]:
     """Open a file for reading; its suffix (.gz, .bz2, .xz) decides whether it is decompressed.
 
@@ -82,6 +81,7 @@ def open_bytes(path: str | Path, label: str = "", decompress: bool = True) -> It
 
 def file_type(head: bytes) -> str | None:
     """Describe a file by its first bytes, with advice to the user; None when they may be UTF-8 text."""
+    # In UTF-16, every second byte of an ASCII text is 0, from the first or from the second byte on.
     even, odd = head[::2], head[1::2]
     if len(head) >= 8 and any(not any(nul) and 0 not in other for nul, other in ((even, odd), (odd[:-1], even))):
         return _UTF16

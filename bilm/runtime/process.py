@@ -59,9 +59,10 @@ def _install(handler: Any) -> None:
 
 
 @contextlib.contextmanager
-def _handlers_restored() -> Iterator[None]:
-    """Restore the handlers of all stop signals at the end of this context."""
+def _handled_by(handler: Any) -> Iterator[None]:
+    """Install a handler within this context; restore the handlers of all stop signals at its end."""
     previous = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+    _install(handler)
     try:
         yield
     finally:
@@ -91,8 +92,7 @@ def defer_signals() -> Iterator[list[int]]:
         if len(received) > 1:
             raise KeyboardInterrupt(number)
 
-    with _handlers_restored():
-        _install(receive)
+    with _handled_by(receive):
         yield received
 
 
@@ -120,8 +120,7 @@ def run_script(main: Callable[[], None], name: str | None = None) -> None:
     global _current
     outer, command = _current, _Command()
     _current = command
-    with _handlers_restored():
-        _install(command.receive)
+    with _handled_by(command.receive):
         _replace_unencodable(command)
         try:
             status = _status_of(main, command, name or command_line().split()[-1])
