@@ -1,6 +1,6 @@
 """Metrics from counts and from paired predictions: scores of the language model, perplexity, McNemar's test.
 
-Counts are added up over batches, so that no target need be kept. A quotient without a denominator (a word that never
+Counts are summed over batches, so that targets are not stored. A quotient with denominator zero (a word that never
 occurs or is never predicted) counts as 0, as in scikit-learn with zero_division=0. The scores of classifiers are
 computed by scikit-learn; see evaluation/scoring.py.
 """
@@ -12,25 +12,23 @@ import numpy as np
 
 
 class ClassCounts:
-    """How often each of C classes occurs, is predicted, and both at once: int64 (C,) each."""
+    """How often each of C classes occurs, is predicted, and is predicted correctly (hits): int64 (C,) each."""
 
     def __init__(self, num_classes: int):
-        self.actual = np.zeros(num_classes, dtype=np.int64)
-        self.predicted = np.zeros(num_classes, dtype=np.int64)
-        self.hits = np.zeros(num_classes, dtype=np.int64)
+        self.actual, self.predicted, self.hits = np.zeros((3, num_classes), dtype=np.int64)
 
     def add(self, actual: np.ndarray, predicted: np.ndarray) -> None:
-        """Two int arrays (N,) of classes from 0 to C - 1."""
+        """Add two int arrays (N,) of classes from 0 to C - 1."""
         size = len(self.actual)
         self.actual += np.bincount(actual, minlength=size)
         self.predicted += np.bincount(predicted, minlength=size)
         self.hits += np.bincount(actual[actual == predicted], minlength=size)
 
     def scores(self) -> dict[str, Any]:
-        """Accuracy; macro averages of precision, recall and F1; the same weighted by support; the number of classes.
+        """Return accuracy; precision, recall and F1, each as macro average and weighted by support; and two counts.
 
-        Classes that neither occur nor are predicted are left out, as in scikit-learn.
-        `undefined`: how many of the others lack the denominator of a quotient.
+        classes: the number of classes that occur or are predicted, over which averages are taken, as in scikit-learn;
+        undefined: how many of these have a quotient with denominator zero.
         """
         seen = (self.actual + self.predicted) > 0
         actual, predicted, hits = self.actual[seen], self.predicted[seen], self.hits[seen]
@@ -43,23 +41,21 @@ class ClassCounts:
             values = np.divide(numerator, denominator, out=np.zeros(len(hits)), where=denominator > 0)
             scores[name] = float(values.mean()) if len(values) else 0.0
             scores[f"{name}_weighted"] = float((values * actual).sum() / max(actual.sum(), 1))
-        scores["classes"] = len(hits)
-        scores["undefined"] = int(((actual == 0) | (predicted == 0)).sum())
-        return scores
+        return scores | {"classes": len(hits), "undefined": int(((actual == 0) | (predicted == 0)).sum())}
 
 
 def perplexity(nll: float, targets: int) -> float:
-    """exp of the mean negative log-likelihood (nats) per target; inf where that is beyond a float."""
+    """Return exp of the mean negative log-likelihood (nats) per target; inf if a float cannot represent it."""
     mean = nll / targets
     return math.exp(mean) if mean < 700 else math.inf
 
 
 def mcnemar(actual: np.ndarray, one: np.ndarray, other: np.ndarray) -> dict[str, Any]:
-    """The exact test of McNemar 1947 for three int arrays (N,): labels, and the classes that two classifiers give.
+    """Compare two classifiers by the exact test of McNemar 1947: int arrays (N,) of labels and of both predictions.
 
-    difference: of their accuracies, in favour of `one`, with `interval`, its 95 % confidence interval (Wald's, for
-    paired proportions). p: of a difference at least as large, either way, were both equally good: a fair coin, thrown
-    for each row that one of them alone has right.
+    difference: accuracy of `one` minus that of `other`, with `interval`, its 95 % confidence interval (Wald's, for
+    paired proportions). only_one_right, only_other_right: rows that one classifier alone has right. p: the probability,
+    two-sided, of a difference at least as large if each of these rows were equally likely to be of either kind.
     """
     from scipy.stats import binomtest  # takes a second to import
 
@@ -67,10 +63,10 @@ def mcnemar(actual: np.ndarray, one: np.ndarray, other: np.ndarray) -> dict[str,
     only_one, only_other = int((right & ~other_right).sum()), int((~right & other_right).sum())
     rows, discordant = len(actual), only_one + only_other
     difference = (only_one - only_other) / rows
-    spread = 1.96 * math.sqrt(discordant - (only_one - only_other) ** 2 / rows) / rows
+    margin = 1.96 * math.sqrt(discordant - (only_one - only_other) ** 2 / rows) / rows
     return {
         "difference": difference,
-        "interval": [difference - spread, difference + spread],
+        "interval": [difference - margin, difference + margin],
         "only_one_right": only_one,
         "only_other_right": only_other,
         "p": float(binomtest(only_one, discordant).pvalue) if discordant else 1.0,

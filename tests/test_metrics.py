@@ -13,8 +13,8 @@ from bilm.text.vocabulary import BOS, EOS
 
 
 @pytest.fixture
-def answers():
-    """Seven classes of which one never occurs, one is never predicted, and one is neither."""
+def labels_and_predictions():
+    """Of seven classes, one never occurs, one is never predicted, and one does neither."""
     generator = np.random.default_rng(0)
     actual, predicted = generator.integers(0, 6, 300), generator.integers(0, 6, 300)
     actual[actual == 4] = 1
@@ -24,16 +24,18 @@ def answers():
 
 @pytest.mark.parametrize("average", ["macro", "weighted"])
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.UndefinedMetricWarning")
-def test_scores_equal_scikit_learn(answers, average):
+def test_scores_equal_scikit_learn(labels_and_predictions, average):
     counts = ClassCounts(7)
     for part in range(3):  # in batches of different sizes
         rows = slice(part * 130, part * 130 + 130)
-        counts.add(answers[0][rows], answers[1][rows])
+        counts.add(labels_and_predictions[0][rows], labels_and_predictions[1][rows])
     scores = counts.scores()
-    expected = sklearn_metrics.precision_recall_fscore_support(*answers, average=average, zero_division=0)
+    expected = sklearn_metrics.precision_recall_fscore_support(
+        *labels_and_predictions, average=average, zero_division=0
+    )
     suffix = "_weighted" if average == "weighted" else ""
     assert [scores[f"{name}{suffix}"] for name in ("precision", "recall", "f1")] == pytest.approx(expected[:3])
-    assert scores["accuracy"] == pytest.approx(sklearn_metrics.accuracy_score(*answers))
+    assert scores["accuracy"] == pytest.approx(sklearn_metrics.accuracy_score(*labels_and_predictions))
     assert (scores["classes"], scores["undefined"]) == (6, 2)
 
 
@@ -42,8 +44,8 @@ def test_perplexity():
     assert perplexity(1e6, 10) == np.inf
 
 
-def test_figures_of_a_classifier_by_hand():
-    """Class d neither occurs nor is predicted, and does not count in the averages; e is never predicted."""
+def test_scores_of_a_classifier_by_hand():
+    """Class d neither occurs nor is predicted, and is not in the averages; e is never predicted."""
     actual, predicted = np.array([0, 0, 1, 2, 2, 2, 4]), np.array([0, 1, 1, 2, 2, 0, 2])
     figures = classification_figures(actual, predicted, list("abcde"))
     per_class = figures.pop("per_class")
@@ -81,8 +83,8 @@ def test_a_classifier_is_reported_as_by_scikit_learn():
     assert text.endswith("Note: Rare: no prediction; the precision counts as 0.")
 
 
-def test_language_model_figures_equal_scikit_learn(bilm, vocabulary, texts):
-    """From the log-probabilities of each text alone, padding nowhere near."""
+def test_language_model_scores_equal_scikit_learn(bilm, vocabulary, texts):
+    """Computed from the log-probabilities of each text by itself, without padding."""
     encoded = vocabulary.encode(texts)
     result = evaluate_language_model(
         bilm,
@@ -92,13 +94,13 @@ def test_language_model_figures_equal_scikit_learn(bilm, vocabulary, texts):
         lambda: torch.autocast("cpu", enabled=False),
     )
     size = len(vocabulary)
-    for direction, turn in (("forward", 1), ("backward", -1)):
+    for direction in ("forward", "backward"):
         actual, log_probs = [], []
         for row in range(5):
             ids = torch.tensor(encoded.ids[encoded.offsets[row] : encoded.offsets[row + 1]].tolist())
             with torch.no_grad():
                 top = bilm.encode(Batch(ids[None], torch.tensor([len(ids)])))[-1][0]
-            states, targets = (top[:-1, :7], ids[1:]) if turn == 1 else (top[1:, 7:], ids[:-1])
+            states, targets = (top[:-1, :7], ids[1:]) if direction == "forward" else (top[1:, 7:], ids[:-1])
             log_probs.append(bilm.softmax.log_probs(states).detach().numpy())
             actual.append(targets.numpy())
         truth, scores = np.concatenate(actual), np.concatenate(log_probs)

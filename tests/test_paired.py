@@ -13,7 +13,7 @@ LABELS = np.array([0, 1, 2, 3, 0, 1, 2, 3])
 
 
 def test_mcnemar_by_hand():
-    """Five rows that one alone has right, one that the other alone has: (6 over 0 + 6 over 1) / 2^6, twice."""
+    """Five rows that only `one` has right, one row that only `other` has: p = 2 (C(6, 0) + C(6, 1)) / 2^6."""
     one, other = LABELS.copy(), np.array([1, 0, 0, 0, 1, 1, 2, 3])
     one[6] = 0
     result = mcnemar(LABELS, one, other)
@@ -47,7 +47,7 @@ def test_two_equal_classifiers():
 CORPUS = {"train": "1", "test": "2"}
 
 
-def test_predictions_come_back(tmp_path):
+def test_predictions_are_read_as_written(tmp_path):
     path = tmp_path / "predictions.json"
     predictions = Predictions(CORPUS, LABELS, {"b": ("x", LABELS[::-1].copy()), "a": ("y", np.zeros(8, np.int64))})
     predictions.near_duplicates = (np.array([2, 7]), 0.5)
@@ -58,10 +58,12 @@ def test_predictions_come_back(tmp_path):
         assert of == predictions.models[name][0] and np.array_equal(classes, predictions.models[name][1])
     assert result.near_duplicates[0].tolist() == [2, 7] and result.near_duplicates[1] == 0.5
     other = read_predictions(path, CORPUS | {"train": "3"})
-    assert other.models == {} and other.labels is None, "those of another corpus do not count"
+    assert other.models == {} and other.labels is None, "those of another corpus are not read"
 
 
-WHOLE = '{"corpus": {}, "labels": "0 1", "near_duplicates": NEAR, "models": {"a": {"of": "x", "classes": "CLASSES"}}}'
+COMPLETE = (
+    '{"corpus": {}, "labels": "0 1", "near_duplicates": NEAR, "models": {"a": {"of": "x", "classes": "CLASSES"}}}'
+)
 
 
 @pytest.mark.parametrize(
@@ -69,15 +71,15 @@ WHOLE = '{"corpus": {}, "labels": "0 1", "near_duplicates": NEAR, "models": {"a"
 )
 def test_damaged_predictions_are_refused(tmp_path, near, classes):
     path = tmp_path / "predictions.json"
-    path.write_text(WHOLE.replace("NEAR", "null").replace("CLASSES", "0 1"))
+    path.write_text(COMPLETE.replace("NEAR", "null").replace("CLASSES", "0 1"))
     assert read_predictions(path, {}).models["a"][1].tolist() == [0, 1]
-    path.write_text(WHOLE.replace("NEAR", near).replace("CLASSES", classes))
+    path.write_text(COMPLETE.replace("NEAR", near).replace("CLASSES", classes))
     with pytest.raises(UserError, match=r"predictions\.json"):
         read_predictions(path, {})
 
 
 @pytest.mark.parametrize("content", ["[]", '{"labels": "1 2"}', '{"labels": "0 1", "models": {"a": "0"}}', "{"])
-def test_what_holds_no_predictions_is_refused(tmp_path, content):
+def test_a_file_without_predictions_is_refused(tmp_path, content):
     path = tmp_path / "predictions.json"
     path.write_text(content)
     with pytest.raises(UserError, match=r"predictions\.json"):
@@ -86,7 +88,7 @@ def test_what_holds_no_predictions_is_refused(tmp_path, content):
 
 @pytest.fixture
 def summary():
-    """Two classifiers of hashes A and B, their ensemble, a baseline of hash S."""
+    """Two classifiers with hashes A and B, their ensemble, and a baseline with hash S."""
     result = summaries.empty({"command": "", "commit": "", "hardware": "", "precision": "", "date": ""})
     result["classifiers"] = {"frozen": {"hash": "A"}, "function": {"hash": "B"}}
     result["baselines"] = {"svm": {"hash": "S"}}
@@ -101,7 +103,7 @@ def predictions():
     return Predictions(CORPUS, LABELS, dict(models), (np.array([0, 1]), 0.5))
 
 
-def test_all_is_compared_with_the_baselines_and_on_near_duplicates(summary, predictions):
+def test_comparisons_with_baselines_and_on_near_duplicates(summary, predictions):
     summaries.refresh_comparisons(summary, predictions)
     differences = {name: against["svm"]["difference"] for name, against in summary["paired"].items()}
     assert differences == {"frozen": 0.25, "function": 0.0, "ensemble": 0.25}
@@ -113,7 +115,7 @@ def test_all_is_compared_with_the_baselines_and_on_near_duplicates(summary, pred
     assert near["accuracy"]["frozen"] == {"near_duplicates": 1.0, "rest": 1.0}
 
 
-def test_the_baseline_to_be_shown_is_the_best_on_validation(summary, predictions):
+def test_the_displayed_baseline_is_the_best_on_validation(summary, predictions):
     summary["baselines"] = {
         "weak": {"hash": "W", "validation_accuracy": 0.5},
         "svm": {"hash": "S", "validation_accuracy": 0.75},
@@ -124,19 +126,19 @@ def test_the_baseline_to_be_shown_is_the_best_on_validation(summary, predictions
     assert all(set(against) == {"svm"} for against in summaries.with_strongest(summary).values())
 
 
-def test_figures_of_weights_that_are_gone_go_too(summary, predictions):
-    summary["classifiers"]["frozen"] = {"hash": "trained anew, and not evaluated on test"}
+def test_comparisons_of_replaced_weights_are_removed(summary, predictions):
+    summary["classifiers"]["frozen"] = {"hash": "trained again, and not evaluated on test"}
     summaries.refresh_comparisons(summary, predictions)
     assert set(summary["paired"]) == {"function"} and summary["ensemble"] == {}
     assert set(summary["near_duplicates"]["accuracy"]) == {"function", "svm"} == set(predictions.models)
 
 
-def test_a_baseline_of_another_corpus_goes(summary):
+def test_a_baseline_of_another_corpus_is_removed(summary):
     summaries.refresh_comparisons(summary, Predictions(CORPUS))
     assert summary["baselines"] == summary["paired"] == summary["near_duplicates"] == {}
 
 
-def test_figures_of_another_test_csv_or_language_model_do_not_stand(summary):
+def test_scores_of_another_test_csv_or_language_model_are_removed(summary):
     model = SimpleNamespace(hash="M", info={"rows_trained": 3})
     summary |= {"bilm": "M", "test_csv": "2"}
     remaining = summaries.begin(summary, model, "2", {})
@@ -148,8 +150,8 @@ def test_figures_of_another_test_csv_or_language_model_do_not_stand(summary):
         assert other["classifiers"] == other["ensemble"] == {} and other["baselines"] == summary["baselines"]
 
 
-def test_predictions_stay_where_no_test_rows_are_at_hand(tmp_path):
-    """Of the same training rows; of others they do not."""
+def test_predictions_are_read_without_test_rows(tmp_path):
+    """If the training rows are the same, and not otherwise."""
     path, corpus = tmp_path / "predictions.json", {"train": "a", "test": "b"}
     write_predictions(path, Predictions(corpus, np.array([0, 1]), {"x": ("hash", np.array([1, 1]))}))
     result = read_predictions(path, {"train": "a"})
