@@ -4,14 +4,17 @@
     Class Index,Title,Description                Kaggle; the title may be missing
     text,label                                   the datasets library, which numbers classes from 0, the others from 1
 
-The columns of a header may come in any order, and the file may be CSV, TSV, JSON lines or Parquet.
+The columns of a header may be in any order, and the file may be CSV, TSV, JSON lines or Parquet.
 """
 
+import hashlib
+import io
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
 from bilm.runtime.errors import UserError
+from bilm.runtime.files import atomic_write
 from bilm.runtime.locks import acquire_lock
 from bilm.runtime.terminal import progress
 from bilm.text.readers import Table, sample_evenly
@@ -20,34 +23,34 @@ CLASS_NAMES = ("World", "Sports", "Business", "Sci/Tech")
 
 
 def read_ag_news(path: Path, limit: int | None = None) -> Iterator[tuple[int, str]]:
-    """Label (from 0) and description, as it stands in the file, of every row.
+    """Yield label (from 0) and description, unchanged, of every row, or of `limit` rows.
 
-    At most `limit` rows, evenly spaced, so that a file sorted by class gives all classes; the file is then read twice.
-    Raises UserError naming file, row and column of what is wrong, wherever in the file that is.
+    The `limit` rows are evenly spaced, so that a file sorted by class yields all classes; the file is then read twice.
+    Raises UserError with file, row and column of the first mistake, which may come after valid rows.
     """
     return sample_evenly(path, partial(_all_rows, path), limit)
 
 
 def _all_rows(path: Path, progress_label: str) -> Iterator[tuple[int, str]]:
-    table = Table(path, partial(_columns, path))
-    for number, (label, text) in table.rows(progress_label):
-        label, description = str(label).strip(), table.text(number, text, table.columns[1])
+    table = Table(path, partial(_select_columns, path))
+    for number, (cell, text) in table.rows(progress_label):
+        label, description = str(cell).strip(), table.require_text(number, text, table.columns[1])
         first = 0 if table.columns[0].strip().lower() == "label" else 1
         if not label.isdecimal() or len(label) > 9 or not 0 <= int(label) - first < len(CLASS_NAMES):
-            classes = f"they are {first} to {first + len(CLASS_NAMES) - 1}"
+            classes = f"the classes are {first} to {first + len(CLASS_NAMES) - 1}"
             raise table.error(number, f"{label[:40]!r} is not a class; {classes}.", table.columns[0])
         if not any(character.isalnum() for character in description):
-            found = f"not text ({description[:40]!r})" if description.strip() else "empty"
-            raise table.error(number, f"it is {found}. Fill it or remove the row.", table.columns[1])
+            problem = f"not text ({description[:40]!r})" if description.strip() else "empty"
+            raise table.error(number, f"it is {problem}. Fill it in or remove the row.", table.columns[1])
         yield int(label) - first, description
 
 
-def _columns(path: Path, first: Sequence[str]) -> tuple[str, str]:
-    """Those of class and text, as readers.Table takes them, by the cells of the first row."""
-    named = {name.strip().lower(): name for name in first}
+def _select_columns(path: Path, first: Sequence[str]) -> tuple[str, str]:
+    """Choose the columns of class and text by the cells of the first row; see readers.Table."""
+    names = {name.strip().lower(): name for name in first}
     for label, text in (("class index", "description"), ("label", "text")):
-        if label in named and text in named:
-            return named[label], named[text]
+        if label in names and text in names:
+            return names[label], names[text]
     if len(first) == 3 and first[0].strip().isdecimal():
         return "1", "3"
     raise UserError(
@@ -64,18 +67,18 @@ TIMEOUT_SECONDS = 5.0  # without a byte from the server
 
 
 class Unreachable(Exception):
-    """The server cannot be reached, refuses the file, or the connection broke."""
+    """The server cannot be reached or refuses the file, or the connection broke."""
 
 
-def download_ag_news(folder: Path, base_url: str = BASE_URL, md5: dict[str, str] | None = None) -> None:
+def download_ag_news(folder: Path, base_url: str = BASE_URL, md5: dict[str, str] = MD5) -> None:
     """Download the files named in `md5` into `folder` unless they exist.
 
-    Raises Unreachable when the server cannot be reached; UserError when a file has the wrong checksum (it is deleted),
-    cannot be written, or another process is downloading to the same folder.
+    Raises Unreachable if the server cannot be reached; UserError if a file has the wrong checksum or cannot be written,
+    or another process is downloading to the same folder.
     """
     release = acquire_lock(folder / ".download.lock", f"is downloading AG News to {folder}. Wait until it is done.")
     try:
-        for name, expected in (MD5 if md5 is None else md5).items():
+        for name, expected in md5.items():
             if not (folder / name).exists():
                 _download(f"{base_url}/{name}", folder / name, expected)
     finally:
@@ -83,28 +86,28 @@ def download_ag_news(folder: Path, base_url: str = BASE_URL, md5: dict[str, str]
 
 
 def _download(url: str, path: Path, expected: str) -> None:
-    from pooch import HTTPDownloader, file_hash
+    from pooch import HTTPDownloader
     from requests import HTTPError, RequestException
 
-    # Not pooch.retrieve: files that it writes can be read by their owner alone.
-    partial = path.with_name(f"{path.name}.part")
+    # Not pooch.retrieve, whose files only their owner can read. In memory: the larger file has 30 MB.
+    content = io.BytesIO()
     try:
         with progress(total=0, unit="B", unit_scale=True, label=f"downloading {url}") as bar:
             # Uncompressed, so that the server's Content-Length is the size of the file.
             download = HTTPDownloader(bar, 1 << 16, timeout=TIMEOUT_SECONDS, headers={"Accept-Encoding": "identity"})
-            download(url, str(partial), None)
-        if (found := file_hash(str(partial), "md5")) != expected:
-            raise UserError(f"{url} gave a file with MD5 {found}, not {expected}. It was deleted; try again later.")
-        partial.replace(path)
+            download(url, content, None)
     except HTTPError as error:
         assert error.response is not None
         raise Unreachable(f"{url} answered {error.response.status_code} {error.response.reason}.") from error
     except RequestException as error:
-        cause: BaseException = error
-        while context := cause.__cause__ or cause.__context__:
-            cause = context
-        raise Unreachable(f"{url}: {cause}.") from error
-    except OSError as error:
-        raise UserError(f"{partial} could not be written: {error.strerror or error}.") from error
-    finally:
-        partial.unlink(missing_ok=True)
+        raise Unreachable(f"{url}: {_root_cause(error)}.") from error
+    actual = hashlib.md5(content.getbuffer(), usedforsecurity=False).hexdigest()
+    if actual != expected:
+        raise UserError(f"{url}: the file has MD5 {actual}, not {expected}. Try again later.")
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(content.getbuffer())
+
+
+def _root_cause(error: BaseException) -> BaseException:
+    cause = error.__cause__ or error.__context__
+    return _root_cause(cause) if cause else error

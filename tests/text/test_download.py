@@ -1,4 +1,4 @@
-"""Against a server on this machine that is slow, stalls, breaks off, redirects, refuses, and gives wrong bytes."""
+"""Downloads from a local server that is slow, stalls, breaks off, redirects, refuses, or sends wrong bytes."""
 
 import hashlib
 import http.server
@@ -15,7 +15,7 @@ CONTENT = bytes(range(256)) * 1000
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Gives `content`, and misbehaves as it is told."""
+    """Sends `content`, with the faults that a test sets."""
 
     daemon_threads = True
     content = CONTENT
@@ -23,7 +23,7 @@ class Server(http.server.ThreadingHTTPServer):
     breaks_off_after: int | None = None
     stalls = False
     pause = 0.0
-    says_length = True
+    sends_length = True
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
@@ -31,7 +31,7 @@ class Server(http.server.ThreadingHTTPServer):
         self.sent = 0
 
     def handle_error(self, *_):
-        """A client that gave up is what some tests are about."""
+        """Ignore clients that close the connection, as some tests make them do."""
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -46,7 +46,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return
         body, status = self.server.content, self.server.status
         self.send_response(status)
-        if self.server.says_length:
+        if self.server.sends_length:
             self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         body = body if self.server.breaks_off_after is None else body[: self.server.breaks_off_after]
@@ -78,7 +78,7 @@ def fetch(server, tmp_path):
     return lambda: download_ag_news(tmp_path, f"http://127.0.0.1:{server.server_port}", md5)
 
 
-def test_a_file_arrives_whole(fetch, tmp_path, server):
+def test_a_file_is_downloaded_completely_and_once(fetch, tmp_path, server):
     fetch()
     assert (tmp_path / "train.csv").read_bytes() == CONTENT
     assert [p.name for p in tmp_path.iterdir()] == ["train.csv"]
@@ -97,14 +97,14 @@ def test_nothing_is_left_of_a_broken_connection(fetch, tmp_path, server):
     assert (tmp_path / "train.csv").read_bytes() == CONTENT
 
 
-def test_wrong_bytes_are_refused_and_removed(fetch, tmp_path, server):
+def test_wrong_bytes_are_refused(fetch, tmp_path, server):
     server.content = CONTENT[:-1] + b"x"
     with pytest.raises(UserError, match="MD5"):
         fetch()
     assert list(tmp_path.iterdir()) == []
 
 
-def test_nobody_there(tmp_path):
+def test_a_server_that_does_not_exist(tmp_path):
     with pytest.raises(Unreachable, match=r"^http://127\.0\.0\.1:9/train\.csv: \[Errno \d+\] Connection refused\.$"):
         download_ag_news(tmp_path, "http://127.0.0.1:9")
     assert list(tmp_path.iterdir()) == []
@@ -118,8 +118,8 @@ def test_a_server_that_stalls_is_given_up(fetch, tmp_path, server, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_server_that_dribbles_is_waited_for(fetch, tmp_path, server, monkeypatch):
-    """Slower in all than the timeout, which is for a line that is dead."""
+def test_a_slow_server_is_not_given_up(fetch, tmp_path, server, monkeypatch):
+    """The download takes longer than the timeout, which limits the time without a byte."""
     monkeypatch.setattr(ag_news, "TIMEOUT_SECONDS", 0.3)
     server.pause = 0.1
     fetch()
@@ -140,9 +140,9 @@ def test_a_refusal_is_unreachable_and_leaves_nothing(fetch, tmp_path, server, st
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_server_that_does_not_say_how_much_there_is(fetch, tmp_path, server):
-    """Without a length nobody knows that something is missing until the checksum is taken."""
-    server.says_length, server.breaks_off_after = False, 100_000
+def test_a_server_that_sends_no_length(fetch, tmp_path, server):
+    """Without a length, only the checksum shows that something is missing."""
+    server.sends_length, server.breaks_off_after = False, 100_000
     with pytest.raises(UserError, match="MD5"):
         fetch()
     assert list(tmp_path.iterdir()) == []
@@ -151,16 +151,16 @@ def test_a_server_that_does_not_say_how_much_there_is(fetch, tmp_path, server):
     assert (tmp_path / "train.csv").read_bytes() == CONTENT
 
 
-def test_what_a_killed_download_left_is_replaced(fetch, tmp_path):
-    (tmp_path / "train.csv.part").write_bytes(CONTENT * 2)
+def test_the_temporary_file_of_a_killed_download_is_replaced(fetch, tmp_path):
+    (tmp_path / ".train.csv.tmp").write_bytes(CONTENT * 2)
     fetch()
     assert (tmp_path / "train.csv").read_bytes() == CONTENT
     assert [p.name for p in tmp_path.iterdir()] == ["train.csv"]
 
 
-def test_what_cannot_be_written_is_named(fetch, tmp_path):
-    (tmp_path / "train.csv.part").symlink_to("/dev/full")
-    with pytest.raises(UserError, match=r"train\.csv\.part could not be written: No space left on device\."):
+def test_a_file_that_cannot_be_written_is_named(fetch, tmp_path):
+    (tmp_path / ".train.csv.tmp").symlink_to("/dev/full")
+    with pytest.raises(UserError, match=r"/train\.csv could not be written: No space left on device\."):
         fetch()
     assert list(tmp_path.iterdir()) == []
 
