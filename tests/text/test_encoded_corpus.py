@@ -1,4 +1,4 @@
-"""Ids on the disk are the ids that would be in memory; a folder is used again only where it holds the same."""
+"""Ids on disk equal ids in memory; a folder is reused only if its manifest is the same and its files are complete."""
 
 from dataclasses import replace
 
@@ -21,14 +21,14 @@ from bilm.training.pretraining import PretrainingTask
 CONFIG = VocabularyConfig(min_count=2)
 
 
-@pytest.fixture(params=[2**20, 16], ids=["one stretch", "many stretches"])
+@pytest.fixture(params=[2**20, 16], ids=["one chunk", "many chunks"])
 def chunk(request, monkeypatch):
     monkeypatch.setattr(encoded_corpus, "_CHUNK", request.param)
 
 
 @pytest.fixture
 def rows() -> list[tuple[int, str]]:
-    """60 texts of 1 to 11 words, most of them seen often; two texts are the same."""
+    """60 texts of 1 to 11 words, most of which occur often; two texts are the same."""
     random = np.random.default_rng(0)
     words = ["stocks", "fell", "rose", "coach", "match", "bank", "oil", "water", "moon", "news"]
     texts = [f"{' '.join(random.choice(words, n))} {n}" for n in random.integers(0, 11, 59)]
@@ -55,32 +55,31 @@ def in_memory(rows):
     return labels, keys, vocabulary, vocabulary.encode(texts)
 
 
-def test_texts_that_are_cut_are_counted_in_the_folder(rows, source, tmp_path):
+def test_truncated_texts_are_counted_in_the_folder(rows, source, tmp_path):
     tokenizer = Tokenizer(TokenizerConfig(max_tokens=4))
     longer = sum(len(Tokenizer()(text)) > 4 for _, text in rows)
     assert 0 < longer < 60
-    for _ in range(2):  # the second time it is there
+    for _ in range(2):  # the second time the folder is reused
         learn_and_encode(source, tokenizer, CONFIG, tmp_path / "learned")
         assert open_encoded(tmp_path / "learned").num_truncated == longer
     encode(source, Vocabulary.learn(["a"], tokenizer, CONFIG), tmp_path / "encoded")
     assert open_encoded(tmp_path / "encoded").num_truncated == longer
 
 
-def test_the_rule_for_words_matters_where_it_makes_a_difference(source, tmp_path):
-    """A folder of before the rule "unicode" is used as it is for AG News and the sample, and for nothing else."""
+def test_the_manifest_has_the_word_rule_only_if_it_matters(source, tmp_path):
+    """A folder from before the rule "unicode" existed is reused for AG News and the sample, and for no other data."""
     new, old = Tokenizer(), Tokenizer(TokenizerConfig(word_rule="legacy"))
     for corpus, more, same in (("ag_news", None, True), ("sample", None, True), ("reviews", None, False)):
-        created = [
-            encoded_corpus._made_of(replace(source, corpus=corpus, more=more), t)["tokenizer"] for t in (new, old)
-        ]
-        assert (created[0] == created[1]) == same
-        assert not same or created[0] == {"lowercase": True, "max_tokens": 128}
+        rows = replace(source, corpus=corpus, more=more)
+        settings = [encoded_corpus._manifest(rows, tokenizer)["tokenizer"] for tokenizer in (new, old)]
+        assert (settings[0] == settings[1]) == same
+        assert not same or settings[0] == {"lowercase": True, "max_tokens": 128}
     more = Unlabelled(source.path, None, source.sha256)
-    assert "word_rule" in encoded_corpus._made_of(replace(source, corpus="ag_news", more=more), new)["tokenizer"]
+    assert "word_rule" in encoded_corpus._manifest(replace(source, corpus="ag_news", more=more), new)["tokenizer"]
 
 
 @pytest.mark.usefixtures("chunk")
-def test_learned_on_the_disk_as_in_memory(rows, source, tmp_path):
+def test_learned_on_disk_as_in_memory(rows, source, tmp_path):
     learn_and_encode(source, Tokenizer(), CONFIG, tmp_path / "texts")
     result = open_encoded(tmp_path / "texts")
     labels, keys, vocabulary, texts = in_memory(rows)
@@ -92,14 +91,14 @@ def test_learned_on_the_disk_as_in_memory(rows, source, tmp_path):
 
 
 @pytest.mark.usefixtures("chunk")
-def test_words_that_the_vocabulary_lacks_are_kept_where_it_is_open_ended(rows, source, tmp_path):
-    """Learned and encoded, or encoded by what was learned: each token has the id of its word."""
+def test_an_open_ended_vocabulary_has_an_id_for_every_word(rows, source, tmp_path):
+    """Each token has the id of its word, if the vocabulary is learned from the texts and if it is given."""
     *_, closed, texts = in_memory(rows)
     vocabulary = Vocabulary(closed.words, Tokenizer(), open_ended=True)
     learn_and_encode(source, Tokenizer(), CONFIG, tmp_path / "learned", open_ended=True)
     encode(source, vocabulary, tmp_path / "encoded")
-    for place in ("learned", "encoded"):
-        result = open_encoded(tmp_path / place)
+    for folder in ("learned", "encoded"):
+        result = open_encoded(tmp_path / folder)
         size = len(result.words)
         assert result.words == closed.words and len(result.texts.lexicon) > size
         words = [result.texts.lexicon.words[i] for i in result.texts.ids]
@@ -107,13 +106,13 @@ def test_words_that_the_vocabulary_lacks_are_kept_where_it_is_open_ended(rows, s
             w for _, text in rows for w in Tokenizer()(text)
         ]
         assert np.array_equal(np.where(result.texts.ids < size, result.texts.ids, UNK), texts.ids)
-    # The same folder holds one or the other, never what was made for the other.
+    # The ids of the open-ended vocabulary are not taken for those of the closed one.
     encode(source, closed, tmp_path / "encoded")
     assert np.array_equal(open_encoded(tmp_path / "encoded").texts.ids, texts.ids)
 
 
 @pytest.mark.usefixtures("chunk")
-def test_encoded_on_the_disk_as_in_memory(rows, source, tmp_path):
+def test_encoded_on_disk_as_in_memory(rows, source, tmp_path):
     *_, vocabulary, texts = in_memory(rows)
     encode(source, vocabulary, tmp_path / "texts")
     result = open_encoded(tmp_path / "texts")
@@ -121,28 +120,28 @@ def test_encoded_on_the_disk_as_in_memory(rows, source, tmp_path):
     assert result.words == vocabulary.words
 
 
-def test_the_same_loss_from_the_disk_as_from_memory(rows, source, tmp_path):
+def test_the_same_loss_from_disk_as_from_memory(rows, source, tmp_path):
     *_, vocabulary, texts = in_memory(rows)
     encode(source, vocabulary, tmp_path / "texts")
     model = BiLM(BiLMConfig(width=7, dropout=0.0), len(vocabulary))
     both = []
-    for held in (texts, open_encoded(tmp_path / "texts").texts):
-        task = PretrainingTask(held, np.arange(50), np.arange(50, 60), 64, 0, torch.device("cpu"))
+    for encoded in (texts, open_encoded(tmp_path / "texts").texts):
+        task = PretrainingTask(encoded, np.arange(50), np.arange(50, 60), 64, 0, torch.device("cpu"))
         both.append([task.loss(model, item, 0, 1)[0].item() for item in task.plan(0)])
         both[-1].append(task.validate(model)["perplexity"])
     assert both[0] == both[1] and len(both[0]) > 5
 
 
-def test_what_is_there_is_used_again(source, tmp_path, monkeypatch):
+def test_a_complete_folder_is_reused(source, tmp_path, monkeypatch):
     folder = tmp_path / "texts"
     learn_and_encode(source, Tokenizer(), CONFIG, folder)
-    monkeypatch.setattr(Source, "rows", None)  # to call it would fail
+    monkeypatch.setattr(Source, "rows", None)  # a call would fail
     learn_and_encode(source, Tokenizer(), CONFIG, folder)
 
 
 @pytest.mark.parametrize("cut", ["cut", "empty"])
 @pytest.mark.parametrize("what", ["file", "limit", "tokenizer", "vocabulary", "ids", "rows", "json"])
-def test_other_or_damaged_ids_are_made_again(rows, source, tmp_path, what, cut):
+def test_other_or_damaged_ids_are_replaced(rows, source, tmp_path, what, cut):
     folder = tmp_path / "texts"
     learn_and_encode(source, Tokenizer(), CONFIG, folder)
     tokenizer, config = Tokenizer(), CONFIG
@@ -158,20 +157,20 @@ def test_other_or_damaged_ids_are_made_again(rows, source, tmp_path, what, cut):
         path = folder / {"ids": "ids.bin", "rows": "rows.npz", "json": "corpus.json"}[what]
         path.write_bytes(path.read_bytes()[:-4] if cut == "cut" else b"")
     learn_and_encode(source, tokenizer, config, folder)
-    learn_and_encode(source, tokenizer, config, tmp_path / "anew")
-    result, expected = open_encoded(folder), open_encoded(tmp_path / "anew")
+    learn_and_encode(source, tokenizer, config, tmp_path / "other")
+    result, expected = open_encoded(folder), open_encoded(tmp_path / "other")
     assert np.array_equal(result.texts.ids, expected.texts.ids) and result.words == expected.words
 
 
-def test_another_vocabulary_is_other_ids(rows, source, tmp_path):
+def test_ids_of_another_vocabulary_are_replaced(rows, source, tmp_path):
     *_, vocabulary, _ = in_memory(rows)
     encode(source, vocabulary, tmp_path / "texts")
-    turned = Vocabulary([*vocabulary.words[:4], *vocabulary.words[:3:-1]], vocabulary.tokenizer)
-    encode(source, turned, tmp_path / "texts")
-    assert np.array_equal(open_encoded(tmp_path / "texts").texts.ids, turned.encode(t for _, t in rows).ids)
+    reordered = Vocabulary([*vocabulary.words[:4], *vocabulary.words[:3:-1]], vocabulary.tokenizer)
+    encode(source, reordered, tmp_path / "texts")
+    assert np.array_equal(open_encoded(tmp_path / "texts").texts.ids, reordered.encode(t for _, t in rows).ids)
 
 
-def test_a_bad_row_leaves_nothing_and_loses_nothing(rows, source, tmp_path):
+def test_a_row_that_is_not_valid_leaves_the_folder_unchanged(rows, source, tmp_path):
     learn_and_encode(source, Tokenizer(), CONFIG, tmp_path / "texts")
     before = sorted(tmp_path.rglob("*"))
     bad = written([*rows, (7, "no such class")], tmp_path)
@@ -187,15 +186,15 @@ def test_a_folder_that_cannot_be_written_is_named(source, tmp_path):
         learn_and_encode(source, Tokenizer(), CONFIG, tmp_path / "file" / "texts")
 
 
-def test_another_file_than_was_hashed_is_refused(rows, source, tmp_path):
-    """Changed meanwhile, or another one on another machine."""
+def test_a_file_with_another_hash_is_refused(rows, source, tmp_path):
+    """It has changed, or is another file on another machine."""
     written(rows[:50], tmp_path)
     with pytest.raises(UserError, match="has changed, or is another file"):
         learn_and_encode(source, Tokenizer(), CONFIG, tmp_path / "texts")
     assert not (tmp_path / "texts").exists() and not list(tmp_path.glob(".*"))
 
 
-def test_what_another_process_wrote_meanwhile_stays(source, tmp_path, monkeypatch):
+def test_a_folder_that_another_process_wrote_meanwhile_stays(source, tmp_path, monkeypatch):
     folder = tmp_path / "texts"
 
     def meanwhile(self, rows=Source.rows):
