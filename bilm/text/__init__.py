@@ -1,4 +1,4 @@
-"""From files to batches: read rows, split them, tokenise them, number the words, pad them.
+"""From files to batches: read rows, set aside validation rows, tokenise, map words to ids, and pad.
 
 readers -> ag_news, custom_dataset -> corpus -> split, tokenizer, vocabulary -> encoded_corpus -> batching
 """

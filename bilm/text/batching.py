@@ -1,10 +1,10 @@
-"""Encoded texts -> batches of like length.
+"""Group encoded texts into padded batches of similar length.
 
     text 0   <s> stocks fell </s>                       ids      2 81 95  3  0  0      lengths  4
     text 1   <s> the coach resigned today </s>    ->             2  7 60 88 41  3               6
 
-B texts, T tokens of the longest with its boundaries. Padding stands behind the text and is never looked at: the
-LSTMs run left to right over it, and no sum counts it.
+B texts, T tokens of the longest one with its boundaries. Padding follows the text and has no effect: the LSTMs process
+the text before it, and no sum includes it.
 """
 
 from collections.abc import Iterator
@@ -20,9 +20,9 @@ from bilm.text.vocabulary import PAD, EncodedTexts, Lexicon
 
 @dataclass(frozen=True)
 class Batch:
-    """ids: int64 (B, T); lengths: int64 (B,), always on the CPU; rows: which texts these are, (B,).
+    """ids: int64 (B, T); lengths: int64 (B,), always on the CPU; rows: int64 (B,), the index of each text.
 
-    lexicon: the words that ids stand for; a model that reads no characters needs none.
+    lexicon: the words of the ids; only models that read characters need it.
     """
 
     ids: Tensor
@@ -31,7 +31,7 @@ class Batch:
     lexicon: Lexicon | None = None
 
     def to(self, device: torch.device) -> "Batch":
-        # From pinned memory a copy to a GPU goes on beside its work.
+        # A copy from pinned memory to a GPU runs in parallel to the GPU's work.
         ids = self.ids.pin_memory() if device.type == "cuda" else self.ids
         return replace(self, ids=ids.to(device, non_blocking=True))
 
@@ -39,58 +39,55 @@ class Batch:
 def plan_batches(
     lengths: np.ndarray, batch_tokens: int, generator: np.random.Generator | None = None
 ) -> list[np.ndarray]:
-    """Rows of each batch, such that B x T (padding included) stays within `batch_tokens`.
+    """Return the rows of each batch, such that B x T, with padding, is at most `batch_tokens`.
 
-    With a `generator` the texts are shuffled among their neighbours in length, and the batches among each other;
-    without, the plan is sorted by length. A text longer than `batch_tokens` gets a batch of its own.
+    lengths: int (N,). With a `generator`, texts of similar length are shuffled, and so is the order of the batches;
+    without it, texts are sorted by length. A text longer than `batch_tokens` is a batch by itself.
     """
     jitter = generator.uniform(0.0, 2.0, len(lengths)) if generator else 0.0
     order = np.argsort(lengths + jitter, kind="stable")
-    batches, start, longest = [], 0, 0
+    boundaries, start, longest = [], 0, 0
     for stop, row in enumerate(order):
         longest = max(longest, int(lengths[row]))
         if stop > start and longest * (stop - start + 1) > batch_tokens:
-            batches.append(order[start:stop])
+            boundaries.append(stop)
             start, longest = stop, int(lengths[row])
-    if start < len(order):
-        batches.append(order[start:])
-    if generator:
-        batches = [batches[i] for i in generator.permutation(len(batches))]
-    return batches
+    batches = np.split(order, boundaries) if len(order) else []
+    return [batches[i] for i in generator.permutation(len(batches))] if generator else batches
 
 
 def epoch_batches(texts: EncodedTexts, rows: np.ndarray, batch_tokens: int, seed: int, epoch: int) -> list[np.ndarray]:
-    """The training batches of one epoch, as rows of `texts`: shuffled, and the same for the same seed and epoch."""
+    """Return the training batches of one epoch as rows of `texts`: shuffled, as a function of seed and epoch."""
     generator = np.random.default_rng([seed, epoch])
-    return [rows[chosen] for chosen in plan_batches(texts.lengths[rows], batch_tokens, generator)]
+    return [rows[indices] for indices in plan_batches(texts.lengths[rows], batch_tokens, generator)]
 
 
 def collate(texts: EncodedTexts, rows: np.ndarray) -> Batch:
     """Pad the texts of `rows` to the longest of them."""
     starts, lengths = texts.offsets[rows], texts.offsets[rows + 1] - texts.offsets[rows]
     position = np.arange(lengths.max(initial=0))
-    inside = position < lengths[:, None]
-    ids = np.full(inside.shape, PAD, dtype=np.int64)
-    ids[inside] = texts.ids[(starts[:, None] + position)[inside]]
+    is_token = position < lengths[:, None]
+    ids = np.full(is_token.shape, PAD, dtype=np.int64)
+    ids[is_token] = texts.ids[(starts[:, None] + position)[is_token]]
     return Batch(torch.from_numpy(ids), torch.from_numpy(lengths), rows, texts.lexicon)
 
 
 def iterate_batches(texts: EncodedTexts, rows: np.ndarray, batch_tokens: int) -> Iterator[Batch]:
-    """Every one of `rows` once, shortest first, for evaluation; `Batch.rows` are among them."""
-    for chosen in plan_batches(texts.lengths[rows], batch_tokens):
-        yield collate(texts, rows[chosen])
+    """Yield each of `rows` once, shortest first, for evaluation; `Batch.rows` are rows of `texts`."""
+    for indices in plan_batches(texts.lengths[rows], batch_tokens):
+        yield collate(texts, rows[indices])
         threads.after_step()
 
 
 def mask_of(lengths: Tensor, width: int) -> Tensor:
-    """bool (B, width): True on tokens, False on padding."""
+    """Return bool (B, width): True at tokens, False at padding."""
     return torch.arange(width, device=lengths.device) < lengths[:, None]
 
 
 def reverse_within_length(x: Tensor, lengths: Tensor) -> Tensor:
-    """Turn each row of `x` (B, T, ...) around within its own length; padding stays where it is.
+    """Reverse each row of `x` (B, T, ...) within its length; padding stays in place.
 
-    [a b c 0 0] with length 3 becomes [c b a 0 0]. Its own inverse.
+    [a b c 0 0] with length 3 becomes [c b a 0 0]. The function is its own inverse.
     """
     position = torch.arange(x.shape[1], device=x.device)
     lengths = lengths.to(x.device)[:, None]

@@ -1,4 +1,4 @@
-"""The rows of a user's own file: a column of texts, and a column of classes of any names and number."""
+"""The rows of a user's own file: one column of texts, and one of classes with any names, in any number."""
 
 import math
 from collections import Counter
@@ -10,15 +10,15 @@ from pathlib import Path
 from bilm.runtime.errors import UserError
 from bilm.text.readers import Table, read_texts, sample_evenly
 
-# The label of a text that has none.
+# The label of a text without one.
 NO_LABEL = -1
-# With more classes than this, and more than half as many as rows, it is another column than that of the classes.
+# A column with more distinct values than this, and more than half as many as rows, is not accepted as the classes.
 _MANY = 100
 
 
 @dataclass(frozen=True)
 class Columns:
-    """By name, or by number from 1. text: None where a line is a text; label: None where there are none."""
+    """Columns by name, or by number from 1. text: None if each line is a text; label: None if texts have no labels."""
 
     text: str | None
     label: str | None
@@ -27,62 +27,61 @@ class Columns:
 def read_custom_dataset(
     path: Path, columns: Columns, classes: Sequence[str], limit: int | None = None
 ) -> Iterator[tuple[int, str]]:
-    """Index of the label in `classes`, NO_LABEL where there is no column of labels, and text, of every row.
+    """Yield label and text of every row, or of `limit` evenly spaced rows.
 
-    At most `limit` rows, as ag_news.read_ag_news takes them. Raises UserError naming file, row and column of what is
-    wrong, wherever in the file that is.
+    The label is an index into `classes`, or NO_LABEL if there is no column of labels. Raises UserError with file, row
+    and column of the first mistake, which may come after valid rows.
     """
-    return sample_evenly(path, partial(_all_rows, path, columns, {name: i for i, name in enumerate(classes)}), limit)
+    labelled = partial(_labelled_rows, path, columns, {name: i for i, name in enumerate(classes)})
+    return sample_evenly(path, labelled if columns.label else partial(_unlabelled_rows, path, columns), limit)
 
 
-def _all_rows(path: Path, columns: Columns, indices: dict[str, int], progress_label: str) -> Iterator[tuple[int, str]]:
-    if columns.label:
-        return _labelled(path, columns, indices, progress_label)
-    # Texts of nothing but blanks are passed over: no label depends on them.
-    texts = read_texts(str(path), columns.text, progress_label)
-    return ((NO_LABEL, text) for text in texts if text.strip())
+def _unlabelled_rows(path: Path, columns: Columns, progress_label: str) -> Iterator[tuple[int, str]]:
+    """Texts of white space alone are skipped: no label is lost with them."""
+    return ((NO_LABEL, text) for text in read_texts(str(path), columns.text, progress_label) if text.strip())
 
 
-def _labelled(path: Path, columns: Columns, indices: dict[str, int], progress_label: str) -> Iterator[tuple[int, str]]:
+def _labelled_rows(
+    path: Path, columns: Columns, indices: dict[str, int], progress_label: str
+) -> Iterator[tuple[int, str]]:
     table = Table(path, (str(columns.text), str(columns.label)))
-    for number, (cell, named) in table.rows(progress_label):
-        text, label = table.text(number, cell, str(columns.text)), _label(table, number, named)
+    for number, (text_cell, label_cell) in table.rows(progress_label):
+        text = table.require_text(number, text_cell, table.columns[0])
+        label = _class_name(table, number, label_cell)
         if not text.strip():
-            raise table.error(number, "it is empty. Fill it or remove the row.", columns.text)
+            raise table.error(number, "it is empty. Fill it in or remove the row.", columns.text)
         if label not in indices:
-            some = ", ".join(indices)
-            some = some if len(some) < 80 else some[:80] + " ..."
             raise table.error(
                 number,
-                f"no row that is trained on is of class {label[:80]!r}; they are {some}. Remove the row, or train with "
-                "such rows.",
+                f"no row that is trained on is of class {label[:80]!r}; they are {', '.join(indices):.80}. Remove the "
+                "row, or train with such rows.",
                 columns.label,
             )
         yield indices[label], text
 
 
-def _label(table: Table, number: int, cell: object) -> str:
-    """A class by its name; numbers are called as they are written."""
-    known = isinstance(cell, str | int) or (isinstance(cell, float) and math.isfinite(cell))
-    label = str(cell).strip() if known else ""
+def _class_name(table: Table, number: int, cell: object) -> str:
+    """Return the name of a class; the name of a number is the number as a string."""
+    is_name = isinstance(cell, str | int) or (isinstance(cell, float) and math.isfinite(cell))
+    label = str(cell).strip() if is_name else ""
     if not label:
-        raise table.error(number, "there is no class. Fill it or remove the row.", table.columns[1])
+        raise table.error(number, "there is no class. Fill it in or remove the row.", table.columns[1])
     return label
 
 
 def read_classes(path: Path, columns: Columns) -> tuple[str, ...]:
-    """The names of the classes of a file, sorted: numbers as numbers. Raises UserError where they are none."""
-    # Both columns, as in read_custom_dataset: whether there is a header depends on both.
+    """Return the class names of a file, sorted, integers by value. Raises UserError if the column has no classes."""
+    # Both columns, as in read_custom_dataset: whether the file has a header depends on both.
     table = Table(path, (str(columns.text), str(columns.label)))
-    found = Counter(_label(table, number, cell) for number, (_, cell) in table.rows("reading the classes of"))
-    if len(found) == 1:
+    counts = Counter(_class_name(table, number, cell) for number, (_, cell) in table.rows("reading the classes of"))
+    if len(counts) == 1:
         raise UserError(
-            f"{path}, column {columns.label!r}: all rows are of class {min(found)!r}; there is nothing to learn."
+            f"{path}, column {columns.label!r}: all rows are of class {min(counts)!r}; a classifier needs at least two."
         )
-    if len(found) > max(_MANY, found.total() / 2):
+    if len(counts) > max(_MANY, counts.total() / 2):
         raise UserError(
-            f"{path}, column {columns.label!r}: {len(found):,} different values in {found.total():,} rows. Is it the "
+            f"{path}, column {columns.label!r}: {len(counts):,} different values in {counts.total():,} rows. Is it the "
             "column of the classes?"
         )
-    numeric = all(name.isdecimal() for name in found)
-    return tuple(sorted(found, key=(lambda name: (int(name), name)) if numeric else str))
+    are_integers = all(name.isdecimal() for name in counts)
+    return tuple(sorted(counts, key=(lambda name: (int(name), name)) if are_integers else str))

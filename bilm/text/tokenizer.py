@@ -1,48 +1,44 @@
-"""Text -> words.
+"""Split texts into words.
 
-The texts of AG News passed through several feeds on their way into the CSV: entities lost their ampersand
-(`China #39;s`, `quot;`), backslashes stand for line breaks (`on\\Tuesday`) or before a dollar (`\\$50`), tags are
-left over. `clean` undoes that, so that `China's` is one spelling wherever it came from.
+The texts of AG News contain traces of the feeds that they were collected from: entities without their ampersand
+(`China #39;s`, `quot;`), backslashes in place of line breaks (`on\\Tuesday`) or before a dollar (`\\$50`), and HTML
+tags. `clean` removes them, so that `China's` has one spelling.
 
 There are two rules for what a word is:
-    unicode   a word keeps its combining marks and joiners (see text_rules.py): "हिन्दी" is one word. Texts are composed
-              (NFC) first. Scripts written without blanks, such as Thai, give one word per blank.
-    legacy    as before that rule came: a mark ends a word. For files that were made by it.
-On English they agree; on AG News and the sample they give the same words.
+    unicode   a word includes its combining marks and joiners (see text_rules.py): "हिन्दी" is one word. Texts are
+              composed (NFC) first. Scripts written without blanks, such as Thai, give one word between two blanks.
+    legacy    the rule of earlier versions: a mark ends a word. For files that were made with it.
+They agree on English, and give the same words on AG News and the sample.
 """
 
 import html
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bilm.config import TokenizerConfig
 from bilm.text.text_rules import ASCII_BLANKS, JOINERS, character_classes, composed
 
-if TYPE_CHECKING:
-    from nltk.tokenize.regexp import RegexpTokenizer
-
-
 # Corpora on which both rules give the same words.
 SAME_WORDS_BY_BOTH_RULES = ("ag_news", "sample")
 
-# An entity whose ampersand is there, missing, or became a blank: "&amp;", "quot;", " #39;".
+# An entity with its ampersand, without it, or with a blank in place of it: "&amp;", "quot;", " #39;".
 _ENTITY = re.compile(r"(?:&|(?<![\w&]))(#\d{1,6}|#x[0-9a-fA-F]{1,5}|quot|amp|lt|gt|nbsp|hellip|[lr][sd]quo|[mn]dash);")
-# The blank that took the place of the ampersand, where it tears a word apart: "China #39;s", "Johnson  amp; Co".
-_TORN_APOSTROPHE = re.compile(r" (?:#39|#8217|#146|rsquo);(?=(?:s|t|re|ve|ll|d|m)\b)", re.IGNORECASE)
-# A tag, whole or cut off at the end of the text; "<" before a blank or a digit is a comparison, not a tag.
+# An entity for an apostrophe inside a word, with a blank in place of the ampersand: "China #39;s".
+_APOSTROPHE = re.compile(r" (?:#39|#8217|#146|rsquo);(?=(?:s|t|re|ve|ll|d|m)\b)", re.IGNORECASE)
+# A tag, complete or cut off at the end of the text; "<" before a blank or a digit is a comparison, not a tag.
 _TAG = re.compile(r"</?[A-Za-z][^<>]*(?:>|$)")
 _QUOTES = str.maketrans({"‘": "'", "’": "'", "“": '"', "”": '"', "–": "-", "—": "-", "\xa0": " "})
 
 
 def clean(text: str) -> str:
-    """`text` without the traces of markup and feeds; see the module's first lines for what they are."""
+    """Remove traces of markup and feeds, which the first lines of this module list."""
     text = text.replace("\\$", "$").replace("\\", " ")
-    # Most texts have no entity and no tag; to look for the one character is faster than for the pattern.
+    # Most texts have no entity and no tag; the search for one character is faster than that for a pattern.
     if ";" in text:
-        text = _TORN_APOSTROPHE.sub("'", text)
+        text = _APOSTROPHE.sub("'", text)
         text = _ENTITY.sub(lambda match: html.unescape(f"&{match.group(1)};"), text)
     if "<" in text:
         text = _TAG.sub(" ", text)
@@ -51,9 +47,9 @@ def clean(text: str) -> str:
 
 @dataclass
 class Tokenizer:
-    """Callable: text -> at most `config.max_tokens` words; [] for nothing but blanks.
+    """A callable that splits a text into at most `config.max_tokens` words; [] for a text of blanks.
 
-    num_texts, num_truncated: how many texts it was called with so far, and how many of them had more words than that.
+    num_texts, num_truncated: the number of texts that it has been called with, and of those with more words than that.
     """
 
     config: TokenizerConfig = field(default_factory=TokenizerConfig)
@@ -67,18 +63,18 @@ class Tokenizer:
         return words[: self.config.max_tokens]
 
     def split(self, text: str) -> list[str]:
-        """All words of `text`."""
+        """Return all words of `text`."""
         if self.config.word_rule == "legacy":
             return _LEGACY_WORD.findall(self.cased(clean(text))) or _LEGACY_ANYTHING.findall(self.cased(text))
         text = composed(text)
-        return _find_words(self.cased(clean(text))) or _find_words(self.cased(text), whatever_is_there=True)
+        return _find_words(self.cased(clean(text))) or _find_words(self.cased(text), fallback=True)
 
     def words_of(self, text: str | Sequence[str]) -> list[str]:
-        """The words that are read of a text, or of a list of words: all of those, as they are but for their case."""
+        """Return the words of a text, or all words of a list of words, with only their case changed."""
         return self(text) if isinstance(text, str) else list(map(self.cased, text))
 
     def cased(self, text: str) -> str:
-        """`text`, or a word, in lower case where the tokenizer has it so."""
+        """Return `text`, or a word, in lower case if `config.lowercase` is set."""
         if not self.config.lowercase:
             return text
         # Lower case can be composed where upper case cannot: J and a caron are two characters, ǰ is one.
@@ -88,64 +84,57 @@ class Tokenizer:
 # --- rule "unicode" ---------------------------------------------------------------------------------------------------
 
 
-def _find_words(text: str, whatever_is_there: bool = False) -> list[str]:
-    """The words of a text by nltk's RegexpTokenizer."""
+def _find_words(text: str, fallback: bool = False) -> list[str]:
+    """Find the words of a text with nltk's RegexpTokenizer. fallback: see _word_pattern."""
     # Nearly all English texts are ASCII, for which a short pattern finds the same words three times as fast.
-    find = (_ascii_pattern if text.isascii() else _unicode_pattern)(whatever_is_there)
+    pattern = _word_pattern(text.isascii(), fallback)
     try:
-        return _regexp_tokenizer(find).tokenize(text)
+        return _nltk_tokenize(pattern)(text)
     except TimeoutError:
-        # nltk from 3.10 on gives a search a few seconds by the clock. `re` has no limit, and finds the same words.
-        return re.findall(find, text)
+        # nltk 3.10 and later limit the time of a search. `re` has no limit, and finds the same words.
+        return re.findall(pattern, text)
 
 
 @cache
-def _regexp_tokenizer(pattern: str) -> "RegexpTokenizer":
-    # Imports scipy and scikit-learn: seconds, for which no script should wait that tokenises nothing.
+def _nltk_tokenize(pattern: str) -> Callable[[str], list[str]]:
+    # Imports scipy and scikit-learn, which takes seconds: only a command that tokenises should wait for it.
     from nltk.tokenize.regexp import RegexpTokenizer
 
-    return RegexpTokenizer(pattern)
+    tokenize: Callable[[str], list[str]] = RegexpTokenizer(pattern).tokenize
+    return tokenize
 
 
 @cache
-def _ascii_pattern(whatever_is_there: bool) -> str:
-    character = "[A-Za-z0-9]"
-    return _pattern("[A-Za-z]", "[0-9]", character, character, "", "", whatever_is_there)
+def _word_pattern(is_ascii: bool, fallback: bool) -> str:
+    """Write the pattern of a word, for texts in ASCII or for all texts.
 
-
-@cache
-def _unicode_pattern(whatever_is_there: bool) -> str:
-    """Long sets are slow to search: a look-ahead keeps them from characters of ASCII."""
-    letters, digits, marks, blanks = character_classes()
-    no_ascii, word = r"(?![\x00-\x7f])", letters + digits + marks
-    attached = f"(?:{no_ascii}[{marks}{JOINERS}])*"
-    letter = f"(?:[A-Za-z]|{no_ascii}[{letters}]){attached}"
-    digit = f"(?:[0-9]|{no_ascii}[{digits}])"
-    first = f"(?:[A-Za-z0-9]|{no_ascii}[{word}])"
-    inside = f"[A-Za-z0-9]+|{no_ascii}[{word}{JOINERS}]+"
-    return _pattern(letter, digit, first, inside, attached, word + JOINERS + blanks, whatever_is_there)
-
-
-def _pattern(
-    letter: str, digit: str, first: str, inside: str, attached: str, no_sign: str, whatever_is_there: bool
-) -> str:
-    """Without flags, \\w, \\d, \\s and \\b, in which `re` and `regex` differ; nltk uses one of them, by its version.
-
-    letter, digit: one, with its marks; first, inside: characters of a word; attached: marks and joiners behind a
-    character; no_sign: what is no sign by itself, as the inside of a set. whatever_is_there: a pattern for texts in
-    which the usual one finds nothing, such as "___".
+    It has no flags, \\w, \\d, \\s or \\b, in which `re` and `regex` differ; nltk uses one of the two, by its version.
+    fallback: for texts in which the usual pattern finds no word, such as "___".
     """
-    word = f"{first}(?:{inside})*"
-    parts = [
+    # A letter and a digit with their marks; the first and the following characters of a word; the marks and joiners
+    # after a character; the characters that are not signs, for a character set.
+    letter, digit, first, inside, attached, no_sign = "[A-Za-z]", "[0-9]", "[A-Za-z0-9]", "[A-Za-z0-9]", "", ""
+    if not is_ascii:
+        letters, digits, marks, blanks = character_classes()
+        # Long sets are slow to search: a look-ahead excludes ASCII from them.
+        no_ascii, word = r"(?![\x00-\x7f])", letters + digits + marks
+        attached = f"(?:{no_ascii}[{marks}{JOINERS}])*"
+        letter = f"(?:[A-Za-z]|{no_ascii}[{letters}]){attached}"
+        digit = f"(?:[0-9]|{no_ascii}[{digits}])"
+        first = f"(?:[A-Za-z0-9]|{no_ascii}[{word}])"
+        inside = f"[A-Za-z0-9]+|{no_ascii}[{word}{JOINERS}]+"
+        no_sign = word + JOINERS + blanks
+    any_word = f"{first}(?:{inside})*"
+    if fallback:
+        return f"{any_word}|[^A-Za-z0-9{ASCII_BLANKS}{no_sign}]{attached}"
+    parts = (
         f"{digit}+(?:[.,:]{digit}+)*{attached}",  # 2004  3.5  1,200  10:30
         rf"(?:{letter}\.){{2,}}",  # U.S.  p.m.
         f"'(?:[sSſ]|[tT]|[rR][eE]|[vV][eE]|[lL][lL]|[dD]|[mM])(?!_|{inside})",  # the end of China's, don't, we're
-        word,  # words of any script, J2SE
+        any_word,  # words of any script, J2SE
         r"\.\.\.",
         f"[^A-Za-z0-9_{ASCII_BLANKS}{no_sign}]{attached}",  # every other sign by itself
-    ]
-    if whatever_is_there:
-        parts = [word, f"[^A-Za-z0-9{ASCII_BLANKS}{no_sign}]{attached}"]
+    )
     return "|".join(parts)
 
 
@@ -168,16 +157,16 @@ _LEGACY_ANYTHING = re.compile(r"[^\W_]+|\S")
 
 
 def read_config(saved: Mapping[str, Any], info: Mapping[str, Any]) -> TokenizerConfig:
-    """The settings that a language model's file holds; info: what it says of its training (see ELMO.py).
+    """Read the tokenizer settings in a language model's file. info: its record of the training (see ELMO.py).
 
-    Files of before the rule "unicode" name no rule. What they learned from AG News or the sample alone fits it.
-    Raises TypeError or ValueError where these are no such settings.
+    Files of earlier versions name no rule; those trained on AG News or the sample alone are read as "unicode", which
+    gives the same words. Raises TypeError or ValueError if `saved` is not valid.
     """
     other_texts = {"unlabelled", "start"} & {*info.get("data", {}), *info["settings"]}
-    fits = info.get("corpus") in SAME_WORDS_BY_BOTH_RULES and not other_texts
-    return TokenizerConfig(**{"word_rule": "unicode" if fits else "legacy", **saved})
+    rule = "unicode" if info.get("corpus") in SAME_WORDS_BY_BOTH_RULES and not other_texts else "legacy"
+    return TokenizerConfig(**{"word_rule": rule, **saved})
 
 
 def comparable_settings(settings: Mapping[str, Any], same_words_by_both_rules: bool) -> dict[str, Any]:
-    """Those by which two runs, or two encoded corpora, are compared: the rule for words only where it matters."""
+    """Return the settings in which two runs, or two encoded corpora, must agree: the word rule only if it matters."""
     return {name: v for name, v in settings.items() if not (name == "word_rule" and same_words_by_both_rules)}

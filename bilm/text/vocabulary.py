@@ -1,8 +1,8 @@
-"""Words -> ids, and words -> characters, in the numbering of the original ELMo:
+"""Map words to ids, and words to characters as numbered by the original ELMo:
 
     "Bär"   <word>  66 195 164 114  </word>  <pad> <pad> ...       each number plus one, since 0 pads texts
 
-Characters are the bytes of UTF-8: every word of every script can be written with them, and none is unknown.
+Characters are the bytes of UTF-8, so that every word of every script has characters, and none is unknown.
 """
 
 from collections import Counter
@@ -21,21 +21,21 @@ SPECIALS = ("<pad>", "<unk>", "<s>", "</s>")
 
 TEXT_BEGIN, TEXT_END, WORD_BEGIN, WORD_END, WORD_PAD = range(257, 262)
 NUM_CHARACTERS = 262
+_NOT_ENCODED = -1
 
 
 def characters_of(ids: np.ndarray, words: Sequence[str], length: int) -> np.ndarray:
-    """Characters of words (N,) with these ids, by which the specials among them are known: int16 (N, length).
+    """Return the characters of N words: int16 (N, length). ids: int (N,), which identify the special words.
 
-    A word longer than `length` - 2 bytes loses its end, an empty one is the two marks alone, <pad> is all zeros.
+    A word longer than `length` - 2 bytes loses its end, an empty word is <word> </word>, and <pad> is all zeros.
     """
     characters = np.full((len(words), length), WORD_PAD, dtype=np.int16)
     characters[:, 0] = WORD_BEGIN
     for row, word in zip(characters, words, strict=True):
         letters = np.frombuffer(word.encode("utf-8", "ignore")[: length - 2], np.uint8)
-        end = len(letters) + 1
-        row[1:end] = letters
-        row[1:end] += 1
-        row[end] = WORD_END
+        # No byte of UTF-8 is 255, so that this does not overflow.
+        row[1 : len(letters) + 1] = letters + 1
+        row[len(letters) + 1] = WORD_END
     for special, mark in ((BOS, TEXT_BEGIN), (EOS, TEXT_END)):
         characters[ids == special, 1:] = WORD_PAD
         characters[ids == special, 1:3] = mark, WORD_END
@@ -44,34 +44,31 @@ def characters_of(ids: np.ndarray, words: Sequence[str], length: int) -> np.ndar
 
 
 class Lexicon:
-    """Words by id: those of a vocabulary, and behind them, where it is open-ended, the others of the texts at hand."""
+    """Words by id: those of a vocabulary, followed, if it is open-ended, by the other words of a set of texts."""
 
     def __init__(self, words: Sequence[str]):
         """The first four of `words` are SPECIALS."""
         self.words = words
-        self._table = np.empty((0, 0), dtype=np.int16)
-        self._is_known = np.empty(0, dtype=bool)
+        self._characters = np.empty((0, 0), dtype=np.int16)
 
     def __len__(self) -> int:
         return len(self.words)
 
     def characters_of(self, ids: Tensor, length: int) -> Tensor:
-        """Characters of words (U,): int16 (U, length), on the same device. Each word is spelled at its first sight."""
-        if self._table.shape[1] != length:
-            self._table = np.empty((len(self), length), dtype=np.int16)
-            self._is_known = np.zeros(len(self), dtype=bool)
-        wanted = ids.cpu().numpy()
-        new = wanted[~self._is_known[wanted]]
-        self._table[new] = characters_of(new, [self.words[i] for i in new], length)
-        self._is_known[new] = True
-        return torch.from_numpy(self._table[wanted]).to(ids.device)
+        """Return the characters of words (U,): int16 (U, length), on the device of `ids`. Each word is encoded once."""
+        if self._characters.shape[1] != length:
+            self._characters = np.full((len(self), length), _NOT_ENCODED, dtype=np.int16)
+        indices = ids.cpu().numpy()
+        new = indices[self._characters[indices, 0] == _NOT_ENCODED]
+        self._characters[new] = characters_of(new, [self.words[i] for i in new], length)
+        return torch.from_numpy(self._characters[indices]).to(ids.device)
 
 
 @dataclass(frozen=True)
 class EncodedTexts:
-    """Many texts as one flat array: text i is `ids[offsets[i]:offsets[i + 1]]`, boundaries included.
+    """N texts as one flat array: text i is `ids[offsets[i]:offsets[i + 1]]`, with its boundaries.
 
-    ids: int32 (total,), in memory or mapped from a file; offsets: int64 (N + 1,); lexicon: the words they stand for.
+    ids: int32 (total,), in memory or mapped from a file; offsets: int64 (N + 1,); lexicon: the words of the ids.
     """
 
     ids: np.ndarray
@@ -83,73 +80,69 @@ class EncodedTexts:
 
     @property
     def lengths(self) -> np.ndarray:
-        """Tokens of each text, boundaries included: int64 (N,)."""
+        """Number of tokens of each text, with its boundaries: int64 (N,)."""
         return np.diff(self.offsets)
 
 
 class Vocabulary:
-    """Words by falling frequency behind the four specials, and the tokenizer that made them.
+    """The four special words, then other words by decreasing frequency; and the tokenizer that found them.
 
-    The order matters: the adaptive softmax takes an id's place for its frequency rank.
+    The order matters: the adaptive softmax takes ids for frequency ranks.
     """
 
     def __init__(self, words: Sequence[str], tokenizer: Tokenizer, open_ended: bool = False):
-        """`words`: all of them, specials first. Raises ValueError when they are not, or when a word stands twice.
+        """Raises ValueError if `words` does not begin with SPECIALS, or has a word twice.
 
-        open_ended: words that it lacks are not all <unk>, but get ids of their own, in each set of texts, behind it.
+        open_ended: whether other words of a set of texts get ids of their own, after the vocabulary, instead of UNK.
         """
         if tuple(words[: len(SPECIALS)]) != SPECIALS:
             raise ValueError(f"a vocabulary begins with {SPECIALS}, this one with {tuple(words[:4])}")
+        if len(set(words)) != len(words):
+            raise ValueError("the vocabulary has a word twice")
         self.words = list(words)
         self.tokenizer = tokenizer
         self.open_ended = open_ended
-        if len(set(self.words)) != len(self.words):
-            raise ValueError("a word stands twice in the vocabulary")
-        # Without the specials: a word of a text that is spelled like one is a word like any other.
+        # Without the specials: a word of a text that is written like one is a word like any other.
         self.ids = {word: i for i, word in enumerate(self.words) if i >= len(SPECIALS)}
 
     @classmethod
     def from_counts(
-        cls, counts: Mapping[str, int], tokenizer: Tokenizer, config: VocabularyConfig, known: Sequence[str] = ()
+        cls, counts: Mapping[str, int], tokenizer: Tokenizer, config: VocabularyConfig, base_words: Sequence[str] = ()
     ) -> "Vocabulary":
-        """The vocabulary of texts with these words, which must be training rows only. Ties are broken by spelling.
+        """Build a vocabulary from the word counts of training texts. Ties are broken by spelling.
 
-        Where no word occurs `config.min_count` times, all get in: so few texts have no rare words. `known`: all words
-        of another vocabulary, which keep their ids; the new ones follow.
+        base_words: all words of another vocabulary, which keep their ids; the new words follow them. Without these, if
+        no word occurs `config.min_count` times, all words are included: such a set of texts has no rare words.
         """
-        old = frozenset(known)
-        ranked = sorted((item for item in counts.items() if item[0] not in old), key=lambda item: (-item[1], item[0]))
-        words = [word for word, count in ranked if count >= config.min_count]
-        if not words and not known:
-            words = [word for word, _ in ranked]
-        begin = list(known) or list(SPECIALS)
-        return cls([*begin, *words[: max(0, config.max_words - len(begin))]], tokenizer)
+        ranked = sorted(counts.keys() - set(base_words), key=lambda word: (-counts[word], word))
+        frequent = [word for word in ranked if counts[word] >= config.min_count]
+        if not frequent and not base_words:
+            frequent = ranked
+        first = base_words or SPECIALS
+        return cls([*first, *frequent[: max(0, config.max_words - len(first))]], tokenizer)
 
     @classmethod
     def learn(cls, texts: Iterable[str], tokenizer: Tokenizer, config: VocabularyConfig) -> "Vocabulary":
-        """from_counts of texts at hand."""
+        """Build a vocabulary from training texts."""
         return cls.from_counts(Counter(word for text in texts for word in tokenizer(text)), tokenizer, config)
 
     def __len__(self) -> int:
         return len(self.words)
 
     def numbering(self) -> tuple[Callable[[str], int], Callable[[], Sequence[str]]]:
-        """To encode a set of texts with: the id of a word, and, when all were asked for, the words by id."""
+        """Return two functions to encode a set of texts: word -> id, and, after all texts, () -> the words by id."""
         if not self.open_ended:
             return lambda word: self.ids.get(word, UNK), lambda: self.words
         ids = dict(self.ids)
         return lambda word: ids.setdefault(word, len(SPECIALS) + len(ids)), lambda: [*SPECIALS, *ids]
 
     def encode(self, texts: Iterable[str]) -> EncodedTexts:
-        """Tokenise and encode `texts`; a text without words is the two boundaries."""
+        """Tokenise and encode `texts`; a text without words consists of its two boundaries."""
         return self.encode_words(self.tokenizer(text) for text in texts)
 
     def encode_words(self, texts: Iterable[Iterable[str]]) -> EncodedTexts:
-        """Encode texts that are words already: <s> words </s>."""
+        """Encode texts that are split into words: <s> words </s>."""
         id_of, words_by_id = self.numbering()
         chunks = [np.array([BOS, *map(id_of, words), EOS], dtype=np.int32) for words in texts]
-        offsets = np.zeros(len(chunks) + 1, dtype=np.int64)
-        np.cumsum([len(chunk) for chunk in chunks], out=offsets[1:])
-        return EncodedTexts(
-            np.concatenate(chunks) if chunks else np.zeros(0, np.int32), offsets, Lexicon(words_by_id())
-        )
+        offsets = np.cumsum([0, *map(len, chunks)], dtype=np.int64)
+        return EncodedTexts(np.concatenate([np.zeros(0, np.int32), *chunks]), offsets, Lexicon(words_by_id()))

@@ -10,11 +10,11 @@ def test_every_text_is_planned_once_and_within_the_budget():
         plan = plan_batches(lengths, 256, generator)
         assert sorted(np.concatenate(plan)) == list(range(500))
         assert all(lengths[rows].max() * len(rows) <= 256 for rows in plan)
-        # Batches of like length waste little: under 5 % of the tokens are padding.
+        # Texts of similar length need little padding: less than 5 % of the tokens.
         assert sum(lengths[rows].max() * len(rows) for rows in plan) < 1.05 * lengths.sum()
 
 
-def test_a_text_longer_than_the_budget_is_alone():
+def test_a_text_longer_than_the_budget_is_a_batch_by_itself():
     plan = plan_batches(np.array([5, 300, 5]), 100)
     assert [rows.tolist() for rows in plan] == [[0, 2], [1]]
     assert plan_batches(np.zeros(0, dtype=np.int64), 100) == []
@@ -27,7 +27,7 @@ def test_plans_depend_on_the_generator_alone():
     assert not all(np.array_equal(a, b) for a, b in zip(first, other, strict=False))
 
 
-def test_collate_pads_behind(vocabulary, texts):
+def test_collate_pads_at_the_end(vocabulary, texts):
     encoded = vocabulary.encode(texts)
     batch = collate(encoded, np.array([3, 0, 2]))
     assert batch.ids.shape == (3, 15) and batch.lengths.tolist() == [15, 8, 4]
@@ -36,7 +36,7 @@ def test_collate_pads_behind(vocabulary, texts):
         assert not ids[length:].any()
 
 
-def test_evaluation_sees_each_row_once(vocabulary, texts):
+def test_evaluation_batches_have_each_row_once(vocabulary, texts):
     rows = np.array([4, 1, 2])
     seen = np.concatenate([b.rows for b in iterate_batches(vocabulary.encode(texts), rows, 20)])
     assert sorted(seen) == [1, 2, 4]
@@ -47,9 +47,9 @@ def test_reversal_stays_within_the_length():
     lengths = torch.tensor([3, 5])
     assert reverse_within_length(x, lengths).tolist() == [[3, 2, 1, 0, 0], [8, 7, 6, 5, 4]]
     y = torch.randn(2, 5, 3)
-    turned = reverse_within_length(y, lengths)
-    assert torch.equal(turned[0, 0], y[0, 2]) and torch.equal(turned[0, 4], y[0, 4])
-    assert torch.equal(reverse_within_length(turned, lengths), y)
+    reversed_y = reverse_within_length(y, lengths)
+    assert torch.equal(reversed_y[0, 0], y[0, 2]) and torch.equal(reversed_y[0, 4], y[0, 4])
+    assert torch.equal(reverse_within_length(reversed_y, lengths), y)
 
 
 def test_mask():

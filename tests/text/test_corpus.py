@@ -51,7 +51,10 @@ def test_all_forms_are_read(tmp_path, form):
         (b"Class Index,Title,Description\n", "has no rows"),
         (b"name,text\na,b\n", "row 1: these are not AG News columns"),
         (b"1,only a title\n", "row 1: these are not AG News columns"),
-        (b'"1","t","fine"\n"5","t","text"\n', r"row 2 \(line 2\), column 1: '5' is not a class; they are 1 to 4"),
+        (
+            b'"1","t","fine"\n"5","t","text"\n',
+            r"row 2 \(line 2\), column 1: '5' is not a class; the classes are 1 to 4",
+        ),
         (b'"1","t","fine"\n"x","t","text"\n', "column 1: 'x'"),
         (b'"1","t","fine"\n"0","t","text"\n', "column 1: '0'"),
         (b'"1","t","a\nb"\n"2","t",""\n', r"row 2 \(line 3\), column 3: it is empty"),
@@ -64,7 +67,7 @@ def test_all_forms_are_read(tmp_path, form):
         (b'"1","t","fine"\n"2","t","caf\xe9"\n', "line 2: byte 0xe9 is not UTF-8"),
     ],
 )
-def test_what_is_wrong_is_said_with_its_place(tmp_path, content, message):
+def test_errors_name_file_row_and_column(tmp_path, content, message):
     path = tmp_path / "train.csv"
     path.write_bytes(content)
     with pytest.raises(UserError, match=message) as error:
@@ -79,7 +82,7 @@ def test_a_very_long_field_is_read(tmp_path):
 
 
 def numbered(count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Labels and keys of `count` distinct texts."""
+    """Return labels and keys of `count` distinct texts."""
     return np.arange(count) % 4, keys(f"text number {i}" for i in range(count))
 
 
@@ -87,27 +90,27 @@ def keys(texts) -> np.ndarray:
     return np.array([text_key(text) for text in texts], dtype=np.uint64)
 
 
-def test_validation_is_stratified_and_apart():
-    labels, some = numbered(2000)
-    train, validation = split_validation(labels, some)
+def test_validation_is_stratified_and_disjoint_from_training():
+    labels, text_keys = numbered(2000)
+    train, validation = split_validation(labels, text_keys)
     assert sorted([*train, *validation]) == list(range(2000))
     assert np.bincount(labels[validation]).tolist() == [25] * 4
     assert np.bincount(labels[split_validation(*numbered(60))[1]]).tolist() == [3] * 4
 
 
 def test_validation_does_not_depend_on_the_order_of_rows():
-    labels, some = numbered(200)
-    turned = split_validation(labels[::-1], some[::-1])[1]
-    assert set(split_validation(labels, some)[1]) == set(199 - turned)
+    labels, text_keys = numbered(200)
+    reversed_rows = split_validation(labels[::-1], text_keys[::-1])[1]
+    assert set(split_validation(labels, text_keys)[1]) == set(199 - reversed_rows)
 
 
-def test_these_are_the_validation_rows():
-    """Fixed for good: results of different versions compare."""
+def test_the_validation_rows_are_fixed():
+    """The same in every version, so that results of different versions can be compared."""
     assert text_key("Stocks fell.") == text_key("stocks-FELL") == 4635110909192999860
     assert split_validation(*numbered(60))[1].tolist() == [4, 9, 11, 15, 30, 32, 34, 45, 50, 52, 55, 57]
 
 
-def test_texts_with_hardly_a_letter_are_known_by_all_their_characters():
+def test_keys_of_texts_with_few_letters_use_all_characters():
     for one, other in (("C", "C++"), ("!!!", "???"), ("😀", "😡"), ("I like C", "I like C#"), ("नी", "नि")):
         assert text_key(one) != text_key(other)
     for one, other in (
@@ -120,32 +123,32 @@ def test_texts_with_hardly_a_letter_are_known_by_all_their_characters():
     assert text_key("हिन्दी समाचार पत्र") != text_key("हन्द समचर पत्र"), "vowel signs count"
 
 
-def former_key(text: str) -> int:
-    """As text_key was before it looked at characters that are no letters."""
+def letter_key(text: str) -> int:
+    """The key of earlier versions, a hash of letters and digits for every text."""
     letters = re.sub(r"[\W_]+", "", text).lower()
     return int.from_bytes(hashlib.sha256(letters.encode()).digest()[:8], "big")
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
-def test_keys_of_the_sample_are_as_ever(split):
-    assert all(text_key(text) == former_key(text) for _, text in read_ag_news(SAMPLE / f"{split}.csv"))
+def test_keys_of_the_sample_are_those_of_earlier_versions(split):
+    assert all(text_key(text) == letter_key(text) for _, text in read_ag_news(SAMPLE / f"{split}.csv"))
 
 
 @pytest.mark.real_data
 @pytest.mark.skipif("AG_NEWS_DIR" not in os.environ, reason="AG_NEWS_DIR is not set")
 @pytest.mark.parametrize("split", ["train", "test"])
-def test_keys_of_ag_news_are_as_ever(split):
-    """And so are its validation rows, which depend on nothing else."""
+def test_keys_of_ag_news_are_those_of_earlier_versions(split):
+    """The validation rows, which depend only on the keys, are then the same, too."""
     path = Path(os.environ["AG_NEWS_DIR"]) / f"{split}.csv"
-    assert all(text_key(text) == former_key(text) for _, text in read_ag_news(path))
+    assert all(text_key(text) == letter_key(text) for _, text in read_ag_news(path))
 
 
 def test_copies_of_a_validation_text_are_not_trained_on():
-    labels, some = numbered(200)
-    _, validation = split_validation(labels, some)
+    labels, text_keys = numbered(200)
+    _, validation = split_validation(labels, text_keys)
     texts = [f"text number {i}" for i in range(200)]
     copies = [texts[i].upper() + "!" for i in validation]
-    # With another label, too.
+    # Also with another label.
     train, both = split_validation(np.r_[labels, (labels[validation] + 1) % 4], keys(texts + copies))
     assert both.tolist() == [*validation, *range(200, 200 + len(copies))]
     assert set(train) == set(range(200)) - set(validation)
@@ -156,7 +159,7 @@ def test_a_class_of_one_text_cannot_be_split():
         split_validation(np.array([0, 0, 1, 1]), keys(["a", "b", "the same text", "The same text!"]))
 
 
-def test_limit_takes_rows_from_everywhere(tmp_path):
+def test_limit_selects_evenly_spaced_rows(tmp_path):
     path = tmp_path / "train.csv"
     path.write_text("".join(quoted((1 + i // 25, "t", f"text {i}")) for i in range(100)), encoding="utf-8")
     assert np.bincount([label for label, _ in read_ag_news(path, 8)]).tolist() == [2, 2, 2, 2]
@@ -177,7 +180,7 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_where_the_data_is_looked_for(folder, monkeypatch, tmp_path):
+def test_the_order_in_which_folders_are_searched(folder, monkeypatch, tmp_path):
     monkeypatch.delenv("AG_NEWS_DIR", raising=False)
     assert find_corpus(str(SAMPLE)).name == "sample"
     assert find_corpus(str(folder)).name == folder.name
@@ -186,13 +189,13 @@ def test_where_the_data_is_looked_for(folder, monkeypatch, tmp_path):
     assert find_corpus(str(folder)).name == "ag_news"
     assert find_corpus(str(SAMPLE)).name == "sample"
     monkeypatch.setenv("AG_NEWS_DIR", str(SAMPLE))
-    assert find_corpus().name == "sample"
+    assert find_corpus().name == find_corpus(str(SAMPLE)).name == "sample"
     monkeypatch.delenv("AG_NEWS_DIR")
     monkeypatch.setattr(corpus, "DOWNLOADED", folder)
     assert (find_corpus().name, find_corpus().train.parent) == ("ag_news", folder)
 
 
-def test_names_that_are_taken_are_not_given_to_data():
+def test_folders_of_different_data_and_limits_differ():
     assert folders(None, "ag_news", None).models == ROOT / "models"
     assert folders("x", "sample", 7).results == Path("x/results/sample-limit-7")
     assert folders("x", "limit-7", None) != folders("x", "ag_news", 7)
@@ -207,9 +210,10 @@ def test_a_named_folder_without_data_is_an_error(tmp_path, monkeypatch):
         find_corpus()
 
 
-def test_without_a_network_it_is_the_sample_and_says_so(tmp_path, monkeypatch, capsys):
+def test_without_a_network_the_sample_is_used_with_a_banner(tmp_path, monkeypatch, capsys):
     monkeypatch.delenv("AG_NEWS_DIR", raising=False)
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
     monkeypatch.setattr(corpus, "DOWNLOADED", tmp_path / "ag_news")
-    assert find_corpus().name == "sample"
+    corpus_used = find_corpus()
+    assert corpus_used.name == "sample" and corpus_used.is_fallback
     assert "SAMPLE DATA" in capsys.readouterr().err

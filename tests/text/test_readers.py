@@ -1,4 +1,4 @@
-"""Files as people have them: any form of table and of line end, compressed, not what they should be; and back again."""
+"""Files with every form of table, line end and compression, files of other kinds, and output that is read back."""
 
 import bz2
 import csv
@@ -33,7 +33,7 @@ any_text = st.text(st.characters(exclude_categories=["Cs"]), max_size=30) | st.t
 )
 ODD = "a\rb\x0bc\x0cd\x1ce\x85f\u2028g\u2029h"
 
-# Earlier versions end a cell at a NUL.
+# Earlier versions of pandas end a cell at a NUL.
 PANDAS_READS_NUL = int(pandas.__version__.split(".")[0]) >= 3
 
 
@@ -73,7 +73,7 @@ def test_lines_end_at_line_feeds_alone(tmp_path, monkeypatch, content, texts):
 
 @pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.jsonl"])
 def test_no_other_character_ends_a_line_of_a_table(tmp_path, name):
-    """A lone carriage return without quotation marks, as pandas and csv write it, is part of the cell, too."""
+    """Nor does a lone carriage return without quotation marks, which pandas and csv write: it is part of the cell."""
     text, delimiter = "a\x85b\u2028c" if name == "a.jsonl" else ODD, "\t" if name == "a.tsv" else ","
     table = f"n{delimiter}t\n1{delimiter}{text}\n2{delimiter}b\n"
     lines = f'{{"t": "{text}"}}\n{{"t": "b"}}\n' if name == "a.jsonl" else table
@@ -88,7 +88,7 @@ def test_line_ends_of_windows_and_inside_of_cells(tmp_path):
 
 
 def test_a_blank_line_is_no_row_and_an_empty_cell_is_one(tmp_path):
-    """A file with one column: each row has an answer."""
+    """In a file with one column: every row gives a text."""
     (tmp_path / "a.csv").write_text('\nt\n""\n\n \nNA\nnull\n1e5\n007\n')
     assert texts_of(tmp_path / "a.csv", "t") == ["", " ", "NA", "null", "1e5", "007"]
 
@@ -96,7 +96,7 @@ def test_a_blank_line_is_no_row_and_an_empty_cell_is_one(tmp_path):
 @pytest.mark.parametrize(
     ("content", "texts"),
     [
-        # Marks that are not closed in their cell, though pairs of them would do.
+        # Marks that are not closed in their cell, although two cells together have a pair.
         ('t\tl\n"Great movie\tpos\nNot for me"\tneg\nOk\tpos\n', ['"Great movie', 'Not for me"', "Ok"]),
         ('t\tl\nOk\tpos\n"Great movie\tpos\nDull\tneg\n', ["Ok", '"Great movie', "Dull"]),
         ('t\tl\n"Great" movie\tpos\n"a" and "b"\tneg\n', ['"Great" movie', '"a" and "b"']),
@@ -112,7 +112,7 @@ def test_tsv_with_and_without_quoting(tmp_path, content, texts):
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "place"),
+    ("name", "content", "message"),
     [
         ("a.csv", 'n,t\n1,"two\nlines"\n2,"Great\n3,x\n4,y\n', ", row 3 (line 4): a quotation mark that opens a cell"),
         ("a.csv", 'n,t\n1,x\n2,"Great" movie\n', ", row 3 (line 3): a quotation mark that opens a cell"),
@@ -131,18 +131,18 @@ def test_tsv_with_and_without_quoting(tmp_path, content, texts):
         ),
         ("a.jsonl", '{"t": "x"},{"t": "y"}\n', ", line 1: it is not JSON (Extra data"),
         ("a.json", '[\n{"t": "x"}\n]\n', ", line 1: it is not JSON"),
-        ("a.json", '["t"]', ", line 1: it is no JSON object. Write one object on each line"),
-        ("a.jsonl", '{"t": "x"}\n{"t": null}\n', ", line 2, column 't': there is no text. Fill it"),
-        ("a.jsonl", '{"t": "x"}\n{"t": ["y"]}\n', ", line 2, column 't': it is a list, not text. Fill it, convert"),
+        ("a.json", '["t"]', ", line 1: it is not a JSON object. Write one object on each line"),
+        ("a.jsonl", '{"t": "x"}\n{"t": null}\n', ", line 2, column 't': it is missing. Fill it in, convert"),
+        ("a.jsonl", '{"t": "x"}\n{"t": ["y"]}\n', ", line 2, column 't': it is a list, not text. Fill it in, convert"),
     ],
 )
-def test_what_is_wrong_has_a_place_and_a_remedy(tmp_path, name, content, place):
+def test_errors_have_a_position_and_a_remedy(tmp_path, name, content, message):
     (tmp_path / name).write_text(content)
-    assert place in refusal(tmp_path / name, "t")
+    assert message in refusal(tmp_path / name, "t")
 
 
 @pytest.mark.parametrize("name", ["a.txt", "a.csv", "a.tsv", "a.jsonl", "a.txt.gz"])
-def test_a_byte_that_is_not_utf_8_has_a_place(tmp_path, name):
+def test_a_byte_that_is_not_utf_8_has_a_position(tmp_path, name):
     content = (b'{"t": "x"}\n' if "json" in name else b"t\n") + b"caf\xe9\n"
     (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
     message = refusal(tmp_path / name, None if "txt" in name else "t")
@@ -161,8 +161,8 @@ def test_parquet_of_other_types(tmp_path):
     pyarrow = pytest.importorskip("pyarrow")
     for cells, result in (([1, 2], "a number"), ([["x"]], "a list"), ([{"x": 1}], "a record"), ([b"x"], "bytes")):
         message = refusal(parquet(tmp_path / "a.parquet", t=cells), "t")
-        assert message.startswith(f", row 1, column 't': it is {result}, not text. Fill it, convert it to text")
-    assert "row 2, column 't': there is no text" in refusal(parquet(tmp_path / "a.parquet", t=["x", None]), "t")
+        assert message.startswith(f", row 1, column 't': it is {result}, not text. Fill it in, convert it to text")
+    assert "row 2, column 't': it is missing" in refusal(parquet(tmp_path / "a.parquet", t=["x", None]), "t")
     for kind in (pyarrow.large_string(), pyarrow.dictionary(pyarrow.int32(), pyarrow.string())):
         assert texts_of(parquet(tmp_path / "a.parquet", t=pyarrow.array(["x", ODD]).cast(kind)), "t") == ["x", ODD]
 
@@ -215,9 +215,9 @@ def test_a_folder_is_named(tmp_path):
         own_corpus(str(tmp_path / "a.csv"), None, "t", "l")
 
 
-def test_files_of_the_original_that_are_something_else(tmp_path):
+def test_files_of_the_original_elmo_that_are_of_another_kind(tmp_path):
     (tmp_path / "options.json").write_bytes(b"\xef\xbb\xbf{}")
-    with pytest.raises(UserError, match="lacks 'char_cnn'"):  # the mark is passed over
+    with pytest.raises(UserError, match="lacks 'char_cnn'"):  # the byte order mark is skipped
         read_original(tmp_path / "options.json", tmp_path)
     (tmp_path / "weights.zip").write_bytes(b"PK\x03\x04\x14\x00\x00\x00")
     for options, result in ((tmp_path, "is a folder"), (tmp_path / "weights.zip", "is a ZIP archive")):
@@ -234,33 +234,34 @@ def test_files_of_the_original_that_are_something_else(tmp_path):
 HF = [("Wall St. falls, traders said.", 2), ('The "cup"\nfinal', 1), ("Peace", 0), ("Chips", 3)]
 
 
-def write_hf(path: Path, turned: bool = False) -> Path:
+def write_hf(path: Path, text_first: bool = False) -> Path:
+    """Write a file as the datasets library exports it."""
     columns = {"text": [text for text, _ in HF], "label": [label for _, label in HF]}
-    frame = pandas.DataFrame({name: columns[name] for name in sorted(columns, reverse=not turned)})
+    frame = pandas.DataFrame({name: columns[name] for name in sorted(columns, reverse=not text_first)})
     path.parent.mkdir(exist_ok=True)
     if ".parquet" in path.name:
         parquet(path, **columns)
     elif ".csv" in path.name:
-        frame.to_csv(path, index=turned)
+        frame.to_csv(path, index=text_first)
     else:
         frame.to_json(path, orient="records", lines=True)
     return path
 
 
-@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("text_first", [False, True])
 @pytest.mark.parametrize(
     "name", ["{}.csv", "{}.csv.gz", "{}.json", "{}.jsonl", "{}.parquet", "data/{}-00000-of-00001.parquet"]
 )
-def test_ag_news_of_the_datasets_library(tmp_path, name, turned):
+def test_ag_news_of_the_datasets_library(tmp_path, name, text_first):
     for split in ("train", "test"):
-        write_hf(tmp_path / name.format(split), turned)
+        write_hf(tmp_path / name.format(split), text_first)
     corpus = find_corpus(str(tmp_path))
     for split in ("train", "test"):
         assert corpus.path(split) == tmp_path / name.format(split)
         assert list(corpus.source(split, None).rows()) == [(label, text) for text, label in HF]
 
 
-def test_the_published_form_wins_and_what_is_missing_is_said(tmp_path):
+def test_csv_has_precedence_and_a_missing_file_is_named(tmp_path):
     write_hf(tmp_path / "train.parquet")
     with pytest.raises(UserError, match=r"there is no test\.csv in .*one file for each that ends in \.tsv"):
         find_corpus(str(tmp_path))
@@ -268,7 +269,9 @@ def test_the_published_form_wins_and_what_is_missing_is_said(tmp_path):
         write_hf(tmp_path / f"{split}.csv")
     assert find_corpus(str(tmp_path)).train.name == "train.csv"
     (tmp_path / "train.csv").write_text("text,label\nx,4\n")
-    with pytest.raises(UserError, match=r"row 2 \(line 2\), column 'label': '4' is not a class; they are 0 to 3"):
+    with pytest.raises(
+        UserError, match=r"row 2 \(line 2\), column 'label': '4' is not a class; the classes are 0 to 3"
+    ):
         list(read_ag_news(tmp_path / "train.csv"))
     (tmp_path / "train.csv").write_text("review,stars\nx,4\n")
     with pytest.raises(UserError, match=r"'text,label'.*texts of your own"):
@@ -279,7 +282,7 @@ CLASSES = ["a, b", 'c "d"', "é\r"]
 
 
 def written(form: str, texts: list[str], encoding: str = "ascii") -> bytes:
-    """What predict.py writes to a terminal of that encoding."""
+    """Return the output of `predict` on a terminal with this encoding."""
     out = io.BytesIO()
     with redirect_stdout(io.TextIOWrapper(out, encoding)) as stream:
         write = Writer(form, CLASSES)
@@ -308,8 +311,8 @@ def written(form: str, texts: list[str], encoding: str = "ascii") -> bytes:
         "\x85\u2028",
     ]
 )
-def test_answers_can_be_read_back(tmp_path, texts):
-    path = tmp_path / "answers.csv"
+def test_output_of_predict_can_be_read_back(tmp_path, texts):
+    path = tmp_path / "output.csv"
     path.write_bytes(written("csv", texts))
     expected = [CLASSES[i % 3] for i in range(len(texts))]
     with path.open(encoding="utf-8", newline="") as file:
@@ -320,7 +323,7 @@ def test_answers_can_be_read_back(tmp_path, texts):
         if PANDAS_READS_NUL or not any("\0" in text for text in texts):
             frame = pandas.read_csv(path, dtype=str, keep_default_na=False)
             assert frame[column].tolist() == cells
-    path = tmp_path / "answers.jsonl"
+    path = tmp_path / "output.jsonl"
     path.write_bytes(written("jsonl", texts))
     lines = path.read_bytes().split(b"\n")[:-1]
     assert [json.loads(line)["text"] for line in lines] == texts_of(path, "text") == texts
@@ -331,7 +334,7 @@ def test_answers_can_be_read_back(tmp_path, texts):
 
 @given(texts=st.lists(any_text, max_size=8))
 @example(texts=["a\rb\nc\x85d\u2028e", "東 é", "x" * 200])
-def test_a_table_has_a_line_for_each_answer_on_any_terminal(texts):
+def test_a_table_has_one_line_per_text_on_any_terminal(texts):
     for encoding in ("ascii", "cp1252", "utf-8"):
         table = written("table", texts, encoding).decode(encoding)
         assert len(table.splitlines()) == table.count("\n") == len(texts) + 1
@@ -339,7 +342,7 @@ def test_a_table_has_a_line_for_each_answer_on_any_terminal(texts):
 
 @one_folder
 @given(texts=st.lists(any_text, max_size=4, unique=True))
-def test_texts_beside_vectors_can_be_read_back(tmp_path, texts):
+def test_texts_of_vector_files_can_be_read_back(tmp_path, texts):
     result = [(text, text.split() or ["-"], np.zeros((3, len(text.split() or "-"), 2), np.float32)) for text in texts]
     write_vectors(tmp_path / "x.hdf5", result)
     with h5py.File(tmp_path / "x.hdf5") as file:
@@ -354,12 +357,12 @@ def test_texts_beside_vectors_can_be_read_back(tmp_path, texts):
 @one_folder
 @given(rows=st.lists(st.tuples(any_text, any_text), min_size=1, max_size=6), delimiter=st.sampled_from(",\t"))
 def test_what_csv_and_pandas_write_is_read(tmp_path, rows, delimiter):
-    """Also a lone carriage return without quotes, which both write; of a TSV the cells that need no interpretation."""
+    """Also a lone carriage return without quotes, which both write; for TSV, only cells on one line."""
     path = tmp_path / f"a{'.csv' if delimiter == ',' else '.tsv'}"
     quoting = csv.QUOTE_MINIMAL if delimiter == "," else csv.QUOTE_ALL
-    if delimiter == ",":  # what comes before a line feed without quotes is the end of a line
+    if delimiter == ",":  # a carriage return before a line feed, without quotes, belongs to the line end
         rows = [(a, b.rstrip("\r")) for a, b in rows]
-    else:  # whether marks quote shows in cells that are closed in their line
+    else:  # cells over several lines leave open whether quotation marks quote
         rows = [(a.replace("\n", ""), b.replace("\n", "")) for a, b in rows]
     pandas.DataFrame(rows, columns=["a", "b"]).to_csv(
         path, sep=delimiter, index=False, quoting=quoting, lineterminator="\n"
@@ -368,12 +371,12 @@ def test_what_csv_and_pandas_write_is_read(tmp_path, rows, delimiter):
 
 
 def test_a_table_does_not_grow_in_memory(tmp_path):
-    """Rows come before the file has been read: of one that is damaged at its end, the first ones are there."""
+    """Rows are returned before the file has been read to its end, which is damaged here."""
     (tmp_path / "a.csv").write_text("t\n" + "x\n" * 50_000 + '"')
     rows = Table(tmp_path / "a.csv", ["t"]).rows()
-    assert next(rows) == (2, ("x",))
+    assert next(rows) == (2, ["x"])
 
 
-def test_pandas_is_loaded_for_tables_alone():
+def test_pandas_is_imported_for_tables_only():
     code = "import sys, bilm.cli.predict, bilm.text.readers, bilm.text.corpus; sys.exit('pandas' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0

@@ -1,4 +1,4 @@
-"""Characters beyond ASCII by their classes, and what rests on them."""
+"""The classes of characters beyond ASCII, and the functions that use them."""
 
 import re
 import sys
@@ -17,11 +17,11 @@ from bilm.text.text_rules import (
 )
 
 EVERYTHING = "".join(map(chr, range(0x80, sys.maxunicode + 1)))
-# What embeddings, overrides and isolates of writing direction are.
+# Classes of embeddings, overrides and isolates of writing direction.
 DIRECTIONS = {"LRE", "RLE", "PDF", "LRO", "RLO", "LRI", "RLI", "FSI", "PDI"}
 
 
-def found_in(members: str) -> str:
+def characters_in(members: str) -> str:
     return "".join(re.findall(f"[{members}]", EVERYTHING))
 
 
@@ -38,10 +38,10 @@ def found_in(members: str) -> str:
     ],
 )
 def test_classes_are_those_of_unicode(name, belongs):
-    """All of Unicode, so that no plane is left out; and no character is of two classes."""
-    result = found_in(getattr(character_classes(), name))
+    """In all planes of Unicode; and no character has two classes."""
+    result = characters_in(getattr(character_classes(), name))
     assert result == "".join(filter(belongs, EVERYTHING))
-    assert not set(result) & set(found_in(JOINERS))
+    assert not set(result) & set(characters_in(JOINERS))
 
 
 def test_blanks_of_ascii():

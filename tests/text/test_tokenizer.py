@@ -1,4 +1,4 @@
-"""Text -> words, by both rules; the same words whichever engine nltk compiles the pattern with."""
+"""Splitting texts into words by both rules, with the same result for both engines that nltk compiles patterns with."""
 
 import os
 import re
@@ -14,13 +14,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bilm.config import TokenizerConfig
-from bilm.text import tokenizer
 from bilm.text import tokenizer as tokenizer_module
 from bilm.text.ag_news import read_ag_news
 from bilm.text.tokenizer import Tokenizer, clean, comparable_settings, read_config
 
 LEGACY = Tokenizer(TokenizerConfig(word_rule="legacy"))
-# What the patterns treat each in its own way, so that random texts hit it often.
+# Characters for which the patterns have a rule, so that they are frequent in random texts.
 SPECIAL = "aZſé1٣²'._-,: \t\n\r\x1c\x85\xa0\u3000\u2028\u200b\u200e\u200c\u200d\u00ad\ufeff\u0301ि्İß😀\ufe0f"
 SPECIAL += "\u20e3‿中ก\ud800\x00"
 TEXTS = st.text(st.one_of(st.sampled_from(SPECIAL), st.characters(codec=None)), max_size=40)
@@ -46,7 +45,7 @@ TEXTS = st.text(st.one_of(st.sampled_from(SPECIAL), st.characters(codec=None)), 
         ("result; and AT&T;", "result; and AT&T;"),
     ],
 )
-def test_clean_undoes_what_feeds_did(raw, expected):
+def test_clean_removes_traces_of_feeds(raw, expected):
     assert clean(raw) == expected
 
 
@@ -110,7 +109,7 @@ def test_words_of_many_scripts(text, expected):
 
 
 def test_a_word_between_blanks_is_one_word():
-    """Each script's letters with each of its marks behind them; `legacy` tore them."""
+    """In each script, with each mark after a letter; `legacy` splits these words."""
     for name, marks in (("DEVANAGARI", "ि्ंः"), ("TAMIL", "ி்"), ("BENGALI", "ি্ং"), ("MYANMAR", "ိ့"), ("KHMER", "ិ៉")):
         letter = unicodedata.lookup(f"{name} LETTER KA")
         for mark in marks:
@@ -127,15 +126,15 @@ def test_cased_words_are_composed_only_with_their_case():
 
 @given(TEXTS, st.booleans())
 @example("'s\u0301", False)
-def test_both_engines_find_the_same_words(text, whatever_is_there):
+def test_both_engines_find_the_same_words(text, fallback):
     """nltk compiles with `re` or with `regex`, by its version."""
-    for pattern in (tokenizer_module._unicode_pattern(whatever_is_there), tokenizer_module._ascii_pattern(False)):
+    for pattern in (tokenizer_module._word_pattern(False, fallback), tokenizer_module._word_pattern(True, False)):
         assert re.findall(pattern, text) == regex.findall(pattern, text)
 
 
 @given(st.text(st.characters(max_codepoint=127)), st.booleans())
-def test_ascii_texts_need_only_the_short_pattern(text, whatever_is_there):
-    short, long = (f(whatever_is_there) for f in (tokenizer_module._ascii_pattern, tokenizer_module._unicode_pattern))
+def test_ascii_texts_need_only_the_short_pattern(text, fallback):
+    short, long = (tokenizer_module._word_pattern(is_ascii, fallback) for is_ascii in (True, False))
     assert re.findall(short, text) == re.findall(long, text)
 
 
@@ -151,18 +150,14 @@ def test_a_time_limit_of_nltk_never_reaches_the_user(monkeypatch):
     text = "Stocks fell in हिन्दी. " * 3
     expected = Tokenizer()(text)
 
-    class Hurried:
-        def __init__(self, pattern):
-            pass
+    def time_out(text):
+        raise TimeoutError
 
-        def tokenize(self, text):
-            raise TimeoutError
-
-    monkeypatch.setattr(tokenizer, "_regexp_tokenizer", Hurried)
+    monkeypatch.setattr(tokenizer_module, "_nltk_tokenize", lambda pattern: time_out)
     assert Tokenizer()(text) == expected
 
 
-def test_a_long_text_takes_no_long_time():
+def test_long_texts_do_not_take_quadratic_time():
     words = Tokenizer(TokenizerConfig(max_tokens=10**6))
     for piece in ("word ", "1.", "a.", "'s", "हि", "e\u0301", "....", "x\u200d", "_"):
         assert len(words(piece * 20_000)) > 0
@@ -185,7 +180,7 @@ def test_both_rules_give_the_same_words_on_ag_news(split):
     assert rows_differ(Path(os.environ["AG_NEWS_DIR"]) / f"{split}.csv") == []
 
 
-def test_the_rule_of_a_file_that_names_none():
+def test_the_rule_of_a_file_without_one():
     saved = {"lowercase": True, "max_tokens": 128}
     settings = {"corpus": "1a2b"}
     for info, rule in (
@@ -203,7 +198,7 @@ def test_the_rule_of_a_file_that_names_none():
         read_config(saved | {"word_rule": "other"}, {"settings": {}})
 
 
-def test_settings_differ_by_the_rule_only_where_it_matters():
+def test_settings_differ_in_the_rule_only_if_it_matters():
     settings = {"seed": 0, "word_rule": "unicode"}
     assert comparable_settings(settings, False) == settings
     assert comparable_settings(settings, True) == {"seed": 0}
@@ -219,7 +214,7 @@ def test_nltk_is_imported_when_a_text_is_tokenised():
     assert done.stdout.split() == [b"False", b"True"]
 
 
-def test_texts_that_are_cut_are_counted():
+def test_truncated_texts_are_counted():
     tokenizer = Tokenizer(TokenizerConfig(max_tokens=2))
     assert [tokenizer(text) for text in ("a b c", "a b", "", "a b c d")] == [["a", "b"], ["a", "b"], [], ["a", "b"]]
     assert (tokenizer.num_texts, tokenizer.num_truncated) == (4, 2)

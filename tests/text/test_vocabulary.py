@@ -23,12 +23,12 @@ def test_encoding_marks_boundaries_and_unknown_words():
     assert len(vocabulary.encode([])) == 0
 
 
-def test_a_marker_in_a_text_is_not_a_boundary(vocabulary):
+def test_a_special_word_in_a_text_is_not_a_boundary(vocabulary):
     inside = vocabulary.encode(["a </s> b <s> <pad>"]).ids[1:-1]
     assert not set(inside.tolist()) & {0, BOS, EOS}
 
 
-def test_a_vocabulary_must_be_one():
+def test_words_that_are_not_a_vocabulary_are_refused():
     with pytest.raises(ValueError, match="begins with"):
         Vocabulary(["a", "b", "c", "d"], Tokenizer())
     with pytest.raises(ValueError, match="twice"):
