@@ -72,7 +72,7 @@ def open_encoded(folder: Path) -> EncodedCorpus:
 
 
 def encode(source: Source, vocabulary: Vocabulary, folder: Path) -> None:
-    """Write the ids of `source` in a given vocabulary to `folder`, unless they are there already.
+    """Write the ids of `source` in a given vocabulary to `folder`, unless the folder is up to date.
 
     Raises UserError if a row is not valid or the folder cannot be written; the folder is then unchanged.
     """
@@ -93,7 +93,7 @@ def learn_and_encode(
     open_ended: bool = False,
     base_words: Sequence[str] = (),
 ) -> None:
-    """Write the ids of `source` in the vocabulary of its own training rows to `folder`, unless they are there already.
+    """Write the ids of `source` in the vocabulary of its training rows to `folder`, unless the folder is up to date.
 
     open_ended: see Vocabulary; base_words: see Vocabulary.from_counts.
 

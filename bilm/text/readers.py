@@ -59,8 +59,8 @@ class Table:
     def rows(self, label: str = "") -> Iterator[tuple[int, Sequence[object]]]:
         """Yield the number of each row (JSON: of its line), from 1, and its cells in `columns`.
 
-        Cells of a CSV or TSV are strings; cells of other files have the type that they have there. label: see
-        files.open_bytes. Raises UserError with the row or line and, if one cell is wrong, its column.
+        Cells of a CSV or TSV are strings, cells of other files keep their type. label: see files.open_bytes. Raises
+        UserError with the row or line and, if one cell is wrong, its column.
         """
         read = {".csv": self._csv_rows, ".tsv": self._csv_rows, _PARQUET: self._parquet_rows}.get(self.kind)
         with open_bytes(self.path, label) as file:

@@ -1,7 +1,7 @@
 import numpy as np
 import torch
 
-from bilm.text.batching import collate, iterate_batches, mask_of, plan_batches, reverse_within_length
+from bilm.text.batching import collate, epoch_batches, iterate_batches, mask_of, plan_batches, reverse_within_length
 
 
 def test_every_text_is_planned_once_and_within_the_budget():
@@ -27,6 +27,35 @@ def test_plans_depend_on_the_generator_alone():
     assert not all(np.array_equal(a, b) for a, b in zip(first, other, strict=False))
 
 
+def test_epochs_are_shuffled_and_reproducible(vocabulary, texts):
+    encoded = vocabulary.encode(texts * 20)
+    rows = np.arange(10, 90)
+
+    def batches(seed: int, epoch: int) -> list[list[int]]:
+        return [batch.tolist() for batch in epoch_batches(encoded, rows, 40, seed, epoch)]
+
+    assert sorted(row for batch in batches(0, 0) for row in batch) == rows.tolist()
+    assert batches(0, 1) == batches(0, 1)
+    assert batches(0, 0) != batches(0, 1) != batches(1, 1)
+
+
+def test_shuffling_mixes_texts_of_the_same_and_of_adjacent_lengths():
+    """And the order of the batches, but not texts whose lengths differ by two or more."""
+    lengths = np.repeat([10, 11, 20], 30)
+    plan = plan_batches(lengths, 1_000_000, np.random.default_rng(0))
+    order = plan[0].tolist()
+    assert order != sorted(order) and order[:30] != list(range(30)) and set(order[60:]) == set(range(60, 90))
+    assert 0 < sum(row >= 30 for row in order[:30]) < 15, "some texts of length 11 come before some of length 10"
+    for generator in (None, np.random.default_rng(0)):
+        longest = [lengths[rows].max() for rows in plan_batches(lengths, 60, generator)]
+        assert (longest == sorted(longest)) == (generator is None)
+
+
+def test_a_batch_may_have_exactly_the_budget():
+    assert [rows.tolist() for rows in plan_batches(np.array([5, 5, 5, 5, 6]), 10)] == [[0, 1], [2, 3], [4]]
+    assert [rows.tolist() for rows in plan_batches(np.array([2, 2, 3, 3]), 6)] == [[0, 1], [2, 3]]
+
+
 def test_collate_pads_at_the_end(vocabulary, texts):
     encoded = vocabulary.encode(texts)
     batch = collate(encoded, np.array([3, 0, 2]))
@@ -37,9 +66,11 @@ def test_collate_pads_at_the_end(vocabulary, texts):
 
 
 def test_evaluation_batches_have_each_row_once(vocabulary, texts):
-    rows = np.array([4, 1, 2])
-    seen = np.concatenate([b.rows for b in iterate_batches(vocabulary.encode(texts), rows, 20)])
-    assert sorted(seen) == [1, 2, 4]
+    encoded = vocabulary.encode(texts)
+    batches = list(iterate_batches(encoded, np.array([4, 1, 2]), 20))
+    rows = np.concatenate([batch.rows for batch in batches])
+    assert len(batches) > 1 and sorted(rows) == [1, 2, 4]
+    assert (np.diff(encoded.lengths[rows]) >= 0).all(), "shortest first"
 
 
 def test_reversal_stays_within_the_length():
