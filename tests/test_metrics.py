@@ -41,7 +41,8 @@ def test_scores_equal_scikit_learn(labels_and_predictions, average):
 
 def test_perplexity():
     assert perplexity(6 * np.log(50), 6) == pytest.approx(50)
-    assert perplexity(1e6, 10) == np.inf
+    assert perplexity(1e6, 10) == perplexity(700, 1) == np.inf
+    assert perplexity(699.5, 1) == pytest.approx(np.exp(699.5))
 
 
 def test_scores_of_a_classifier_by_hand():

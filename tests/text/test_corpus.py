@@ -12,6 +12,7 @@ from bilm.runtime.paths import folders
 from bilm.text import corpus
 from bilm.text.ag_news import CLASS_NAMES, read_ag_news
 from bilm.text.corpus import find_corpus
+from bilm.text.custom_dataset import NO_LABEL
 from bilm.text.split import split_validation, text_key
 
 ROWS = [
@@ -98,6 +99,22 @@ def test_validation_is_stratified_and_disjoint_from_training():
     assert np.bincount(labels[split_validation(*numbered(60))[1]]).tolist() == [3] * 4
 
 
+@pytest.mark.parametrize(("rows", "validation"), [(2, 1), (7, 1), (8, 2), (15, 3), (40, 10), (160, 10), (1000, 50)])
+def test_the_share_of_validation_rows_in_a_class(rows, validation):
+    """5 %, at least 10, at most a quarter, and at least one."""
+    assert len(split_validation(np.zeros(rows, np.int64), numbered(rows)[1])[1]) == validation
+
+
+def test_rows_without_a_label_are_for_training_unless_all_are():
+    text_keys = numbered(80)[1]
+    labels = np.repeat([0, NO_LABEL], 40)
+    train, validation = split_validation(labels, text_keys)
+    assert len(validation) == 10 and set(validation) < set(range(40)) and len(train) == 70
+    assert len(split_validation(np.full(80, NO_LABEL), text_keys)[1]) == 10
+    with pytest.raises(UserError, match=r"^there is a single distinct text among the 1 training rows"):
+        split_validation(np.array([NO_LABEL]), text_keys[:1])
+
+
 def test_validation_does_not_depend_on_the_order_of_rows():
     labels, text_keys = numbered(200)
     reversed_rows = split_validation(labels[::-1], text_keys[::-1])[1]
@@ -120,6 +137,7 @@ def test_keys_of_texts_with_few_letters_use_all_characters():
         ("\U0001f600 e\u0301", "\U0001f600  \u00c9"),
     ):
         assert text_key(one) == text_key(other)
+    assert text_key("abcdefg!") != text_key("abcdefg") and text_key("abcdefgh!") == text_key("abcdefgh")
     assert text_key("हिन्दी समाचार पत्र") != text_key("हन्द समचर पत्र"), "vowel signs count"
 
 
