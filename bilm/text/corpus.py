@@ -98,10 +98,10 @@ SAMPLE = (repository_folder() or working_folder()) / "data" / "sample"
 BANNER = """
 ***************************************************************************************
 *  SAMPLE DATA: no copy of AG News was found, and it could not be downloaded.         *
-*  This run uses data/sample (400 texts written for this project). ELMO.py starts from*
-*  the weights of this repository unless options change the model. The run shows that *
-*  the commands work; its scores do not apply to AG News. All its files are written to*
-*  separate folders, */sample/.                                                       *
+*  This run uses data/sample (400 texts written for this project). ELMO.py starts     *
+*  from the weights of this repository unless options change the model. The run shows *
+*  that the commands work; its scores do not apply to AG News. All of its files are   *
+*  written to separate folders, */sample/.                                            *
 *  For AG News: put train.csv and test.csv into a folder and set AG_NEWS_DIR to it.   *
 ***************************************************************************************
 """
