@@ -1,1 +1,1 @@
-"""Speed and memory of everything: `python -m benchmarks`."""
+"""Speed and memory of training, inference and the commands: `python -m benchmarks`."""

@@ -1,17 +1,19 @@
-"""Measure how fast everything is, and how much memory it takes, on this machine; about 10 minutes.
+"""Measure speed and memory on this machine; about 10 minutes.
 
-python -m benchmarks            on all of AG News        -> results/benchmark.json
-python -m benchmarks --quick    seconds, to see it work  -> results/limit-400/benchmark.json
-python -m benchmarks --busy     instead: pretraining beside other programs, which it starts   -> results/busy.json
-python -m benchmarks --tools    instead: the commands of `python -m bilm`, on the test rows   -> results/tools.json
+python -m benchmarks            on all of AG News                    -> results/benchmark.json
+python -m benchmarks --quick    a test of the benchmark, in seconds  -> results/limit-400/benchmark.json
+python -m benchmarks --busy     instead: pretraining while other programs run, which it starts -> results/busy.json
+python -m benchmarks --tools    instead: the commands of `python -m bilm`, on the test rows    -> results/tools.json
 
-Nothing else should run beside it. Every figure is the median of several repetitions, with the least and the greatest.
+Run nothing else at the same time. Every figure is the median of several repetitions, with minimum and maximum.
 """
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from bilm.cli.options import RunOptions
 from bilm.cli.run import start
+from bilm.runtime.errors import UserError
 from bilm.runtime.files import write_json
 from bilm.runtime.options import parse_options, setting
 from bilm.runtime.paths import ROOT, display_path, folders
@@ -21,113 +23,94 @@ from bilm.runtime.provenance import run_stamp
 
 @dataclass(frozen=True)
 class BenchmarkOptions:
-    """How much is measured."""
+    """What is measured."""
 
-    quick: bool = setting(False, "few rows, few steps, each once: shows that all works, its figures mean nothing")
-    busy: bool = setting(False, "how fast pretraining is beside programs that keep one core, or all cores, busy")
-    tools: bool = setting(
-        False, "what the commands of `python -m bilm` take, with trained weights, as a user calls them"
-    )
+    quick: bool = setting(False, "few rows, few steps, one repetition: tests the benchmark, its figures mean nothing")
+    busy: bool = setting(False, "pretraining while other programs keep one core, or all cores, busy")
+    tools: bool = setting(False, "the commands of `python -m bilm`, with trained weights, as a user calls them")
     bilm: str | None = setting(None, "with --tools: the language model (default: models/bilstm.pt)")
 
 
 def main() -> None:
     run, options = parse_options(__doc__, RunOptions, BenchmarkOptions)
-    # Imported once the command line is understood: torch takes seconds, and --help needs none of it.
-    import tempfile
-    from functools import partial
-    from pathlib import Path
-
-    from benchmarks import (
-        busy,
-        classifiers,
-        documents,
-        growth,
-        inference,
-        machine,
-        pretraining,
-        startup,
-        step,
-        token_layers,
-        tools,
-    )
-    from benchmarks.parts import Job, Part, in_own_process
-    from benchmarks.report import as_text, with_shares
-    from benchmarks.sizes import QUICK, QUICK_ROWS, Sizes
-    from bilm.runtime.errors import UserError
-
-    sizes = QUICK if options.quick else Sizes()
-    if options.quick:
-        run = replace(run, limit=min(run.limit or QUICK_ROWS, QUICK_ROWS))
     if options.bilm and not options.tools:
         raise UserError("--bilm is for --tools.")
     if run.train and not options.tools:
         raise UserError("--train is for --tools: the rest is measured on AG News.")
+    # Imported after the options are parsed: torch takes seconds, and --help needs none of it.
+    import tempfile
+    from pathlib import Path
+
+    from benchmarks import inference, pretraining
+    from benchmarks.measure import as_text
+    from benchmarks.parts import QUICK, QUICK_ROWS, Job, Sizes, in_own_process
+
+    sizes = QUICK if options.quick else Sizes()
+    if options.quick:
+        run = replace(run, limit=min(run.limit or QUICK_ROWS, QUICK_ROWS))
     runtime = start(run)
     if runtime.processes > 1:
-        raise UserError("the benchmark takes one process; call it without torchrun.")
+        raise UserError("the benchmark runs in one process; call it without torchrun.")
     corpus = run.corpus()
     out = folders(run.output, corpus.name, run.limit)
-    out.lock("training")  # beside it, neither would run as it does alone
+    out.lock("training")  # a training run at the same time would slow both down
     out.results.mkdir(parents=True, exist_ok=True)
+    name, stamp = "benchmark", {"corpus": corpus.name, "quick": options.quick}
     if options.tools:
-        source = corpus.source("test", run.limit)
-        found = tools.measure(Path(options.bilm or ROOT / "models" / "bilstm.pt"), source, sizes.slow_repeats)
-        stamp = {
-            "corpus": corpus.name,
-            "quick": options.quick,
-            **run_stamp(run, runtime),
-            "precision": "fp32",
-            "processes": 1,
-        }
-        path = out.results / "tools.json"
-        write_json(path, stamp | found)
-        print(f"Wrote {display_path(path)}.")
-        return
-    if options.busy:
+        name, source = "tools", corpus.source("test", run.limit)
+        figures = inference.measure_commands(
+            Path(options.bilm or ROOT / "models" / "bilstm.pt"), source, sizes.slow_repeats
+        )
+        figures |= {"precision": "fp32", "processes": 1}
+    else:
         with tempfile.TemporaryDirectory(dir=out.runs, prefix="benchmark-") as folder:
-            job = Job(run, sizes, corpus.path("train"), corpus.path("train"), Path(folder))
-            found, _ = in_own_process(busy.measure, job)
-        stamp = {"corpus": corpus.name, "quick": options.quick, **run_stamp(run, runtime)}
-        path = out.results / "busy.json"
-        write_json(path, stamp | found)
-        print(f"Wrote {display_path(path)}.")
-        return
+            job = Job(run, sizes, corpus.path("train"), corpus.path("test"), Path(folder))
+            if options.busy:
+                name, (figures, _) = "busy", in_own_process(pretraining.measure_busy, job)
+            else:
+                figures = measure_all(job, runtime.precision)
+    result = {**stamp, **run_stamp(run, runtime), **figures}
+    path = out.results / f"{name}.json"
+    if name == "benchmark":
+        del result["peak_memory_mb"]  # of this process; `memory` has that of each part
+        print(f"\n{as_text(result)}\n")
+    write_json(path, result)
+    print(f"Wrote {display_path(path)}.")
+
+
+def measure_all(job: Any, precision: str) -> dict[str, Any]:
+    """Run all parts, each in its own process; return the contents of benchmark.json without the stamp."""
+    from functools import partial
+
+    from benchmarks import classifiers, efficiency, growth, inference, pretraining
+    from benchmarks.parts import Part, in_own_process
+
     parts: dict[str, Part] = {
-        "documents": documents.prepare,
-        "machine": machine.measure,
+        "documents": growth.prepare,
+        "machine": efficiency.measure_machine,
         "pretraining and reference": pretraining.measure,
-        "pretraining": step.measure,
+        "pretraining": efficiency.measure_step,
         "classifier": classifiers.measure,
         "inference": inference.measure,
-        "token_layers": token_layers.measure,
-        "startup": startup.measure,
+        "token_layers": pretraining.measure_token_layers,
+        "startup": inference.measure_startup,
     }
-    growth_parts: dict[str, Part] = {f"growth to {n:,}": partial(growth.measure, documents=n) for n in sizes.growth}
+    sizes: dict[str, Part] = {f"growth to {n:,}": partial(growth.measure, documents=n) for n in job.sizes.growth}
     figures, memory = {}, {}
-    with tempfile.TemporaryDirectory(dir=out.runs, prefix="benchmark-") as folder:
-        job = Job(run, sizes, corpus.path("train"), corpus.path("test"), Path(folder))
-        for i, (name, part) in enumerate((parts | growth_parts).items(), start=1):
-            print(f"{i} of {len(parts | growth_parts)}: {name}", flush=True)
-            figures[name], memory[name] = in_own_process(part, job)
-    rates = figures["machine"]["machine"]
+    for i, (name, part) in enumerate((parts | sizes).items(), start=1):
+        print(f"{i} of {len(parts | sizes)}: {name}", flush=True)
+        figures[name], memory[name] = in_own_process(part, job)
     language_model = figures["pretraining and reference"] | figures["pretraining"]
-    found = {
-        "what": "speed, memory, start-up and growth, by benchmark.py; README.md says what the figures mean",
-        "extrapolated": "what ends in _120000, the documents of AG News: from the rates of the rows measured",
-        "quick": options.quick,
-        "corpus": corpus.name,
+    gemm = figures["machine"][f"gemm_{precision}_gflops"]["median"]
+    return {
+        "what": "speed, memory, start-up and growth, measured by python -m benchmarks; see docs/performance.md",
+        "extrapolated": "names that end in _120000, the documents of AG News: from the rates of the rows measured",
         **figures["documents"],
-        **figures["machine"]["stamp"],
-        "machine": rates,
-        "pretraining": with_shares(language_model, rates[f"gemm_{runtime.precision}_gflops"]["median"]),
-        **{name: figures[name] for name in ("classifier", "inference", "token_layers", "startup")},
-        "growth": [figures[name] | memory[name] for name in growth_parts],
+        **{name: figures[name] for name in ("machine", "classifier", "inference", "token_layers", "startup")},
+        "pretraining": efficiency.with_shares(language_model, gemm),
+        "growth": [figures[name] | memory[name] for name in sizes],
         "memory": {name.replace(" ", "_"): memory[name] for name in parts if name not in ("documents", "machine")},
     }
-    path = out.results / "benchmark.json"
-    write_json(path, found)
-    print(f"\n{as_text(found)}\n\nWrote {display_path(path)}.")
 
 
 if __name__ == "__main__":

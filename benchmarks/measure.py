@@ -1,91 +1,69 @@
-"""Figures with their spread, a clock that waits for the GPU, and the memory that a process took."""
+"""A clock that waits for the GPU, figures with their spread, and a table of them."""
 
-import contextlib
-import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
-from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
 
-from bilm.runtime.device import peak_memory
-
-SECONDS_BETWEEN_SAMPLES = 0.05
-_STATUS = Path("/proc/self/status")
+from bilm.evaluation.tables import table
 
 
-def figure(values: Sequence[float]) -> dict[str, float]:
-    """{"median", "min", "max", "repeats"}, in four significant digits."""
-    low, middle, high = (four_digits(value) for value in (min(values), median(values), max(values)))
-    return {"median": middle, "min": low, "max": high, "repeats": len(values)}
-
-
-def four_digits(value: float) -> float:
-    """1234.567 -> 1235.0."""
-    return float(f"{value:.4g}")
-
-
-def now(device: torch.device) -> float:
-    """Seconds from some fixed moment; what was asked of a GPU before has been done."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+def now() -> float:
+    """Seconds since a fixed moment, read when the GPU has finished all work that was queued."""
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
     return time.perf_counter()
 
 
-def timed(function: Callable[[], Any], device: torch.device, repeats: int) -> list[float]:
-    """Seconds that each of so many calls takes."""
-    moments = [now(device)]
+def timed(function: Callable[[], Any], repeats: int) -> list[float]:
+    """Call `function` `repeats` times; return the seconds of each call."""
+    moments = [now()]
     for _ in range(repeats):
         function()
-        moments.append(now(device))
+        moments.append(now())
     return [after - before for before, after in pairwise(moments)]
 
 
-class Memory:
-    """Context manager: the most memory that this process has held, MB (2^20 bytes).
-
-    peak: all of it, mapped files counted in. anonymous: without what the kernel can drop and read again from a file;
-    sampled every 50 ms, None where there is no /proc. gpu: what torch allocated there, None without one.
-
-    /proc rather than getrusage: that starts with the peak of the process that this one was started by.
-    """
-
-    peak: float
-    anonymous: float | None
-    gpu: float | None = None
-
-    def __enter__(self) -> "Memory":
-        self._most = 0.0
-        self._done = threading.Event()
-        self._sampling = threading.Thread(target=self._sample, daemon=True)
-        self._sampling.start()
-        return self
-
-    def _sample(self) -> None:
-        while not self._done.wait(SECONDS_BETWEEN_SAMPLES):
-            self._most = max(self._most, _status_mb("RssAnon") or 0.0)
-
-    def __exit__(self, *_: object) -> None:
-        self._done.set()
-        self._sampling.join()
-        self.peak = _status_mb("VmHWM") or peak_memory(torch.device("cpu")) / 2**20
-        self.anonymous = max(self._most, _status_mb("RssAnon") or 0.0) or None
-        if torch.cuda.is_available() and torch.cuda.is_initialized():
-            self.gpu = torch.cuda.max_memory_allocated() / 2**20
-
-    def figures(self) -> dict[str, int | None]:
-        """{"peak_memory_mb", "anonymous_memory_mb"}, and "gpu_memory_mb" where there is a GPU; after the end."""
-        anonymous = None if self.anonymous is None else round(self.anonymous)
-        found = {"peak_memory_mb": round(self.peak), "anonymous_memory_mb": anonymous}
-        return found if self.gpu is None else {**found, "gpu_memory_mb": round(self.gpu)}
+def four_digits(value: float) -> float:
+    """Round to four significant digits: 1234.567 -> 1235.0."""
+    return float(f"{value:.4g}")
 
 
-def _status_mb(key: str) -> float | None:
-    with contextlib.suppress(OSError):
-        for line in _STATUS.read_text().splitlines():
-            if line.startswith(f"{key}:"):
-                return int(line.split()[1]) / 2**10
-    return None
+def figure(values: Sequence[float]) -> dict[str, float]:
+    """Return {"median", "min", "max", "repeats"} of `values`, rounded to four significant digits."""
+    low, middle, high = map(four_digits, (min(values), median(values), max(values)))
+    return {"median": middle, "min": low, "max": high, "repeats": len(values)}
+
+
+def rate_figure(amount: float, seconds: Iterable[float]) -> dict[str, float]:
+    """Return the figure of `amount` per second."""
+    return figure([amount / s for s in seconds])
+
+
+def as_text(result: dict[str, Any]) -> str:
+    """Format the contents of benchmark.json: one row for each figure, and the table of growth."""
+    sections = ("machine", "pretraining", "classifier", "inference", "token_layers", "startup", "memory")
+    rows = [row for name in sections for row in _rows(name, result[name])]
+    growth = [[_number(x["median"] if isinstance(x, dict) else x) for x in size.values()] for size in result["growth"]]
+    names = [name.replace("_per_million_tokens", "/M") for name in result["growth"][0]]
+    title = f"{result['hardware']}, {result['precision']}, torch {result['torch']}; corpus {result['corpus']}"
+    return "\n\n".join([title, table(rows, ["", "median", "min", "max", "repeats"]), table(growth, names)])
+
+
+def _rows(name: str, value: Any) -> Iterator[list[str]]:
+    if isinstance(value, dict) and "repeats" in value:
+        yield [name, *(_number(value[key]) for key in ("median", "min", "max")), str(value["repeats"])]
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _rows(f"{name}.{key}", inner)
+    elif isinstance(value, int | float):
+        yield [name, _number(value), "", "", ""]
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:,.0f}" if isinstance(value, int) or value >= 1000 else f"{value:,.4g}"

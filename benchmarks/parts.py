@@ -1,27 +1,74 @@
-"""Each part of the benchmark runs in a process of its own, so that neither memory nor warm caches mix."""
+"""The parts of the benchmark. Each runs in its own process, so that they share neither memory nor warm caches."""
 
 import multiprocessing
+import re
 import signal
 import threading
-import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+import torch
 from tqdm import tqdm
 
-from benchmarks.measure import Memory
-from benchmarks.sizes import Sizes
 from bilm.cli.options import RunOptions
 from bilm.cli.run import Runtime, start
+from bilm.runtime.device import peak_memory
 from bilm.runtime.errors import UserError
+
+SECONDS_BETWEEN_SAMPLES = 0.05
+_STATUS = Path("/proc/self/status")
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much is measured. `repeats` is for every figure; a step is a batch, and steps are counted per repetition."""
+
+    repeats: int = 5
+    gemm: int = 2048  # rows and columns of the matrices
+    copied_mb: int = 512
+    warm_steps: int = 15  # once
+    steps: int = 40
+    reference_steps: int = 5  # each takes seconds on a CPU
+    parts_steps: int = 60  # in total: each step is a repetition
+    classifier_rows: int = 8_000
+    finetune_rows: int = 2_000
+    classifier_repeats: int = 3
+    classifier_epochs: int = 3
+    single_documents: int = 100  # classified one by one
+    slow_repeats: int = 3  # of measurements that read a complete file
+    growth: tuple[int, ...] = (10_000, 100_000, 1_000_000)  # documents
+    growth_steps: int = 30
+
+
+QUICK = Sizes(
+    repeats=1,
+    gemm=256,
+    copied_mb=16,
+    warm_steps=1,
+    steps=2,
+    reference_steps=1,
+    parts_steps=2,
+    classifier_rows=60,
+    finetune_rows=60,
+    classifier_repeats=1,
+    classifier_epochs=2,
+    single_documents=5,
+    slow_repeats=1,
+    growth=(200, 400),
+    growth_steps=2,
+)
+# Rows of each file that --quick reads.
+QUICK_ROWS = 400
 
 
 @dataclass(frozen=True)
 class Job:
-    """What a part is told. train, test: the CSV files; folder: for what it writes, gone afterwards."""
+    """Input of every part. train, test: the CSV files; folder: for temporary files, removed after the benchmark."""
 
     run: RunOptions
     sizes: Sizes
@@ -29,47 +76,64 @@ class Job:
     test: Path
     folder: Path
 
-    def at_most(self, rows: int) -> int:
-        """`rows`, or --limit where that is less."""
-        return min(rows, self.run.limit or rows)
-
 
 Part = Callable[[Job, Runtime], dict[str, Any]]
 
 
 def in_own_process(part: Part, job: Job) -> tuple[dict[str, Any], dict[str, int | None]]:
-    """What `part` returns, and Memory.figures() of its process. Raises what it raises."""
+    """Return the result of `part` and the figures of `memory_of_process`. Raises what `part` raises."""
     context = multiprocessing.get_context("spawn")
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_work, args=(part, job, sender), daemon=True)
-    process.start()
-    sender.close()
-    try:
-        error, figures, memory = receiver.recv()
-    except EOFError:
-        process.join()
-        raise UserError(
-            f"a part of the benchmark ended with exit code {process.exitcode}; -9 is what a machine without memory "
-            "left does."
-        ) from None
-    except KeyboardInterrupt:
-        process.kill()
-        raise
-    finally:
-        process.join()
-    if error is not None:
-        raise error
+    with ProcessPoolExecutor(1, context, max_tasks_per_child=1) as pool:
+        try:
+            return pool.submit(_measure, part, job).result()
+        except BrokenProcessPool:
+            raise UserError(
+                "a process of the benchmark was killed; most likely the machine ran out of memory."
+            ) from None
+        except KeyboardInterrupt:
+            for process in multiprocessing.active_children():
+                process.kill()
+            raise
+
+
+def _measure(part: Part, job: Job) -> tuple[dict[str, Any], dict[str, int | None]]:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches both processes; the parent ends this one
+    tqdm.set_lock(threading.RLock())  # the default lock is a semaphore that outlives a killed process
+    with memory_of_process() as memory:
+        figures = part(job, start(job.run))
     return figures, memory
 
 
-def _work(part: Part, job: Job, sender: Connection) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches both; the parent ends this one
-    tqdm.set_lock(threading.RLock())  # tqdm's own is a semaphore of the system, which a killed process leaves behind
-    try:
-        with Memory() as memory:
-            figures = part(job, start(job.run))
-        sender.send((None, figures, memory.figures()))
-    except Exception as error:
-        if not isinstance(error, UserError):
-            error.add_note(traceback.format_exc())
-        sender.send((error, None, None))
+@contextmanager
+def memory_of_process() -> Iterator[dict[str, int | None]]:
+    """Yield a dictionary that receives, at the end, the peak memory of this process in MB (2^20 bytes).
+
+    peak_memory_mb: resident memory, mapped files included. anonymous_memory_mb: without pages that the kernel can drop
+    and read from a file again; sampled every 50 ms, None without /proc. gpu_memory_mb: allocated by torch, only if a
+    GPU was used.
+
+    The peak is read from /proc because the value of getrusage includes the peak of the parent process.
+    """
+    figures: dict[str, int | None] = {}
+    samples, done = [0.0], threading.Event()
+
+    def sample() -> None:
+        while not done.wait(SECONDS_BETWEEN_SAMPLES):
+            samples.append(_status_mb().get("RssAnon", 0.0))
+
+    thread = threading.Thread(target=sample, daemon=True)
+    thread.start()
+    yield figures
+    done.set()
+    thread.join()
+    status = _status_mb()
+    figures["peak_memory_mb"] = round(status.get("VmHWM") or peak_memory(torch.device("cpu")) / 2**20)
+    figures["anonymous_memory_mb"] = round(max(*samples, status.get("RssAnon", 0.0))) or None
+    if torch.cuda.is_initialized():
+        figures["gpu_memory_mb"] = round(torch.cuda.max_memory_allocated() / 2**20)
+
+
+def _status_mb() -> dict[str, float]:
+    """Return the sizes that the kernel reports for this process, in MB; empty without /proc."""
+    text = _STATUS.read_text(encoding="utf-8") if _STATUS.exists() else ""
+    return {name: int(kilobytes) / 2**10 for name, kilobytes in re.findall(r"^(\w+):\s+(\d+) kB$", text, re.MULTILINE)}

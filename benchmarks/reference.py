@@ -1,8 +1,8 @@
-"""The plain way to the same language model: what is built when nothing is done for speed.
+"""The same language model implemented plainly, without optimizations for speed.
 
-An nn.LSTM of two layers per direction in fp32, texts cut or padded to 50 tokens, one softmax over the whole vocabulary
-at every position, padding too, and Adam. It has the widths, the vocabulary and the places of dropout of the project's
-own, and profits from the process it runs in: freed memory is kept there for it, too.
+Per direction a two-layer nn.LSTM in fp32, texts cut or padded to 50 tokens, one softmax over the complete vocabulary at
+every position including padding, and Adam. Widths, vocabulary and dropout are those of this project's model. The
+process is set up in the same way, too: glibc keeps freed memory.
 """
 
 import numpy as np
@@ -14,7 +14,7 @@ from bilm.text.batching import collate, reverse_within_length
 from bilm.text.vocabulary import PAD, EncodedTexts
 
 TEXTS_IN_BATCH = 32
-LENGTH = 50  # tokens of a text that are read, its boundaries among them
+LENGTH = 50  # tokens of a text that are read, including its boundaries
 LEARNING_RATE = 1e-3
 
 
@@ -33,10 +33,9 @@ class PlainBiLM(nn.Module):
         self.loss = nn.CrossEntropyLoss(ignore_index=PAD)
 
     def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
-        """ids (B, T) -> mean negative log-likelihood (nats) of the two directions: fp32 ()."""
-        return self._direction(self.forward_lstm, ids) + self._direction(
-            self.backward_lstm, reverse_within_length(ids, lengths)
-        )
+        """Return the mean negative log-likelihood (nats) of both directions, summed: ids (B, T) -> fp32 ()."""
+        reversed_ids = reverse_within_length(ids, lengths)
+        return self._direction(self.forward_lstm, ids) + self._direction(self.backward_lstm, reversed_ids)
 
     def _direction(self, lstm: nn.Module, ids: Tensor) -> Tensor:
         states, _ = lstm(self.dropout(self.embedding(ids[:, :-1])))
@@ -45,16 +44,14 @@ class PlainBiLM(nn.Module):
 
 
 def fixed_length(texts: EncodedTexts, rows: np.ndarray) -> tuple[Tensor, Tensor]:
-    """The texts of `rows` cut or padded to LENGTH: ids int64 (B, LENGTH), lengths int64 (B,)."""
+    """Cut or pad the texts of `rows` to LENGTH: ids int64 (B, LENGTH), lengths int64 (B,)."""
     batch = collate(texts, rows)
-    ids = torch.full((len(rows), LENGTH), PAD)
-    kept = min(LENGTH, batch.ids.shape[1])
-    ids[:, :kept] = batch.ids[:, :kept]
-    return ids, batch.lengths.clamp(max=LENGTH)
+    padding = (0, LENGTH - batch.ids.shape[1])  # cuts if it is negative
+    return nn.functional.pad(batch.ids, padding, value=PAD), batch.lengths.clamp(max=LENGTH)
 
 
 class PlainTraining:
-    """Steps of the plain model, on texts in a random order."""
+    """Training steps of the plain model."""
 
     def __init__(self, config: BiLMConfig, vocabulary_size: int, texts: EncodedTexts, device: torch.device):
         self.model = PlainBiLM(config, vocabulary_size).to(device).train()
@@ -63,7 +60,7 @@ class PlainTraining:
         self.device = device
 
     def step(self, rows: np.ndarray) -> int:
-        """One step on `rows`; returns how many tokens it learned from: real targets, those cut off not counted."""
+        """Train on the texts `rows`; return the number of tokens, without padding and without tokens cut off."""
         ids, lengths = fixed_length(self.texts, rows)
         loss = self.model(ids.to(self.device), lengths)
         self.optimizer.zero_grad()

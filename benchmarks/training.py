@@ -1,39 +1,53 @@
-"""The project's own training step, taken out of fit() so that a clock can stand beside it."""
+"""Models with default settings, and the training step of fit(), extracted so that it can be timed.
+
+The weights are random: the cost of a model does not depend on them.
+"""
 
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from itertools import cycle, islice
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import nn
 
 from benchmarks.data import Data
 from benchmarks.measure import now
-from benchmarks.models import SHAPE
+from benchmarks.parts import Job
 from bilm.cli.run import Runtime
-from bilm.config import BiLMConfig, FitConfig
+from bilm.config import BiLMConfig, ClassifierConfig, FitConfig
+from bilm.modules.classifier import Classifier, EncoderClassifier
 from bilm.modules.language_model import DIRECTIONS, BiLM
 from bilm.runtime import threads
+from bilm.text.ag_news import CLASS_NAMES
 from bilm.training.loop import State, Tally, Task
 from bilm.training.optimizer import build_optimizer
 from bilm.training.pretraining import PretrainingTask
 
+SHAPE = BiLMConfig()
 FIT = FitConfig()
+Model = TypeVar("Model", bound=nn.Module)
 
 
-class Training:
-    """What fit() does to one batch, without its bar, its schedule and its checkpoints."""
+class Training(Generic[Model]):
+    """Steps of fit() without its progress bar, learning-rate schedule and checkpoints."""
 
-    def __init__(self, model: nn.Module, task: Task, optimizer: torch.optim.Optimizer, runtime: Runtime):
+    def __init__(self, model: Model, task: Task, rates: Sequence[tuple[nn.Module, float]], runtime: Runtime):
+        """rates: modules and their learning rates."""
         self.model = model.train()
         self.task = task
-        self.optimizer = optimizer
+        self.plan = task.plan(0)
         self.runtime = runtime
-        self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        self.optimizer = build_optimizer(rates, FIT.weight_decay)
+        self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         self.tally = Tally(State(), is_main=True)
 
+    def batches(self, start: int, count: int) -> list[Any]:
+        """Return `count` batches of the first epoch's plan from position `start`; see `cyclic_slice`."""
+        return cyclic_slice(self.plan, start, count)
+
     def step(self, item: Any) -> int:
-        """One step on a batch of task.plan(); returns how many targets it had."""
+        """Train on one batch of task.plan(); return its number of targets."""
         started = time.monotonic()
         with self.runtime.autocast():
             loss, count, units = self.task.loss(self.model, item, 0, 1)
@@ -43,33 +57,41 @@ class Training:
         return count
 
     def update(self, loss: torch.Tensor, count: int) -> None:
-        """What follows the backward pass: the gradient clipped and looked at, AdamW."""
+        """Do what follows the backward pass: clip the gradient, check that it is finite, apply AdamW."""
         norm = nn.utils.clip_grad_norm_(self.parameters, FIT.clip_norm)
-        good = self.tally.add(loss, count, norm)
-        self.optimizer.found_inf = 1.0 - good.float()  # type: ignore[attr-defined]
+        is_finite = self.tally.add(loss, count, norm)
+        self.optimizer.found_inf = 1.0 - is_finite.float()  # type: ignore[attr-defined]
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
 
-    def seconds(self, items: Sequence[Any]) -> tuple[float, int]:
-        """How long the steps on `items` take, and how many targets they have."""
-        started = now(self.runtime.device)
+    def seconds(self, items: Iterable[Any]) -> tuple[float, int]:
+        """Train on the batches `items`; return the seconds and the number of targets."""
+        started = now()
         targets = sum(self.step(item) for item in items)
-        return now(self.runtime.device) - started, targets
+        return now() - started, targets
+
+    def tokens_per_second(self, items: Sequence[Any]) -> float:
+        """Train a language model on the batches `items`. A token is a target in both directions, counted once."""
+        seconds, targets = self.seconds(items)
+        return targets / len(DIRECTIONS) / seconds
 
 
-def pretraining(data: Data, runtime: Runtime, seed: int, config: BiLMConfig = SHAPE) -> Training:
-    """Training of a language model, by default with the default settings."""
+def pretraining(data: Data, job: Job, runtime: Runtime, config: BiLMConfig = SHAPE) -> Training[BiLM]:
+    """Prepare the training of a language model, by default with the default settings, and do the warm-up steps."""
     model = BiLM(config, len(data.vocabulary)).to(runtime.device)
     rows = (data.training_rows, data.validation_rows)
-    task = PretrainingTask(data.texts, *rows, FIT.batch_tokens, seed, runtime.device)
-    return Training(model, task, build_optimizer(model.learning_rates(FIT.learning_rate), FIT.weight_decay), runtime)
+    task = PretrainingTask(data.texts, *rows, FIT.batch_tokens, job.run.seed, runtime.device)
+    training = Training(model, task, model.learning_rates(FIT.learning_rate), runtime)
+    training.seconds(training.batches(0, job.sizes.warm_steps))
+    return training
 
 
-def tokens(targets: int) -> int:
-    """Targets of both directions -> tokens: a token is a target in each of them."""
-    return targets // len(DIRECTIONS)
+def classifier_on(encoder: BiLM, mode: str = "trainable") -> EncoderClassifier:
+    """Build a classifier on `encoder`, which is trained with it in mode finetune."""
+    classifier = Classifier(ClassifierConfig(), mode, encoder, len(CLASS_NAMES), seed=0)
+    return EncoderClassifier(encoder, classifier, mode == "finetune")
 
 
-def taken(plan: Sequence[Any], start: int, count: int) -> list[Any]:
-    """`count` batches of `plan` from `start` on, from its beginning again where it is too short."""
-    return [plan[i % len(plan)] for i in range(start, start + count)]
+def cyclic_slice(items: Sequence[Any], start: int, count: int) -> list[Any]:
+    """Return `count` items from position `start`, continuing at the first item after the last one."""
+    return list(islice(cycle(items), start, start + count))

@@ -1,8 +1,10 @@
-"""The benchmark runs from end to end and says what it should; how fast anything is, is no matter of a test."""
+"""The benchmark runs from end to end and writes all figures. Their values depend on the machine and are not tested."""
 
 import json
 import math
+import os
 import re
+import signal
 
 import numpy as np
 import pytest
@@ -10,15 +12,17 @@ import torch
 import torch.nn.functional as F
 from conftest import SAMPLE, run_process, run_script
 
-from benchmarks.arithmetic import lstm_per_token, softmax_per_target, training_per_token
-from benchmarks.documents import write_csv
-from benchmarks.measure import figure
+from benchmarks.efficiency import matrix_operations, softmax_operations, training_operations, with_shares
+from benchmarks.growth import write_csv
+from benchmarks.measure import figure, rate_figure
+from benchmarks.parts import QUICK, Job, in_own_process
 from benchmarks.reference import LENGTH, PlainBiLM, PlainTraining, fixed_length
-from benchmarks.report import with_shares
-from benchmarks.training import taken, tokens
+from benchmarks.training import Training, cyclic_slice
+from bilm.cli.options import RunOptions
 from bilm.config import BiLMConfig
 from bilm.modules.language_model import BiLM
 from bilm.modules.softmax import AdaptiveSoftmax, FullSoftmax
+from bilm.runtime.errors import UserError
 from bilm.text.ag_news import read_ag_news
 from bilm.text.batching import reverse_within_length
 from bilm.text.tokenizer import Tokenizer
@@ -34,7 +38,7 @@ def result(tmp_path_factory) -> dict:
     run = run_script("-m benchmarks", "--quick", "--data", SAMPLE, "--output", output, OMP_NUM_THREADS="1")
     assert run.code == 0, run.err
     written = [path for path in output.rglob("*") if path.is_file()]
-    assert [path.name for path in written] == ["benchmark.json"], "nothing else is left, and it says what it wrote"
+    assert [path.name for path in written] == ["benchmark.json"], "no temporary file is left"
     assert str(written[0]) in run.out
     return json.loads(written[0].read_text(encoding="utf-8"))
 
@@ -51,7 +55,7 @@ def numbers_of(value, name=""):
 
 
 @pytest.mark.slow
-def test_it_says_what_was_measured_and_on_what(result):
+def test_the_stamp_describes_data_and_machine(result):
     assert result["quick"] is True and result["corpus"] == "sample"
     assert (result["rows"], result["rows_trained"]) == (400, 360) and result["vocabulary"] > 500
     assert result["command"].startswith("python -m benchmarks --quick")
@@ -82,7 +86,7 @@ def test_every_figure_has_its_spread(result):
 
 
 @pytest.mark.slow
-def test_all_parts_are_there(result):
+def test_all_parts_are_present(result):
     assert {
         "token",
         "tokens_per_second",
@@ -110,7 +114,7 @@ def test_all_parts_are_there(result):
 
 
 @pytest.mark.slow
-def test_pretraining_beside_other_programs(tmp_path):
+def test_pretraining_while_other_programs_run(tmp_path):
     run = run_script("-m benchmarks", "--quick", "--busy", "--data", SAMPLE, "--output", tmp_path)
     assert run.code == 0, run.err
     result = json.loads((tmp_path / "results/sample-limit-400/busy.json").read_text())
@@ -136,7 +140,7 @@ def test_the_tools_with_trained_weights(trained, tmp_path):
 
 
 @pytest.mark.slow
-def test_growth_is_told_size_by_size(result):
+def test_growth_lists_each_size(result):
     sizes = [entry["documents"] for entry in result["growth"]]
     assert sizes == sorted(sizes) and len(sizes) >= 2
     for one, two in zip(result["growth"][:-1], result["growth"][1:], strict=True):
@@ -146,7 +150,7 @@ def test_growth_is_told_size_by_size(result):
 
 
 @pytest.mark.slow
-def test_what_follows_from_other_figures_does(result):
+def test_derived_figures_agree_with_measured_ones(result):
     pretraining = result["pretraining"]
     rate, plain = pretraining["tokens_per_second"]["median"], pretraining["reference_tokens_per_second"]["median"]
     assert pretraining["ratio_to_plain_reference"] == pytest.approx(rate / plain, rel=1e-3)
@@ -158,21 +162,22 @@ def test_what_follows_from_other_figures_does(result):
         assert figures["first_over_later"] == pytest.approx(ratio, rel=2e-3)
 
 
-def test_a_figure_is_median_least_and_greatest():
+def test_a_figure_is_median_minimum_and_maximum():
     assert figure([3.0, 1.0, 2.00049]) == {"median": 2.0, "min": 1.0, "max": 3.0, "repeats": 3}
+    assert rate_figure(6, [3.0, 1.0, 2.0]) == {"median": 3.0, "min": 2.0, "max": 6.0, "repeats": 3}
 
 
-def test_memory_is_what_was_taken():
-    """In a new process: one that has run other tests takes memory that it had before."""
+def test_memory_is_that_of_the_process():
+    """In a new process: one that has run other tests reuses memory."""
     code = """
 import json
 import numpy as np
-from benchmarks.measure import Memory
-with Memory() as before:
+from benchmarks.parts import memory_of_process
+with memory_of_process() as before:
     pass
-with Memory() as memory:
+with memory_of_process() as after:
     block = np.ones(64 * 2**20, dtype=np.uint8)
-print(json.dumps([before.figures(), memory.figures()]))
+print(json.dumps([before, after]))
 """
     run = run_process("-c", code)
     before, after = json.loads(run.out)
@@ -182,7 +187,8 @@ print(json.dumps([before.figures(), memory.figures()]))
 
 def test_operations_of_the_lstms():
     """Width 256, two layers: each of the four gates reads 256 values from below and 256 from before."""
-    assert lstm_per_token(BiLM(BiLMConfig(), 50)) == 2 * 2 * 2 * (4 * 256 * (256 + 256))
+    model = BiLM(BiLMConfig(), 50)
+    assert matrix_operations(model.forward_lstm, model.backward_lstm) == 2 * 2 * 2 * (4 * 256 * (256 + 256))
 
 
 def test_operations_of_the_softmax():
@@ -190,14 +196,14 @@ def test_operations_of_the_softmax():
     softmax = AdaptiveSoftmax(16, 61, (11, 29))
     head, first, second = 2 * 16 * 13, 2 * (16 * 8 + 8 * 18), 2 * (16 * 4 + 4 * 32)
     targets = np.array([0, 10, 11, 28, 29, 60, 3, 3])  # half of them in the shortlist, a quarter in each cluster
-    assert softmax_per_target(softmax, targets) == head + first / 4 + second / 4
-    assert softmax_per_target(FullSoftmax(16, 61), targets) == 2 * 16 * 61
+    assert softmax_operations(softmax, targets) == head + first / 4 + second / 4
+    assert softmax_operations(FullSoftmax(16, 61), targets) == 2 * 16 * 61
 
 
 def test_training_is_three_forward_passes_of_both_directions():
     model = BiLM(BiLMConfig(width=8, layers=1, softmax="full"), 20)
     expected = {"lstm": 3 * 2 * 2 * (4 * 8 * 16), "softmax": 3 * 2 * 2 * 8 * 20}
-    assert training_per_token(model, np.array([4, 5])) == expected
+    assert training_operations(model, np.array([4, 5])) == expected
 
 
 def test_share_of_the_matrix_products():
@@ -218,7 +224,7 @@ def long_and_short() -> EncodedTexts:
     return EncodedTexts(np.array(ids, dtype=np.int32), np.array([0, 70, 75]))
 
 
-def test_the_reference_learns_from_real_targets_alone(long_and_short):
+def test_the_reference_counts_no_padding(long_and_short):
     ids, lengths = fixed_length(long_and_short, np.array([0, 1]))
     assert ids.shape == (2, LENGTH) and lengths.tolist() == [50, 5]
     assert (ids[1, 5:] == PAD).all() and (ids[0] != PAD).all()
@@ -228,8 +234,8 @@ def test_the_reference_learns_from_real_targets_alone(long_and_short):
     assert training.step(np.array([0, 1])) == 49 + 4
 
 
-def test_the_reference_predicts_what_the_model_does(long_and_short):
-    """The next word and the previous one, with the loss written out; and it has the parameters it should."""
+def test_the_reference_predicts_the_next_and_the_previous_word(long_and_short):
+    """The next and the previous word, by a loss computed text by text; and the number of parameters."""
     width, vocabulary = 6, 80
     plain = PlainBiLM(BiLMConfig(width=width), vocabulary).eval()
     ids, lengths = fixed_length(long_and_short, np.array([0, 1]))
@@ -242,11 +248,11 @@ def test_the_reference_predicts_what_the_model_does(long_and_short):
         expected += sum(losses) / len(losses)
     assert plain(ids, lengths).item() == pytest.approx(expected, rel=1e-5)
     lstm_layer = 4 * width * (width + width) + 2 * 4 * width
-    wanted_parameters = vocabulary * width + 2 * 2 * lstm_layer + (width + 1) * vocabulary
-    assert sum(p.numel() for p in plain.parameters()) == wanted_parameters
+    expected_parameters = vocabulary * width + 2 * 2 * lstm_layer + (width + 1) * vocabulary
+    assert sum(p.numel() for p in plain.parameters()) == expected_parameters
 
 
-def test_documents_that_grow_are_distinct_and_of_the_same_words(tmp_path):
+def test_larger_corpora_are_distinct_documents_of_the_same_words(tmp_path):
     labels, texts = zip(*read_ag_news(SAMPLE / "train.csv"), strict=True)
     words = [Tokenizer()(text) for text in texts]
     write_csv(tmp_path / "one.csv", words, np.array(labels), 1000, seed=0)
@@ -259,9 +265,28 @@ def test_documents_that_grow_are_distinct_and_of_the_same_words(tmp_path):
     assert np.mean([len(t) for t in repeated[:400]]) == pytest.approx(np.mean([len(t) for t in words]), rel=0.01)
 
 
-def test_batches_are_taken_in_turn_and_again():
-    assert taken("abc", 2, 4) == ["c", "a", "b", "c"]
-    assert tokens(10) == 5, "ten targets in both directions are five tokens"
+def test_batches_are_cycled_through():
+    assert cyclic_slice("abc", 2, 4) == ["c", "a", "b", "c"]
+
+
+def test_a_token_is_a_target_in_both_directions(monkeypatch):
+    monkeypatch.setattr(Training, "seconds", lambda self, items: (2.0, 10))
+    assert Training.tokens_per_second(Training.__new__(Training), []) == 2.5
+
+
+def fail(job: Job, runtime) -> dict:
+    raise UserError("of the part")
+
+
+def die(job: Job, runtime) -> dict:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize(("part", "message"), [(fail, "of the part"), (die, "was killed")])
+def test_errors_of_a_part_reach_the_user(part, message, tmp_path):
+    job = Job(RunOptions(device="cpu", threads=1), QUICK, SAMPLE, SAMPLE, tmp_path)
+    with pytest.raises(UserError, match=message):
+        in_own_process(part, job)
 
 
 def test_help_answers_without_torch():
