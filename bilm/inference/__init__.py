@@ -1,1 +1,1 @@
-"""Trained models as a library: vectors, classes, words, neighbours, and the page that shows them."""
+"""Use of trained models: vectors, classes, words, neighbours, and a page to try the classifier in a browser."""

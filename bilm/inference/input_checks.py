@@ -1,4 +1,4 @@
-"""What the library takes for texts: the same in ELMo, TextClassifier and ELMoVectorizer."""
+"""Checks of the texts that ELMo, TextClassifier and ELMoVectorizer accept, with the same messages in all of them."""
 
 import reprlib
 from collections.abc import Iterable, Mapping
@@ -6,31 +6,30 @@ from typing import Any
 
 import numpy as np
 
-# str() of these says what they are; that of others can be long, or run code of anybody's.
-_SHOWN = (type(None), bool, int, float, complex, bytes, bytearray)
+# Types whose values are printed in messages; the repr of other types can be long, or run arbitrary code.
+_PRINTED = (type(None), bool, int, float, complex, bytes, bytearray)
+_NOT_A_LIST = bytes | bytearray | memoryview | Mapping | set | frozenset
 _ITEM = "a text (str) or a list of its words (list of str)"
 _ITEMS = f"a list of texts, each {_ITEM},"
 
 
 def check_texts(inputs: Any) -> list[str | list[str]]:
-    """`inputs` as a list whose items are texts, or lists of words.
+    """Return `inputs` as a list of texts or of lists of words.
 
-    inputs: an iterable of them with an order: a list, an array (N,), a Series, a generator. An array (N, 1) and a
-    DataFrame of one column are that column. Raises TypeError for all else, naming the first item that is neither.
+    inputs: an ordered iterable of them: a list, an array (N,), a Series, a generator. An array (N, 1) or a DataFrame
+    with one column counts as this column. Raises TypeError for everything else, with the number of the first item that
+    is neither a text nor a list of words.
     """
     if isinstance(inputs, str):
         raise TypeError(f"{_ITEMS} is expected, not one str; for one text: [text]")
-    if isinstance(inputs, bytes | bytearray | memoryview | Mapping | set | frozenset):
-        raise TypeError(f"{_ITEMS} is expected, not {_described(inputs)}")
     return [check_text(item, f"item {i} (counted from 0)") for i, item in enumerate(_column(inputs))]
 
 
 def check_text(item: Any, name: str = "the text") -> str | list[str]:
-    """`item` where it is a text, or its words as a list. name: what a TypeError calls it."""
+    """Return a text unchanged, words as a list. name: of the item in the message of a TypeError."""
     if isinstance(item, str):
         return item
-    no_words = bytes | bytearray | memoryview | Mapping | set | frozenset
-    if isinstance(item, no_words) or not isinstance(item, Iterable) or getattr(item, "ndim", 1) != 1:
+    if isinstance(item, _NOT_A_LIST) or not isinstance(item, Iterable) or getattr(item, "ndim", 1) != 1:
         raise TypeError(f"{name} is {_described(item)}; {_ITEM} is expected")
     words = list(item)
     for i, word in enumerate(words):
@@ -40,10 +39,10 @@ def check_text(item: Any, name: str = "the text") -> str | list[str]:
 
 
 def _column(inputs: Any) -> Iterable[Any]:
-    """`inputs`, or its only column. Arrays and tables are known by their shape, so that no library need be there."""
+    """Return `inputs`, or its only column. Arrays and tables are recognized by their shape; pandas is not imported."""
     shape = getattr(inputs, "shape", None)
     if shape is None or len(shape) == 1:
-        if not isinstance(inputs, Iterable):
+        if isinstance(inputs, _NOT_A_LIST) or not isinstance(inputs, Iterable):
             raise TypeError(f"{_ITEMS} is expected, not {_described(inputs)}")
         return inputs
     if len(shape) == 2 and shape[1] == 1:
@@ -57,4 +56,4 @@ def _column(inputs: Any) -> Iterable[Any]:
 
 def _described(value: Any) -> str:
     name = type(value).__name__
-    return f"{reprlib.repr(value)} ({name})" if isinstance(value, _SHOWN) else f"of type {name}"
+    return f"{reprlib.repr(value)} ({name})" if isinstance(value, _PRINTED) else f"of type {name}"

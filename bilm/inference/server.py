@@ -1,15 +1,15 @@
-"""A page to look at, for one user on this machine: a text is typed in, and it is seen what the classifier makes of it.
+"""A page for one user on this machine: enter a text, see its class and the words that decided.
 
-    GET  /           the page, with what is known of the model in it
+    GET  /           the page, with facts about the model
     POST /classify   {"text": ...} -> {"probabilities", "words", "weights", "nearest"} or {"error"}
 
-Bound to 127.0.0.1. A request that names another host is refused: a page elsewhere could have its name point here.
+Bound to 127.0.0.1. A request for another host is refused: any website could let its host name resolve to 127.0.0.1.
 """
 
 import json
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -24,14 +24,13 @@ from bilm.text.readers import replace_surrogates
 
 HOST = "127.0.0.1"
 _PAGE = Path(__file__).with_name("page.html")
-# Of a request: ten times what the page lets through.
-_LARGEST = 1_000_000
+_MAX_REQUEST = 1_000_000  # bytes; ten times what the page accepts
 _NEAREST = 5
 _POLICY = "default-src 'none'; connect-src 'self'; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 
 
 class Nearest:
-    """Texts by the mean vectors of their words, less what is common to all of them."""
+    """Finds similar texts, by the cosine of their mean vectors after subtraction of the mean of all texts."""
 
     def __init__(self, elmo: ELMo, texts: Sequence[str], vectors: np.ndarray):
         """vectors: elmo.sentence_vectors(texts), fp32 (N, D)."""
@@ -40,114 +39,117 @@ class Nearest:
         self._unit = _unit(vectors - self._mean)
 
     def __call__(self, text: str) -> list[tuple[str, float]]:
-        """The nearest of the texts, and the cosines; not the text itself."""
+        """Return the nearest texts and their cosines, without the text itself."""
         if not len(self._texts):
             return []
         similarity = self._unit @ _unit(self._elmo.sentence_vectors([text]) - self._mean)[0]
-        found = {self._texts[i]: float(similarity[i]) for i in np.argsort(-similarity, kind="stable")[: 4 * _NEAREST]}
-        found.pop(text, None)
-        return list(found.items())[:_NEAREST]
+        order = np.argsort(-similarity, kind="stable")[: 4 * _NEAREST]
+        nearest = {self._texts[i]: float(similarity[i]) for i in order if self._texts[i] != text}
+        return list(nearest.items())[:_NEAREST]
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
 
 
-def serve(model: TextClassifier, nearest: Nearest, known: dict[str, Any], port: int) -> ThreadingHTTPServer:
-    """A server that listens, for the caller to run; port 0: any that is free. known: see page.html.
+def serve(model: TextClassifier, nearest: Nearest, facts: dict[str, Any], port: int) -> ThreadingHTTPServer:
+    """Create a listening server; the caller runs it. facts: see `model_facts`; port 0: any free port.
 
-    Raises UserError when the port is taken.
+    Raises UserError when the port is in use.
     """
-    # "<" is spelled otherwise: no name of a class ends the script that it stands in.
-    facts = json.dumps(known, ensure_ascii=False).replace("<", "\\u003c")
-    page = _PAGE.read_text(encoding="utf-8").replace("MODEL", facts, 1).encode()
-    one_at_a_time = threading.Lock()
+    # Escaped, so that the name of a class cannot end the script element.
+    content = json.dumps(facts, ensure_ascii=False).replace("<", "\\u003c")
+    page = _PAGE.read_text(encoding="utf-8").replace("MODEL", content, 1).encode()
+    lock = threading.Lock()  # the model answers one request at a time
 
-    def answer(text: str) -> dict[str, Any]:
-        with one_at_a_time:
-            found = model.explain(text)
+    def classify(text: str) -> dict[str, Any]:
+        with lock:
+            explanation = model.explain(text)
             return {
-                "probabilities": [float(p) for p in found.probabilities],
-                "words": found.words,
-                "weights": [float(w) for w in found.weights],
+                "probabilities": explanation.probabilities.tolist(),
+                "words": explanation.words,
+                "weights": explanation.weights.tolist(),
                 "nearest": nearest(text),
             }
 
-    class Handler(BaseHTTPRequestHandler):
-        timeout = 60
-
-        def do_GET(self) -> None:
-            if not self._is_for_here():
-                return
-            if self.path.split("?")[0] == "/":
-                self._say(HTTPStatus.OK, page, "text/html; charset=utf-8")
-            else:
-                self._say(HTTPStatus.NOT_FOUND, b"There is nothing here.", "text/plain")
-
-        def do_POST(self) -> None:
-            if not self._is_for_here():
-                return
-            length = self.headers.get("Content-Length", "")
-            # A page elsewhere can send a form here, but no JSON.
-            if self.headers.get_content_type() != "application/json":
-                self._say_json(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, {"error": "This takes application/json."})
-            elif self.path != "/classify" or not length.isdecimal():
-                self._say_json(HTTPStatus.NOT_FOUND, {"error": "There is nothing here."})
-            elif len(length) > len(str(_LARGEST)) or int(length) > _LARGEST:
-                self.close_connection = True
-                self._say_json(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, {"error": "That is too long a text."})
-            else:
-                try:
-                    text = json.loads(self.rfile.read(int(length)))["text"]
-                    if not isinstance(text, str):
-                        raise TypeError
-                except (ValueError, TypeError, KeyError, RecursionError):
-                    self._say_json(HTTPStatus.BAD_REQUEST, {"error": 'This takes {"text": ...}.'})
-                    return
-                self._say_json(HTTPStatus.OK, answer(replace_surrogates(text)))
-
-        def _is_for_here(self) -> bool:
-            asked = self.headers.get("Host", "").rsplit(":", 1)[0]
-            if asked in (HOST, "localhost"):
-                return True
-            self._say(HTTPStatus.FORBIDDEN, b"This answers to 127.0.0.1 alone.", "text/plain")
-            return False
-
-        def _say_json(self, status: HTTPStatus, content: dict[str, Any]) -> None:
-            self._say(status, json.dumps(content, ensure_ascii=False).encode(), "application/json")
-
-        def _say(self, status: HTTPStatus, content: bytes, kind: str) -> None:
-            self.send_response(status)
-            for name, value in (
-                ("Content-Type", kind),
-                ("Content-Length", str(len(content))),
-                ("Content-Security-Policy", _POLICY),
-                ("Cache-Control", "no-store"),
-                ("X-Content-Type-Options", "nosniff"),
-            ):
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(content)
-
-        def log_message(self, format: str, *arguments: Any) -> None:
-            """Nothing: what a user types in is nobody's business."""
-
-    class Server(ThreadingHTTPServer):
-        def handle_error(self, request: Any, client_address: Any) -> None:
-            """Nothing where the browser has gone, as when a page is loaded anew before it has its answer."""
-            if not isinstance(sys.exception(), ConnectionError | TimeoutError):
-                super().handle_error(request, client_address)
-
     try:
-        return Server((HOST, port), Handler)
+        return _Server(port, page, classify)
     except OSError as error:
         raise UserError(f"port {port}: {error.strerror}. Name another one.", "port") from error
 
 
-def model_facts(model: TextClassifier, summary: dict[str, Any], texts: str) -> dict[str, Any]:
-    """For the page: of the classifier itself, and of its evaluation in a summary.json, where it stands in it.
+class _Server(ThreadingHTTPServer):
+    def __init__(self, port: int, page: bytes, classify: Callable[[str], dict[str, Any]]):
+        self.page, self.classify = page, classify
+        super().__init__((HOST, port), _Handler)
 
-    texts: which texts the nearest ones are of.
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Ignore a browser that closed the connection, for example because the page was reloaded."""
+        if not isinstance(sys.exception(), ConnectionError | TimeoutError):
+            super().handle_error(request, client_address)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: _Server
+    timeout = 60
+
+    def do_GET(self) -> None:
+        if self._host_is_local():
+            if self.path.split("?")[0] == "/":
+                self._send(HTTPStatus.OK, self.server.page, "text/html; charset=utf-8")
+            else:
+                self._send(HTTPStatus.NOT_FOUND, b"There is no such page.", "text/plain")
+
+    def do_POST(self) -> None:
+        if self._host_is_local():
+            status, answer = self._answer()
+            self._send(status, json.dumps(answer, ensure_ascii=False).encode(), "application/json")
+
+    def _answer(self) -> tuple[HTTPStatus, dict[str, Any]]:
+        length = self.headers.get("Content-Length", "")
+        # Another website can make a browser send a form to this server, but not JSON.
+        if self.headers.get_content_type() != "application/json":
+            return HTTPStatus.UNSUPPORTED_MEDIA_TYPE, {"error": "The request must be application/json."}
+        if self.path != "/classify" or not length.isdecimal():
+            return HTTPStatus.NOT_FOUND, {"error": "There is no such page."}
+        if len(length) > len(str(_MAX_REQUEST)) or int(length) > _MAX_REQUEST:
+            self.close_connection = True
+            return HTTPStatus.REQUEST_ENTITY_TOO_LARGE, {"error": "The text is too long."}
+        try:
+            text = json.loads(self.rfile.read(int(length)))["text"]
+            if not isinstance(text, str):
+                raise TypeError
+        except (ValueError, TypeError, KeyError, RecursionError):
+            return HTTPStatus.BAD_REQUEST, {"error": 'The request must be {"text": ...}.'}
+        return HTTPStatus.OK, self.server.classify(replace_surrogates(text))
+
+    def _host_is_local(self) -> bool:
+        if self.headers.get("Host", "").rsplit(":", 1)[0] in (HOST, "localhost"):
+            return True
+        self._send(HTTPStatus.FORBIDDEN, b"The host must be 127.0.0.1.", "text/plain")
+        return False
+
+    def _send(self, status: HTTPStatus, content: bytes, content_type: str) -> None:
+        self.send_response(status)
+        for name, value in (
+            ("Content-Type", content_type),
+            ("Content-Length", str(len(content))),
+            ("Content-Security-Policy", _POLICY),
+            ("Cache-Control", "no-store"),
+            ("X-Content-Type-Options", "nosniff"),
+        ):
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, format: str, *arguments: Any) -> None:
+        """Log nothing: texts that a user enters are private."""
+
+
+def model_facts(model: TextClassifier, summary: dict[str, Any], texts: str) -> dict[str, Any]:
+    """Return what the page displays about the classifier, and about its evaluation if `summary` (summary.json) has one.
+
+    texts: a sentence about the corpus of the nearest texts.
     """
     info = model.info
     mode, combination = info["settings"]["mode"], info["combination"]["after"]
@@ -161,6 +163,6 @@ def model_facts(model: TextClassifier, summary: dict[str, Any], texts: str) -> d
         "matrix": figures and figures["confusion_matrix"],
         "evaluated": f"Accuracy {figures['accuracy']:.4f} on {figures['rows']:,} rows."
         if figures
-        else "No evaluation of these weights is at hand: python evaluate.py makes one.",
+        else "No evaluation of these weights was found: python evaluate.py makes one.",
         "texts": texts,
     }

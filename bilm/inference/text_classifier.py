@@ -1,4 +1,4 @@
-"""A trained classifier as a library: texts in, classes and probabilities out."""
+"""TextClassifier: texts -> classes and probabilities."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -19,9 +19,10 @@ BATCH_TOKENS = 8192
 
 @dataclass(frozen=True)
 class Explanation:
-    """probabilities: of the classes; words: of the text as the model reads it; weights: of each word, fp32 (n,).
+    """The contribution of each word of a text to the log-odds of a class.
 
-    A word's weight is by how much the logarithm of the odds of the class in question falls when the word is left out.
+    probabilities: of all classes, fp32 (C,); words: as the model reads them; weights: by how much the log-odds of the
+    class fall when the word is left out, fp32 (n,).
     """
 
     probabilities: np.ndarray
@@ -30,7 +31,7 @@ class Explanation:
 
 
 class TextClassifier:
-    """The language model of a bilstm.pt and a classifier on it."""
+    """A language model and a classifier trained on its layers."""
 
     def __init__(self, pretrained: Pretrained, trained: TrainedClassifier, device: str | torch.device = "cpu"):
         self.device = torch.device(device)
@@ -48,10 +49,12 @@ class TextClassifier:
         *,
         device: str | torch.device = "cpu",
     ) -> "TextClassifier":
-        """bilm: file of a language model; without one, the models/bilstm.pt of this repository.
-        classifier: its file; without one, that on `bilm`, in the same folder, that is best on validation.
+        """Load a language model and a classifier.
 
-        Raises UserError when a file is missing, damaged, or of another language model.
+        bilm: file of the language model, by default the models/bilstm.pt of this repository. classifier: its file, by
+        default the classifier in the folder of `bilm` with the best validation accuracy.
+
+        Raises UserError when a file is missing or damaged, or when the classifier belongs to another language model.
         """
         file = bundled_bilm() if bilm is None else Path(bilm)
         pretrained = load_bilm(file)
@@ -59,28 +62,27 @@ class TextClassifier:
         return cls(pretrained, load_classifier(path, pretrained), device)
 
     def predict_proba(self, texts: Iterable[str | Iterable[str]]) -> np.ndarray:
-        """Probabilities of `classes`: fp32 (N, C). A text may be given as a list of its words (see ELMo.embed).
+        """Compute the probabilities of `classes`: fp32 (N, C). A text may be a list of words (see ELMo.embed).
 
         Raises TypeError as `input_checks.check_texts`.
         """
         return self._probabilities(list(map(self.vocabulary.tokenizer.words_of, check_texts(texts))))
 
     def predict(self, texts: Iterable[str | Iterable[str]]) -> list[str]:
-        """The likeliest class of each text. Raises TypeError as `predict_proba`."""
+        """Return the most probable class of each text. Raises TypeError as `predict_proba`."""
         return [self.classes[i] for i in self.predict_proba(texts).argmax(1)]
 
     def words(self, text: str) -> list[str]:
-        """What is read of a text."""
+        """Tokenize a text: the words that the model reads of it."""
         return self.vocabulary.tokenizer(text)
 
     def explain(self, text: str | Iterable[str], of: str | None = None) -> Explanation:
-        """What each word contributes to class `of`, the likeliest one if it is not named, by leaving it out.
+        """Compute how much each word contributes to class `of` (by default the most probable one), by leaving it out.
 
-        Raises ValueError when there is no such class, TypeError when `text` is no text and no list of words.
+        Raises ValueError when there is no such class, TypeError as `input_checks.check_text`.
         """
         words = self.vocabulary.tokenizer.words_of(check_text(text))
-        without = [[*words[:i], *words[i + 1 :]] for i in range(len(words))]
-        probabilities = self._probabilities([words, *without])
+        probabilities = self._probabilities([words, *([*words[:i], *words[i + 1 :]] for i in range(len(words)))])
         chosen = int(probabilities[0].argmax()) if of is None else self.classes.index(of)
         odds = np.log(probabilities[:, chosen]) - np.log1p(-np.minimum(probabilities[:, chosen], 1 - 1e-7))
         return Explanation(probabilities[0], words, odds[0] - odds[1:])
@@ -88,15 +90,17 @@ class TextClassifier:
     def _probabilities(self, texts: Sequence[Sequence[str]]) -> np.ndarray:
         encoded = self.vocabulary.encode_words(texts)
         batches = iterate_batches(encoded, np.arange(len(encoded)), BATCH_TOKENS)
-        where = (len(encoded), self.device, torch.no_grad)
-        return class_probabilities({"": self._model}, batches, *where)[""]
+        return class_probabilities({"": self._model}, batches, len(encoded), self.device, torch.no_grad)[""]
 
 
 def best_classifier(folder: Path, pretrained: Pretrained) -> Path:
-    """The classifier in `folder` on this language model that is best on validation. Raises UserError without one."""
-    found = find_classifiers(folder, pretrained)
-    for error in found.damaged.values():
+    """Return the file of the classifier on `pretrained` in `folder` with the best validation accuracy.
+
+    Raises UserError when there is none, or when a file is damaged.
+    """
+    classifiers = find_classifiers(folder, pretrained)
+    for error in classifiers.damaged.values():
         raise error
-    if found.best is None:
+    if classifiers.best is None:
         raise UserError(f"no classifier in {folder} was trained on its bilstm.pt. Train one: python classification.py")
-    return found.paths[found.best]
+    return classifiers.paths[classifiers.best]

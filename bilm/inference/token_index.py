@@ -1,9 +1,9 @@
-"""Tokens that are near each other in context: an index of the vectors of every token of many texts, on the disk.
+"""An index of tokens in context: the vectors of every token of many texts, on disk, searched by cosine.
 
-folder/layer_J.bin   fp16, unit length, token after token: (total, E) for each layer
-folder/tokens.npz    texts (total,) and places (total,): of each token its text, and its place among the words
+folder/layer_J.bin   for each layer: fp16 vectors of unit length, token after token, (total, E)
+folder/tokens.npz    for each token its text and its position among the words of the text: texts, places (total,)
 folder/texts.jsonl   {"text", "words"} of each text
-folder/index.json    what it was made with
+folder/index.json    format, language model and sizes
 """
 
 import json
@@ -27,7 +27,7 @@ _CHUNK = 2**15
 
 @dataclass(frozen=True)
 class Neighbour:
-    """similarity: cosine; words: of the text it stands in; place: its own among them."""
+    """A token: cosine similarity to the query, its text, the words of the text, and its position among them (place)."""
 
     similarity: float
     text: str
@@ -35,110 +35,110 @@ class Neighbour:
     place: int
 
 
-def build_index(elmo: ELMo, portions: Iterable[Sequence[str]], folder: Path) -> int:
-    """Write the vectors of all tokens of the texts in `portions` to `folder`; returns their number.
+def build_index(elmo: ELMo, batches: Iterable[Sequence[str]], folder: Path) -> int:
+    """Write the vectors of all tokens of the texts in `batches` to `folder`; return the number of tokens.
 
-    What was there before is replaced once the new one is whole. Raises UserError when there is no word in them, when
-    the disk refuses, or when something stands there that is no index.
+    An earlier index in `folder` is replaced when the new one is complete. Raises UserError when the texts contain no
+    words, when the disk fails, or when `folder` exists and is not an index.
     """
     if folder.exists() and not _is_index(folder):
         raise UserError(f"{folder} exists and is not an index. Name another folder.")
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", suffix=".tmp", dir=folder.parent))
+    old, new = temporary / "old", temporary / "new"
     try:
-        count = _write(elmo, portions, temporary / "new")
+        count = _write(elmo, batches, new)
         if not count:
-            raise UserError("there is no word in these texts, so that there is nothing to be near to.")
+            raise UserError("there is no word in these texts, so the index would be empty.")
         if folder.exists():
-            folder.rename(temporary / "old")
-        (temporary / "new").rename(folder)
+            folder.rename(old)
+        new.rename(folder)
         return count
     except OSError as error:
         raise UserError(f"{folder} could not be written: {error.strerror}.") from error
     finally:
-        if (temporary / "old").exists() and not folder.exists():
-            (temporary / "old").rename(folder)
+        if old.exists() and not folder.exists():
+            old.rename(folder)
         shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _is_index(folder: Path) -> bool:
-    """Whether there is nothing in it but what _write writes."""
+    """Return whether `folder` contains only files that `_write` writes."""
     names = {"index.json", "tokens.npz", "texts.jsonl"}
     return folder.is_dir() and all(p.name in names or p.match("layer_*.bin") for p in folder.iterdir())
 
 
-def _write(elmo: ELMo, portions: Iterable[Sequence[str]], folder: Path) -> int:
+def _write(elmo: ELMo, batches: Iterable[Sequence[str]], folder: Path) -> int:
     folder.mkdir()
-    texts, places, number = [], [], 0
+    lengths: list[int] = []
     with ExitStack() as files:
-        said = files.enter_context((folder / "texts.jsonl").open("w", encoding="utf-8", newline="\n"))
-        layers = [files.enter_context(_layer(folder, j).open("wb")) for j in range(elmo.num_layers)]
-        for portion in portions:
-            words = [elmo.words(text) for text in portion]
-            for text, of_text, vectors in zip(portion, words, elmo.embed(words), strict=True):
+        texts_file = files.enter_context((folder / "texts.jsonl").open("w", encoding="utf-8", newline="\n"))
+        layer_files = [files.enter_context(_layer_file(folder, j).open("wb")) for j in range(elmo.num_layers)]
+        for batch in batches:
+            all_words = [elmo.words(text) for text in batch]
+            for text, words, vectors in zip(batch, all_words, elmo.embed(all_words), strict=True):
                 unit = vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-9)
-                for file, of_layer in zip(layers, unit.astype(np.float16), strict=True):
-                    of_layer.tofile(file)
-                texts.append(np.full(len(of_text), number, dtype=np.int32))
-                places.append(np.arange(len(of_text), dtype=np.int16))
-                said.write(json.dumps({"text": text, "words": of_text}, ensure_ascii=False) + "\n")
-                number += 1
-    none = np.zeros(0, np.int32)
-    of_tokens = {"texts": np.concatenate([none, *texts]), "places": np.concatenate([none, *places])}
-    np.savez(folder / "tokens.npz", **of_tokens)  # type: ignore[arg-type]
-    made = {"format": _FORMAT, "bilm": elmo.hash, "layers": elmo.num_layers, "width": elmo.output_dim, "texts": number}
-    (folder / "index.json").write_text(json.dumps(made), encoding="utf-8")
-    return len(of_tokens["texts"])
+                for file, layer in zip(layer_files, unit.astype(np.float16), strict=True):
+                    layer.tofile(file)
+                lengths.append(len(words))
+                texts_file.write(json.dumps({"text": text, "words": words}, ensure_ascii=False) + "\n")
+    texts = np.repeat(np.arange(len(lengths), dtype=np.int32), np.array(lengths, dtype=np.int64))
+    positions = np.concatenate([np.zeros(0, np.int16), *(np.arange(length, dtype=np.int16) for length in lengths)])
+    np.savez(folder / "tokens.npz", texts=texts, places=positions)
+    sizes = {"layers": elmo.num_layers, "width": elmo.output_dim, "texts": len(lengths)}
+    manifest = {"format": _FORMAT, "bilm": elmo.hash, **sizes}
+    (folder / "index.json").write_text(json.dumps(manifest), encoding="utf-8")
+    return len(texts)
 
 
-def _layer(folder: Path, number: int) -> Path:
+def _layer_file(folder: Path, number: int) -> Path:
     return folder / f"layer_{number}.bin"
 
 
 class Index:
-    """What build_index wrote, memory-mapped."""
+    """An index written by `build_index`, memory-mapped."""
 
     def __init__(self, folder: Path, elmo: ELMo):
-        """Raises UserError when there is no index, or one of another language model."""
+        """Raises UserError when `folder` is no index, is damaged, or belongs to another language model."""
         if not (folder / "index.json").exists():
             raise UserError(f"{folder} is not an index. Build it first.", "build", "input")
         with reject_malformed(folder):
-            made = read_json(folder / "index.json")
-            if made["bilm"] != elmo.hash or made["format"] != _FORMAT:
+            manifest = read_json(folder / "index.json")
+            if manifest["bilm"] != elmo.hash or manifest["format"] != _FORMAT:
                 raise UserError(f"{folder} was built with another language model. Build it again.", "build", "input")
-            files = [_layer(folder, j) for j in range(elmo.num_layers)]
+            files = [_layer_file(folder, j) for j in range(elmo.num_layers)]
             self._layers = [np.memmap(file, np.float16, "r").reshape(-1, elmo.output_dim) for file in files]
             with np.load(folder / "tokens.npz") as tokens:
-                self._texts, self._places = tokens["texts"], tokens["places"]
+                self._text_numbers, self._positions = tokens["texts"], tokens["places"]
             with (folder / "texts.jsonl").open(encoding="utf-8", newline="\n") as file:
-                self._said = [json.loads(line) for line in file]
-            if any(len(layer) != len(self._texts) for layer in self._layers):
-                raise ValueError("not as many vectors as tokens")
+                self._texts = [json.loads(line) for line in file]
+            if any(len(layer) != len(self._text_numbers) for layer in self._layers):
+                raise ValueError("the numbers of vectors and tokens differ")
 
     def nearest(self, vector: np.ndarray, layer: int, count: int, but: str = "") -> list[Neighbour]:
-        """The `count` nearest tokens to `vector` (E,) in `layer`, one of each text, none of a text that is `but`."""
+        """Return the `count` tokens nearest to `vector` (E,) in `layer`, one per text, without texts equal to `but`."""
         unit = (vector / max(float(np.linalg.norm(vector)), 1e-9)).astype(np.float32)
         table = self._layers[layer]
-        similarity = np.empty(len(table), dtype=np.float32)
-        for i in range(0, len(table), _CHUNK):
-            similarity[i : i + _CHUNK] = table[i : i + _CHUNK].astype(np.float32) @ unit
-        found: dict[str, Neighbour] = {}
+        chunks = (table[i : i + _CHUNK].astype(np.float32) @ unit for i in range(0, len(table), _CHUNK))
+        similarity = np.concatenate(list(chunks))
+        neighbours: dict[str, Neighbour] = {}
         for token in self._best_first(similarity):
-            said = self._said[self._texts[token]]
-            if said["text"] not in found and said["text"] != but:
-                found[said["text"]] = Neighbour(float(similarity[token]), **said, place=int(self._places[token]))
-                if len(found) == count:
+            entry = self._texts[self._text_numbers[token]]
+            if entry["text"] not in neighbours and entry["text"] != but:
+                position = int(self._positions[token])
+                neighbours[entry["text"]] = Neighbour(float(similarity[token]), **entry, place=position)
+                if len(neighbours) == count:
                     break
-        return list(found.values())
+        return list(neighbours.values())
 
     @staticmethod
     def _best_first(similarity: np.ndarray) -> Iterator[int]:
-        """Places by falling similarity, the first of equals first; no more of them are sorted than are asked for."""
-        wanted, bound = 256, np.inf
+        """Yield indices by decreasing similarity, equal ones in their order. Sorts only as many as are consumed."""
+        size, bound = 256, np.inf
         while bound > -np.inf:
-            wanted = min(wanted * 8, len(similarity))
-            # All that are as near as the last of them: equals are never torn apart.
-            lower = -np.partition(-similarity, wanted - 1)[wanted - 1] if wanted < len(similarity) else -np.inf
+            size = min(size * 8, len(similarity))
+            # All indices down to the similarity of the last one, so that equal ones are not separated.
+            lower = -np.partition(-similarity, size - 1)[size - 1] if size < len(similarity) else -np.inf
             between = np.flatnonzero((similarity < bound) & (similarity >= lower))
             yield from map(int, between[np.argsort(-similarity[between], kind="stable")])
             bound = lower

@@ -1,4 +1,4 @@
-"""What the language model expects: how surprising a text is, what fits a blank, how a text may go on or have begun."""
+"""Predictions of the language model: how surprising a text is, which words fit a blank, continuations of a text."""
 
 import re
 from collections.abc import Sequence
@@ -17,14 +17,14 @@ from bilm.text.vocabulary import BOS, EOS, PAD, SPECIALS, UNK, Vocabulary
 
 BLANK = "___"
 BATCH_TOKENS = 8192
-MOST_WORDS = 100_000
-# Marks that stand against the word before them, and the end of "China's"; those against the word behind.
+MAX_WORDS = 100_000
+# No space before these marks and the second part of "China's", and none after the opening marks.
 _CLOSING, _OPENING = re.compile(r" ([.,;:!?)\]%]|'(?:s|t|re|ve|ll|d|m)\b)"), re.compile(r"([(\[$#]) ")
 
 
 @dataclass(frozen=True)
 class Score:
-    """words: what was predicted, a closing boundary at the end; nll: -log p of each, nats, fp32 (n,)."""
+    """words: the predicted tokens, of which the last is a boundary; nll: -log p of each, nats, fp32 (n,)."""
 
     words: list[str]
     nll: np.ndarray
@@ -35,10 +35,10 @@ class Score:
 
 
 class WordPredictor:
-    """The language model of a bilstm.pt, asked for words."""
+    """Predicts words with the language model of a bilstm.pt."""
 
     def __init__(self, pretrained: Pretrained, device: str | torch.device = "cpu"):
-        """Raises UserError when the language model came without its softmax, as the original did."""
+        """Raises UserError when the language model has no softmax, as the original ELMo's files have none."""
         if pretrained.model.softmax is None:
             raise UserError(
                 "this language model was imported without its softmax: it has vectors, but predicts no words."
@@ -46,82 +46,75 @@ class WordPredictor:
         self.device = torch.device(device)
         self.model = pretrained.model.to(self.device).eval()
         self.softmax = pretrained.model.softmax
-        # Texts are not cut: what a blank or an end is about is what stands next to it.
-        whole = replace(pretrained.vocabulary.tokenizer.config, max_tokens=MOST_WORDS)
+        # Texts are not cut: a prediction depends on the words next to a blank or to the end.
+        tokenizer = Tokenizer(replace(pretrained.vocabulary.tokenizer.config, max_tokens=MAX_WORDS))
         self.vocabulary = Vocabulary(
-            pretrained.vocabulary.words, Tokenizer(whole), open_ended=pretrained.vocabulary.open_ended
+            pretrained.vocabulary.words, tokenizer, open_ended=pretrained.vocabulary.open_ended
         )
 
     @torch.no_grad()
     def score(self, texts: Sequence[str]) -> list[dict[str, Score]]:
-        """Of each text, by direction: the words in the order in which they are predicted, and how surprising they were.
-
-        A word that the vocabulary lacks counts as <unk>, and stands as that.
-        """
+        """Score each text in each direction, in the order of prediction. A word outside the vocabulary is <unk>."""
         encoded = self.vocabulary.encode(texts)
-        found: list[dict[str, Score]] = [{} for _ in range(len(encoded))]
+        scores: list[dict[str, Score]] = [{} for _ in range(len(encoded))]
         for batch in iterate_batches(encoded, np.arange(len(encoded)), BATCH_TOKENS) if len(encoded) else []:
             ends = np.cumsum(batch.lengths.numpy() - 1)
-            for direction, asked in self.model.lm_targets(batch.to(self.device)).items():
-                nll = self.softmax.nll(asked.states, asked.targets).float().cpu().numpy()
-                targets = asked.targets.cpu().numpy()
+            for direction, predictions in self.model.lm_targets(batch.to(self.device)).items():
+                nll = self.softmax.nll(predictions.states, predictions.targets).float().cpu().numpy()
+                words = [self.vocabulary.words[i] for i in predictions.targets.tolist()]
                 for row, start, end in zip(batch.rows, [0, *ends[:-1]], ends, strict=True):
-                    words = [self.vocabulary.words[i] for i in targets[start:end]]
-                    found[row][direction] = Score(words, nll[start:end])
-        return found
+                    scores[row][direction] = Score(words[start:end], nll[start:end])
+        return scores
 
     @torch.no_grad()
     def fill(self, text: str, count: int) -> list[list[tuple[str, float]]]:
-        """For each BLANK of `text`, the `count` likeliest words and their probabilities.
+        """Return for each BLANK of `text` the `count` most probable words with their probabilities.
 
-        The two directions' distributions, multiplied word by word and scaled to sum to one. Other blanks are read as
-        unknown words. Raises ValueError when there is no blank.
+        The distributions of the two directions are multiplied and normalized. Other blanks are read as unknown words.
+        Raises ValueError when the text has no blank.
         """
-        parts = re.split(f"{BLANK}_*", text)
+        parts = list(map(self.vocabulary.tokenizer, re.split(f"{BLANK}_*", text)))
         if len(parts) == 1:
-            raise ValueError(f"there is no {BLANK} in the text")
-        words = self.vocabulary.tokenizer(parts[0])
-        places = []
+            raise ValueError(f"the text has no {BLANK}")
+        words, positions = parts[0], []
         for part in parts[1:]:
-            places.append(len(words) + 1)  # behind <s>
-            words += [SPECIALS[UNK], *self.vocabulary.tokenizer(part)]
+            positions.append(len(words) + 1)  # after <s>
+            words = [*words, SPECIALS[UNK], *part]
         forward, backward = self._states(words)
-        fitting = []
-        for place in places:
-            both = torch.stack([forward[place - 1], backward[place + 1]])
-            log_p = self.softmax.log_probs(both).sum(0)
+        candidates = []
+        for position in positions:
+            states = torch.stack([forward[position - 1], backward[position + 1]])
+            log_p = self.softmax.log_probs(states).sum(0)
             log_p[: len(SPECIALS)] = -torch.inf
-            best, ids = log_p.softmax(0).topk(min(count, len(log_p) - len(SPECIALS)))
-            chosen = zip(ids.tolist(), best.tolist(), strict=True)
-            fitting.append([(self.vocabulary.words[i], p) for i, p in chosen])
-        return fitting
+            p, ids = log_p.softmax(0).topk(min(count, len(log_p) - len(SPECIALS)))
+            candidates.append(list(zip([self.vocabulary.words[i] for i in ids.tolist()], p.tolist(), strict=True)))
+        return candidates
 
     @torch.no_grad()
     def generate(
         self, text: str, count: int, direction: str, temperature: float, top_p: float, random: np.random.Generator
     ) -> list[str]:
-        """At most `count` words that the forward direction sets behind `text`, or the backward one before it.
+        """Generate up to `count` words that follow `text` (direction "forward") or precede it ("backward").
 
-        Drawn one by one from the likeliest words that together have `top_p` of the probability, which `temperature`
-        sharpens (below 1) or flattens. Ends early where the model ends, or begins, the text.
+        Each word is drawn by `draw`. Generation stops early when the model predicts the boundary of the text.
         """
+        is_forward = direction == DIRECTIONS[0]
+        stop, excluded = (EOS, BOS) if is_forward else (BOS, EOS)
         words, new = self.vocabulary.tokenizer(text), []
         for _ in range(count):
             forward, backward = self._states(words)
-            state = forward[-2] if direction == DIRECTIONS[0] else backward[1]  # next to the boundary
+            state = forward[-2] if is_forward else backward[1]  # next to the boundary
             log_p = self.softmax.log_probs(state[None])[0]
-            stop, never = (EOS, BOS) if direction == DIRECTIONS[0] else (BOS, EOS)
-            log_p[[PAD, UNK, never]] = -torch.inf
+            log_p[[PAD, UNK, excluded]] = -torch.inf
             drawn = draw(log_p.cpu().double().numpy(), temperature, top_p, random)
             if drawn == stop:
                 break
-            word = self.vocabulary.words[drawn]
-            new.append(word)
-            words = [*words, word] if direction == DIRECTIONS[0] else [word, *words]
-        return new if direction == DIRECTIONS[0] else new[::-1]
+            new.append(self.vocabulary.words[drawn])
+            words = [*words, new[-1]] if is_forward else [new[-1], *words]
+        return new if is_forward else new[::-1]
 
     def _states(self, words: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
-        """The top states of both directions at each token, (n + 2, D) each; <unk> is the unknown word."""
+        """Return the top states of both directions at each token with its boundaries, (n + 2, D) each."""
         texts = self.vocabulary.encode_words([words])
         top = self.model.encode(collate(texts, np.arange(1)).to(self.device))[-1][0]
         forward, backward = top.chunk(2, dim=-1)
@@ -129,16 +122,20 @@ class WordPredictor:
 
 
 def draw(log_p: np.ndarray, temperature: float, top_p: float, random: np.random.Generator) -> int:
-    """A place in log_p, fp64 (V,): see WordPredictor.generate. A temperature of 0 takes the likeliest."""
+    """Draw an index of log_p, fp64 (V,), by nucleus sampling (Holtzman et al. 2020).
+
+    The distribution is sharpened (`temperature` below 1) or flattened (above 1), and restricted to the most probable
+    words that together have the probability `top_p`. Temperature 0 selects the most probable word.
+    """
     if temperature == 0:
         return int(log_p.argmax())
-    scaled = (log_p - log_p.max()) / temperature
-    p = np.exp(scaled) / np.exp(scaled).sum()
+    p = np.exp((log_p - log_p.max()) / temperature)
+    p /= p.sum()
     order = np.argsort(-p, kind="stable")
-    kept = order[: int(np.searchsorted(np.cumsum(p[order]), top_p)) + 1]
-    return int(random.choice(kept, p=p[kept] / p[kept].sum()))
+    nucleus = order[: int(np.searchsorted(np.cumsum(p[order]), top_p)) + 1]
+    return int(random.choice(nucleus, p=p[nucleus] / p[nucleus].sum()))
 
 
 def joined(words: Sequence[str]) -> str:
-    """Words as a text, with marks where they belong."""
+    """Join words to a text, without spaces around punctuation marks where English has none."""
     return _OPENING.sub(r"\1", _CLOSING.sub(r"\1", " ".join(words)))
