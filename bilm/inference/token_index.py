@@ -83,7 +83,7 @@ def _write(elmo: ELMo, batches: Iterable[Sequence[str]], folder: Path) -> int:
                 lengths.append(len(words))
                 texts_file.write(json.dumps({"text": text, "words": words}, ensure_ascii=False) + "\n")
     texts = np.repeat(np.arange(len(lengths), dtype=np.int32), np.array(lengths, dtype=np.int64))
-    positions = np.concatenate([np.zeros(0, np.int16), *(np.arange(length, dtype=np.int16) for length in lengths)])
+    positions = np.concatenate([np.zeros(0, np.int32), *(np.arange(length, dtype=np.int32) for length in lengths)])
     np.savez(folder / "tokens.npz", texts=texts, places=positions)
     sizes = {"layers": elmo.num_layers, "width": elmo.output_dim, "texts": len(lengths)}
     manifest = {"format": _FORMAT, "bilm": elmo.hash, **sizes}
