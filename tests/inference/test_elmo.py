@@ -1,4 +1,4 @@
-"""ELMo as a library: sentence vectors, and a step of a scikit-learn pipeline."""
+"""Sentence vectors, and ELMoVectorizer in scikit-learn."""
 
 import pickle
 import warnings
@@ -47,7 +47,7 @@ def test_vectorizer_by_the_conventions_of_scikit_learn(path, elmo, texts):
     assert np.array_equal(clone(vectorizer).transform(iter(texts)), vectors)
     assert np.array_equal(clone(vectorizer).fit_transform(iter(texts)), vectors)
     copied = pickle.dumps(vectorizer)
-    assert len(copied) < 1000, "no weights"
+    assert len(copied) < 1000, "without weights"
     assert np.array_equal(pickle.loads(copied).transform(texts), vectors)  # noqa: S301
     vectorizer.set_params(layers=(0,))
     assert np.array_equal(vectorizer.transform(texts), elmo.sentence_vectors(texts, (0,)))
@@ -59,7 +59,7 @@ def test_vectorizer_by_the_conventions_of_scikit_learn(path, elmo, texts):
 
 
 class OnNumbers(ELMoVectorizer):
-    """scikit-learn's checks feed tables of numbers, and none to what takes texts: here each number is a word."""
+    """scikit-learn's checks use tables of numbers, and skip estimators of texts: here each number is a word."""
 
     def fit(self, X, y=None):
         return super().fit(self._words(X, reset=True))
@@ -76,7 +76,7 @@ class OnNumbers(ELMoVectorizer):
         return tags
 
 
-# By the name of a check, why it cannot pass.
+# Name of a check -> why it cannot pass.
 EXPECTED_TO_FAIL: dict[str, str] = {}
 
 

@@ -1,4 +1,4 @@
-"""What the library takes for texts, and what it says of all else: the same at each of its doors."""
+"""Which inputs the library accepts as texts, and its messages about others: the same in every method."""
 
 import datetime
 
@@ -15,7 +15,7 @@ WORDS = [["Stocks", "fell", "."], ["Rain"], []]
 
 
 class Table:
-    """As a DataFrame of one column behaves: it has a shape, becomes an array, and its iterator gives column names."""
+    """Behaves as a DataFrame with one column: has a shape, converts to an array, and iterates over column names."""
 
     shape = (3, 1)
     columns = ("text",)
@@ -73,7 +73,7 @@ def test_lists_of_words():
         (torch.tensor([1, 2]), "item 0 .*is of type Tensor; a text"),
     ],
 )
-def test_what_is_no_list_of_texts(inputs, message):
+def test_other_types_are_refused(inputs, message):
     with pytest.raises(TypeError, match=message) as error:
         check_texts(inputs)
     assert "\n" not in str(error.value)
@@ -95,13 +95,13 @@ def test_what_is_no_list_of_texts(inputs, message):
         (["Rain", ["."]], r"word 1 .* of item 1 .* is of type list"),
     ],
 )
-def test_what_is_no_text_is_said_the_same_everywhere(elmo, trained_bilm, item, message):
+def test_all_methods_have_the_same_message(elmo, trained_bilm, item, message):
     classifier, vectorizer = TextClassifier.load(trained_bilm), ELMoVectorizer(str(trained_bilm))
-    takers = (elmo.embed, elmo.sentence_vectors, classifier.predict, classifier.predict_proba)
+    methods = (elmo.embed, elmo.sentence_vectors, classifier.predict, classifier.predict_proba)
     messages = set()
-    for take in (*takers, vectorizer.fit, vectorizer.transform, vectorizer.fit_transform):
+    for method in (*methods, vectorizer.fit, vectorizer.transform, vectorizer.fit_transform):
         with pytest.raises(TypeError, match=message) as error:
-            take(["Rain.", item])
+            method(["Rain.", item])
         messages.add(str(error.value))
     assert len(messages) == 1
     with pytest.raises(TypeError, match=r"the text is "):

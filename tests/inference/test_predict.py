@@ -1,4 +1,4 @@
-"""predict.py as a user runs it, and the classifier as a library."""
+"""`bilm predict` as a user runs it, and TextClassifier."""
 
 import csv
 import io
@@ -36,14 +36,14 @@ def predict(weights, *arguments, inputs: str = "") -> SimpleNamespace:
 
 
 def test_classes_are_those_of_the_evaluation(trained, weights, texts, tmp_path):
-    """In order, across portions, from a column of a CSV, of the classifier that is best on validation."""
+    """In order, over several batches, from a column of a CSV, by the classifier that is best on validation."""
     results = trained[0] / "results/sample"
     summary = json.loads((results / "summary.json").read_text())["classifiers"]
     best = max(summary, key=lambda mode: summary[mode]["validation_accuracy"])
     expected = json.loads((results / "predictions.json").read_text())["models"][best]["classes"].split()
     with (tmp_path / "texts.csv").open("w", newline="") as file:
-        csv.writer(file).writerows([("number", "said"), *((n, f'{text}\n"') for n, text in enumerate(texts * 4))])
-    run = predict(weights, "--input", tmp_path / "texts.csv", "--column", "said", "--format", "jsonl")
+        csv.writer(file).writerows([("number", "text"), *((n, f'{text}\n"') for n, text in enumerate(texts * 4))])
+    run = predict(weights, "--input", tmp_path / "texts.csv", "--column", "text", "--format", "jsonl")
     assert run.returncode == 0, run.stderr
     answers = [json.loads(line) for line in run.stdout.splitlines()]
     names = list(answers[0]["probabilities"])
@@ -56,7 +56,7 @@ def test_classes_are_those_of_the_evaluation(trained, weights, texts, tmp_path):
         assert answer["class"] == max(names, key=answer["probabilities"].__getitem__)
 
 
-def test_one_text_is_the_same_in_any_company(classifier, texts):
+def test_a_prediction_does_not_depend_on_the_batch(classifier, texts):
     alone = np.concatenate([classifier.predict_proba([text]) for text in texts[:20]])
     together = classifier.predict_proba(texts)
     np.testing.assert_allclose(alone, together[:20], atol=1e-6)
@@ -123,7 +123,7 @@ def test_texts_of_all_kinds_have_a_class(classifier):
     assert classifier.predict_proba([]).shape == (0, 4)
 
 
-def test_an_explanation_is_what_leaving_out_each_word_does(classifier):
+def test_an_explanation_leaves_out_each_word(classifier):
     result = classifier.explain("Stocks fell in <i>New York</i>")
     assert result.words == ["stocks", "fell", "in", "new", "york"]
     expected = int(result.probabilities.argmax())
@@ -138,7 +138,7 @@ def test_an_explanation_is_what_leaving_out_each_word_does(classifier):
         classifier.explain("Stocks", of="Weather")
 
 
-def test_explanations_are_shown(weights, tmp_path):
+def test_explanations_as_text_and_as_a_page(weights, tmp_path):
     run = predict(weights, "--explain", "Stocks fell <b>&")
     assert run.returncode == 0 and "\x1b" not in run.stdout and "stocks" in run.stdout
     page = tmp_path / "page.html"
@@ -152,17 +152,17 @@ def test_explanations_are_shown(weights, tmp_path):
     assert "<h2>b&lt;</h2>" in as_page([result], ["a", "b<"])
 
 
-def test_a_text_gives_no_orders_to_a_terminal(weights):
+def test_control_characters_are_not_printed(weights):
     run = predict(weights, "\x1b[31mred\x07 \u202eturned")
     assert run.returncode == 0 and "\x1b" not in run.stdout and "\x07" not in run.stdout and "\u202e" not in run.stdout
     assert "�[31mred� �turned" in run.stdout
 
 
-def test_portions_keep_the_order():
+def test_batched_keeps_the_order():
     assert list(batched(range(7), 3)) == [[0, 1, 2], [3, 4, 5], [6]]
 
 
-def test_a_classifier_that_is_not_there_is_said(weights, tmp_path):
+def test_a_missing_classifier_is_one_line(weights, tmp_path):
     (tmp_path / "bilstm.pt").write_bytes((weights / "bilstm.pt").read_bytes())
     run = predict(tmp_path, "Stocks fell.")
     assert run.returncode == 2 and "Train one: python classification.py" in run.stderr

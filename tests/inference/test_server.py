@@ -1,4 +1,4 @@
-"""predict.py --serve: what it answers, and the page in a real browser, by keyboard, on a phone's width."""
+"""`bilm predict --serve`: its answers, and the page in a real browser, by keyboard, also as wide as a phone."""
 
 import base64
 import contextlib
@@ -37,9 +37,9 @@ def running(*arguments) -> Iterator[tuple[subprocess.Popen, int]]:
     command = [sys.executable, "-m", "bilm", "predict", "--serve", "--port", "0", *map(str, arguments)]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
-        said = process.stdout.readline()
-        result = re.search(r"http://127\.0\.0\.1:(\d+)", said)
-        assert result, f"{said}{process.stderr.read()}"
+        line = process.stdout.readline()
+        result = re.search(r"http://127\.0\.0\.1:(\d+)", line)
+        assert result, f"{line}{process.stderr.read()}"
         yield process, int(result[1])
     finally:
         process.kill()
@@ -61,17 +61,17 @@ def ask(port: int, path: str, body: bytes | None = None, **headers: str) -> tupl
 
 
 def test_it_answers_as_the_library(port, weights):
-    status, said = ask(port, "/classify", json.dumps({"text": TEXT}).encode())
-    answer = json.loads(said)
+    status, content = ask(port, "/classify", json.dumps({"text": TEXT}).encode())
+    answer = json.loads(content)
     expected = TextClassifier.load(weights).explain(TEXT)
     assert status == 200 and answer["words"] == expected.words
     np.testing.assert_allclose(answer["probabilities"], expected.probabilities, atol=1e-6)
     np.testing.assert_allclose(answer["weights"], expected.weights, atol=1e-5)
-    known = [text for _, text in read_ag_news(SAMPLE / "train.csv")]
-    assert len(answer["nearest"]) == 5 and all(text in known for text, _ in answer["nearest"])
+    corpus = [text for _, text in read_ag_news(SAMPLE / "train.csv")]
+    assert len(answer["nearest"]) == 5 and all(text in corpus for text, _ in answer["nearest"])
 
 
-def test_nearest_is_by_the_angle_from_what_is_common(weights):
+def test_nearest_texts_are_those_of_the_largest_centred_cosine(weights):
     elmo = ELMo.load(weights)
     texts = [text for _, text in read_ag_news(SAMPLE / "train.csv", 40)]
     vectors = elmo.sentence_vectors(texts)
@@ -87,17 +87,17 @@ def test_nearest_is_by_the_angle_from_what_is_common(weights):
 
 def test_the_page_knows_the_model_in_use(port, trained, weights):
     status, page = ask(port, "/")
-    known = json.loads(re.search(r'<script type="application/json" id="model">(.*?)</script>', page)[1])
+    facts = json.loads(re.search(r'<script type="application/json" id="model">(.*?)</script>', page)[1])
     model = TextClassifier.load(weights)
     summary = json.loads((results_beside(weights) / "summary.json").read_text())
     assert results_beside(weights) == trained[0].resolve() / "results/sample"
     entry = next(e for e in summary["classifiers"].values() if e["hash"] == model.hash)
-    assert status == 200 and known["classes"] == model.classes
-    assert known["matrix"] == entry["test"]["confusion_matrix"] and known["lambdas"] == entry["lambdas"]
-    assert "400 texts of train.csv" in known["texts"]
+    assert status == 200 and facts["classes"] == model.classes
+    assert facts["matrix"] == entry["test"]["confusion_matrix"] and facts["lambdas"] == entry["lambdas"]
+    assert "400 texts of train.csv" in facts["texts"]
     entry["hash"] = "another"
-    unknown = model_facts(model, summary, "")
-    assert unknown["matrix"] is None and "evaluate.py" in unknown["evaluated"]
+    other = model_facts(model, summary, "")
+    assert other["matrix"] is None and "evaluate.py" in other["evaluated"]
     assert model_facts(model, {}, "")["matrix"] is None
 
 
@@ -122,15 +122,15 @@ def test_the_page_knows_the_model_in_use(port, trained, weights):
         ("/classify", json.dumps({"text": "word " * 20_000}).encode(), {}, 200),
     ],
 )
-def test_whatever_is_asked_has_an_answer(port, path, body, headers, expected):
+def test_every_request_has_an_answer(port, path, body, headers, expected):
     try:
         assert ask(port, path, body, **headers)[0] == expected
     except ConnectionError:
-        assert expected == 413, "only what is too long is not read to its end"
+        assert expected == 413, "only a request that is too long is not read completely"
     assert ask(port, "/")[0] == 200
 
 
-def test_it_ends_when_told_and_says_what_is_wrong(weights, port):
+def test_a_signal_ends_it_and_mistakes_are_one_line(weights, port):
     with running("--bilm", weights) as (process, _):
         process.send_signal(signal.SIGINT)
         assert process.wait(30) == 128 + signal.SIGINT and "Traceback" not in process.stderr.read()
@@ -141,13 +141,13 @@ def test_it_ends_when_told_and_says_what_is_wrong(weights, port):
 
 
 class Browser:
-    """Chromium without a window, told what to do through pipes by its DevTools protocol."""
+    """Headless Chromium, controlled through pipes by its DevTools protocol."""
 
     def __init__(self, program: str, folder):
         to_read, to_write = os.pipe(), os.pipe()
         ends = (to_read[0], to_write[1])
 
-        def place() -> None:  # the browser reads from descriptor 3 and writes to 4
+        def connect() -> None:  # the browser reads from descriptor 3 and writes to 4
             copies = [os.dup(end) for end in ends]
             for copy, expected in zip(copies, (3, 4), strict=True):
                 os.dup2(copy, expected)
@@ -155,7 +155,7 @@ class Browser:
         command = [program, "--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe"]
         command += [f"--user-data-dir={folder}", "about:blank"]
         self.process = subprocess.Popen(
-            command, preexec_fn=place, close_fds=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            command, preexec_fn=connect, close_fds=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         for end in ends:
             os.close(end)
@@ -172,7 +172,7 @@ class Browser:
         while True:
             while b"\0" not in self._left:
                 part = os.read(self._in, 2**16)
-                assert part, "the browser has gone"
+                assert part, "the browser has ended"
                 self._left += part
             line, self._left = self._left.split(b"\0", 1)
             answer = json.loads(line)
@@ -233,11 +233,11 @@ def test_in_a_browser_by_keyboard_alone(browser, port, weights, width):
     assert words == model.words(TEXT)
     assert browser.value("document.querySelectorAll('#nearest li').length") == 5
     assert browser.value("document.querySelectorAll('#matrix td').length") == 17
-    assert browser.value("document.documentElement.scrollWidth") <= width, "nothing to be scrolled to on the right"
+    assert browser.value("document.documentElement.scrollWidth") <= width, "no horizontal scrolling"
     picture = browser.screenshot()
     assert width - 20 <= picture.shape[1] <= width and not np.array_equal(picture, blank)
     blue = np.abs(picture - np.array([11, 87, 164]) / 255).max(-1) < 0.02
-    assert blue.any(1).sum() > 40, "bars and button are there"
+    assert blue.any(1).sum() > 40, "bars and button are drawn"
     browser.press("Tab", 9)
     assert browser.value("document.activeElement.tagName") == "SUMMARY"
     browser.press("Enter", 13, "\r")
@@ -245,7 +245,7 @@ def test_in_a_browser_by_keyboard_alone(browser, port, weights, width):
 
 
 def test_markup_in_a_text_or_a_class_stays_text(browser, tmp_path, weights):
-    """A class that would end the script, texts that would be elements."""
+    """A class name that would end the script element, and texts that would be HTML elements."""
     from bilm.checkpoints import serialization
 
     folder = tmp_path / "models"

@@ -1,4 +1,4 @@
-"""neighbours.py as a user runs it, and its index against all similarities computed by NumPy."""
+"""`bilm neighbours` as a user runs it, and its index compared with all similarities computed by NumPy."""
 
 import numpy as np
 import pytest
@@ -16,40 +16,40 @@ def path(trained_bilm):
 
 
 @pytest.fixture(scope="module")
-def message() -> list[str]:
+def corpus() -> list[str]:
     return [text for _, text in read_ag_news(SAMPLE / "test.csv", 40)]
 
 
 @pytest.fixture(scope="module")
-def folder(elmo, message, tmp_path_factory):
+def folder(elmo, corpus, tmp_path_factory):
     folder = tmp_path_factory.mktemp("neighbours") / "index"
-    build_index(elmo, [message[:25], message[25:]], folder)
+    build_index(elmo, [corpus[:25], corpus[25:]], folder)
     return folder
 
 
-def test_the_nearest_are_those_of_the_largest_cosine(elmo, message, folder):
-    index, everything = Index(folder, elmo), elmo.embed(message)
+def test_the_nearest_are_those_of_the_largest_cosine(elmo, corpus, folder):
+    index, everything = Index(folder, elmo), elmo.embed(corpus)
     for layer in range(3):
         query = everything[7][layer, 2]
         best = []
-        for text, vectors in zip(message, everything, strict=True):
+        for text, vectors in zip(corpus, everything, strict=True):
             cosines = vectors[layer] @ query / np.linalg.norm(vectors[layer], axis=1) / np.linalg.norm(query)
             best.append((cosines.max(), text, int(cosines.argmax())))
-        expected = sorted((b for b in best if b[1] != message[7]), key=lambda b: -b[0])[:6]
-        result = index.nearest(query, layer, 6, but=message[7])
+        expected = sorted((b for b in best if b[1] != corpus[7]), key=lambda b: -b[0])[:6]
+        result = index.nearest(query, layer, 6, but=corpus[7])
         np.testing.assert_allclose([n.similarity for n in result], [b[0] for b in expected], atol=2e-3)
-        assert len({n.text for n in result}) == 6 and message[7] not in {n.text for n in result}
+        assert len({n.text for n in result}) == 6 and corpus[7] not in {n.text for n in result}
         for neighbour in result:
-            vectors = everything[message.index(neighbour.text)][layer]
+            vectors = everything[corpus.index(neighbour.text)][layer]
             cosine = vectors[neighbour.place] @ query / np.linalg.norm(vectors[neighbour.place]) / np.linalg.norm(query)
             assert cosine == pytest.approx(neighbour.similarity, abs=2e-3)
             assert elmo.words(neighbour.text) == neighbour.words
     itself = index.nearest(everything[7][2, 2], 2, 1)[0]
-    assert (itself.text, itself.place) == (message[7], 2) and itself.similarity == pytest.approx(1, abs=1e-3)
-    assert len(index.nearest(everything[7][2, 2], 2, 1000)) == len(set(message))
+    assert (itself.text, itself.place) == (corpus[7], 2) and itself.similarity == pytest.approx(1, abs=1e-3)
+    assert len(index.nearest(everything[7][2, 2], 2, 1000)) == len(set(corpus))
 
 
-def test_an_index_is_whole_and_of_its_language_model(elmo, message, folder, bilm, vocabulary, tmp_path):
+def test_an_index_is_complete_and_belongs_to_its_language_model(elmo, corpus, folder, bilm, vocabulary, tmp_path):
     from bilm.checkpoints.pretrained import Pretrained
 
     other = ELMo(Pretrained(bilm, vocabulary, {}, "another"))
@@ -58,9 +58,9 @@ def test_an_index_is_whole_and_of_its_language_model(elmo, message, folder, bilm
     with pytest.raises(UserError, match="is not an index"):
         Index(tmp_path, elmo)
     (tmp_path / "index.json").write_text("{}")
-    (tmp_path / "thesis.tex").write_text("of somebody")
+    (tmp_path / "thesis.tex").write_text("not an index")
     with pytest.raises(UserError, match="is not an index"):
-        build_index(elmo, [message], tmp_path)
+        build_index(elmo, [corpus], tmp_path)
     assert (tmp_path / "thesis.tex").exists()
     with pytest.raises(UserError, match="no word"):
         build_index(elmo, [["", " "]], tmp_path / "none")
@@ -68,7 +68,7 @@ def test_an_index_is_whole_and_of_its_language_model(elmo, message, folder, bilm
     before = sorted(path.read_bytes() for path in folder.iterdir())
 
     def failing():
-        yield message[:3]
+        yield corpus[:3]
         raise OSError(28, "No space left on device")
 
     with pytest.raises(UserError, match="No space left"):
@@ -93,8 +93,8 @@ def test_as_a_user_runs_it(path, tmp_path):
         assert f"e{layer}: the [bank] fell .\n  {result.similarity:.3f}  " in run.out
 
 
-def test_equals_are_all_found(elmo, tmp_path):
-    """In layer 0 every "rain" has the same vector: nothing else is nearer than any of them."""
+def test_all_equal_tokens_are_found(elmo, tmp_path):
+    """In layer 0 every "rain" has the same vector, so all of them are equally near."""
     texts = [f"Rain {number}" for number in range(3000)] + ["Snow fell"]
     build_index(elmo, [texts, texts], tmp_path / "index")
     (vectors,) = elmo.embed(["rain"])
@@ -102,14 +102,14 @@ def test_equals_are_all_found(elmo, tmp_path):
     assert len({n.text for n in result}) == 3000 and all(n.place == 0 and n.similarity > 0.999 for n in result)
 
 
-def test_a_damaged_index_is_one_line(elmo, message, tmp_path):
+def test_a_damaged_index_is_one_line(elmo, corpus, tmp_path):
     for name, content in (
         ("layer_1.bin", b"\0" * 7),
         ("tokens.npz", b"PK"),
         ("texts.jsonl", b"{"),
         ("index.json", b"[]"),
     ):
-        build_index(elmo, [message[:4]], tmp_path / "index")
+        build_index(elmo, [corpus[:4]], tmp_path / "index")
         (tmp_path / "index" / name).write_bytes(content)
         with pytest.raises(UserError):
             Index(tmp_path / "index", elmo)
@@ -131,7 +131,7 @@ def test_mistakes_are_one_line(path, folder, arguments, problem):
 
 
 def test_texts_of_all_kinds_through_the_other_tools(path, tmp_path):
-    """A hundred thousand words, none, controls, other scripts: an answer, in lines that can be read."""
+    """A hundred thousand words, no words, control characters, other scripts: the output is short and printable."""
     odd = ["word " * 100_000, "", " ", "\x07\x1b[31m \u202e", "日本語のニュース", "🏀" * 500, "<b></b>", "a" * 100_000]
     (tmp_path / "odd.txt").write_text("\n".join(odd) + "\n", encoding="utf-8")
     own, inputs, index = ["--bilm", path], ["--input", tmp_path / "odd.txt"], ["--index", tmp_path / "index"]

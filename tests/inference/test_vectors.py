@@ -1,4 +1,4 @@
-"""vectors.py as a user runs it."""
+"""`bilm vectors` as a user runs it, and the files that it writes."""
 
 import json
 import signal
@@ -60,7 +60,7 @@ def test_npz_of_tokens_and_of_texts(path, elmo, texts, tmp_path):
             np.testing.assert_allclose(result["vectors"], elmo.sentence_vectors(texts, expected), atol=1e-6)
 
 
-def test_an_index_has_stripped_texts_and_a_number_a_text(tmp_path):
+def test_the_index_has_stripped_texts_and_the_number_of_each(tmp_path):
     texts = [" a / b \u3000", "a / b", "", "\t\xa0", "(c", "\ufeffd"]
     vectors = [np.full((3, len(text.split()), 2), i, np.float32) for i, text in enumerate(texts)]
     assert write_vectors(tmp_path / "x.hdf5", zip(texts, map(str.split, texts), vectors, strict=True)) == 6
@@ -73,7 +73,7 @@ def test_an_index_has_stripped_texts_and_a_number_a_text(tmp_path):
             assert result[str(i)].dtype == np.float32 and np.array_equal(result[str(i)], expected)
 
 
-def test_a_token_with_a_line_break_is_refused_where_lines_part_tokens(tmp_path):
+def test_a_token_with_a_line_break_is_refused_where_lines_separate_tokens(tmp_path):
     rows = [("a", ["a"], np.zeros((3, 1, 2))), ("b\nc", ["b\nc"], np.zeros((3, 1, 2)))]
     with pytest.raises(UserError, match=r"a token of text 2 contains a line break"):
         write_vectors(tmp_path / "x.npz", rows)
@@ -82,7 +82,7 @@ def test_a_token_with_a_line_break_is_refused_where_lines_part_tokens(tmp_path):
     assert write_vectors(tmp_path / "x.npz", [("b\nc", [], np.zeros(2))]) == 1
 
 
-def test_tokens_are_parted_by_blanks_and_tabs_alone(path, elmo, tmp_path):
+def test_tokens_are_separated_only_by_spaces_and_tabs(path, elmo, tmp_path):
     lines = ["12\xa0500 people", "The \u3000\tmark", "a\x85b c", "a\u2028b\u200bc\x1cd e", " f  g\t"]
     (tmp_path / "x.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
     run = run_script(
@@ -95,7 +95,7 @@ def test_tokens_are_parted_by_blanks_and_tabs_alone(path, elmo, tmp_path):
         np.testing.assert_allclose(result["2"][...], expected, atol=1e-6)
 
 
-def test_texts_that_are_cut_are_said_once_with_how_many(path, tmp_path):
+def test_a_note_counts_the_texts_that_are_cut(path, tmp_path):
     (tmp_path / "x.txt").write_text(("a " * 129 + "\n") * 600 + "b\n" + "a " * 128 + "\n")
     message = "Note: 600 of 602 texts have more than 128 words; what follows those is not read. ELMO.py --max-tokens"
     for command in (
@@ -111,7 +111,7 @@ def test_texts_that_are_cut_are_said_once_with_how_many(path, tmp_path):
     assert run.code == 0 and "Note" not in run.err, run.err
 
 
-def test_words_as_they_are(path, elmo, tmp_path):
+def test_tokenized_words_are_not_changed(path, elmo, tmp_path):
     run = run_script(
         "-m bilm vectors", "--bilm", path, "--tokenized", "U.S. stocks-fell", "--output", tmp_path / "x.npz"
     )
@@ -122,7 +122,7 @@ def test_words_as_they_are(path, elmo, tmp_path):
 
 
 def test_a_trained_mix(path, elmo, texts, tmp_path):
-    """gamma * sum_j lambda_j e_j with those of the classifier's file, of tokens and of texts."""
+    """gamma * sum_j lambda_j e_j with the values of the classifier's file, for tokens and for texts."""
     learned = TextClassifier.load(path, path.with_name("classifier_trainable.pt")).info["combination"]["after"]
     weights = learned["gamma"] * np.array(learned["lambdas"])
     common = ("-m bilm vectors", "--bilm", path, *texts, "--mix", path.with_name("classifier_trainable.pt"), "--output")
@@ -171,20 +171,20 @@ def test_mistakes_are_one_line_and_leave_no_file(path, tmp_path, arguments, mess
     assert not list(tmp_path.iterdir())
 
 
-def test_what_fails_on_the_way_leaves_what_was_there(tmp_path):
+def test_a_failure_keeps_the_earlier_file(tmp_path):
     def failing():
         yield "one", ["one"], np.zeros((3, 1, 4), np.float32)
         raise OSError(28, "No space left on device")
 
     for kind in (".npz", ".hdf5"):
         path = tmp_path / f"x{kind}"
-        path.write_bytes(b"of before")
+        path.write_bytes(b"earlier")
         with pytest.raises(UserError, match="No space left"):
             write_vectors(path, failing())
-        assert path.read_bytes() == b"of before" and list(tmp_path.glob("*.tmp")) == []
+        assert path.read_bytes() == b"earlier" and list(tmp_path.glob("*.tmp")) == []
 
 
-def test_a_signal_ends_it_and_leaves_nothing(path, tmp_path):
+def test_a_signal_leaves_no_file(path, tmp_path):
     command = [
         sys.executable,
         "-m",
@@ -200,7 +200,7 @@ def test_a_signal_ends_it_and_leaves_nothing(path, tmp_path):
     process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     process.stdin.write("Rain fell.\n" * 600)
     process.stdin.flush()
-    while not list(tmp_path.iterdir()):  # the first portion is being written
+    while not list(tmp_path.iterdir()):  # the first batch is being written
         assert process.poll() is None, process.communicate()
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""Scores, blanks and continuations, against the model's own losses and by hand."""
+"""Scores, blanks and continuations, compared with the losses of the model and with small examples."""
 
 import numpy as np
 import pytest
@@ -33,7 +33,7 @@ def test_scores_are_the_losses_of_the_language_model(predictor, bilm, vocabulary
 
 @torch.no_grad()
 def test_a_blank_is_filled_by_both_sides(predictor, bilm, vocabulary):
-    """By each direction's probability of each word put there: the states that predict it do not see it."""
+    """The product of both directions' probabilities of each word in that position, which neither direction reads."""
     products = {}
     for word, number in vocabulary.ids.items():
         encoded = vocabulary.encode_words([["stocks", word, "in", "york"]])
@@ -52,35 +52,35 @@ def test_a_blank_is_filled_by_both_sides(predictor, bilm, vocabulary):
     encoded = vocabulary.encode_words([["stocks", "<unk>", "in", "york", "on", "rain"]])
     query = bilm.lm_targets(collate(encoded, np.arange(1)))
     forward, backward = (
-        bilm.softmax.log_probs(query[d].states)[[place]] for d, place in (("forward", 5), ("backward", 0))
+        bilm.softmax.log_probs(query[d].states)[[position]] for d, position in (("forward", 5), ("backward", 0))
     )
     log_p = (forward + backward)[0]
     log_p[:4] = -torch.inf
     assert dict(other)["rain"] == pytest.approx(float(log_p.softmax(0)[vocabulary.ids["rain"]]), rel=1e-3)
     far = predictor.fill("Stocks fell . " * 60 + "The coach ___", 3)
     near = predictor.fill("Stocks fell . " * 50 + "The coach ___", 3)
-    assert far[0] == [(word, pytest.approx(p, rel=1e-2)) for word, p in near[0]], "however far behind"
+    assert far[0] == [(word, pytest.approx(p, rel=1e-2)) for word, p in near[0]], "texts are not cut"
     with pytest.raises(ValueError, match="no ___"):
         predictor.fill("Stocks fell", 5)
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("direction", ["forward", "backward"])
-def test_the_likeliest_continuation_is_the_likeliest_word_after_word(predictor, bilm, vocabulary, direction):
+def test_temperature_zero_takes_the_most_probable_word_each_time(predictor, bilm, vocabulary, direction):
     new = predictor.generate("Stocks fell", 4, direction, 0.0, 1.0, np.random.default_rng(0))
     words = ["stocks", "fell"]
     for word in new if direction == "forward" else new[::-1]:
         encoded = vocabulary.encode_words([words])
         query = bilm.lm_targets(collate(encoded, np.arange(1)))[direction]
-        log_p = bilm.softmax.log_probs(query.states[-1:])[0]  # what follows the last word read
+        log_p = bilm.softmax.log_probs(query.states[-1:])[0]  # after the last word read
         log_p[[0, UNK, 2 if direction == "forward" else 3]] = -torch.inf
         assert vocabulary.words[int(log_p.argmax())] == word
         words = [*words, word] if direction == "forward" else [word, *words]
     assert 0 < len(new) <= 4
 
 
-def test_a_text_ends_where_the_model_ends_it(predictor, bilm):
-    """With a softmax that gives all to the closing boundary going on, to the opening one going back."""
+def test_generation_stops_at_a_boundary(predictor, bilm):
+    """With a softmax that always predicts the closing boundary (forward) or the opening one (backward)."""
     for direction, stop in (("forward", 3), ("backward", 2)):
         with torch.no_grad():
             bilm.softmax.out.bias.zero_()
@@ -88,7 +88,7 @@ def test_a_text_ends_where_the_model_ends_it(predictor, bilm):
         assert predictor.generate("Stocks fell", 5, direction, 1.0, 1.0, np.random.default_rng(0)) == []
 
 
-def test_a_seed_repeats_what_is_drawn(predictor):
+def test_a_seed_determines_the_draws(predictor):
     one, same, other = (
         predictor.generate("Rain", 20, "forward", 1.0, 1.0, np.random.default_rng(seed)) for seed in (1, 1, 2)
     )
@@ -111,8 +111,8 @@ def test_draws_follow_temperature_and_top_p():
 
 
 def test_words_become_a_text():
-    message = ["china", "'s", "trade", "(", "in", "$", "5", ",", "say", ")", "grew", "."]
-    assert joined(message) == "china's trade (in $5, say) grew."
+    words = ["china", "'s", "trade", "(", "in", "$", "5", ",", "say", ")", "grew", "."]
+    assert joined(words) == "china's trade (in $5, say) grew."
 
 
 def test_as_a_user_runs_it(trained, predictor):
