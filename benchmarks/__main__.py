@@ -73,9 +73,8 @@ def main() -> None:
     path = out.results / f"{name}.json"
     if name == "benchmark":
         del result["peak_memory_mb"]  # of this process; `memory` has that of each part
-        print(f"\n{as_text(result)}\n")
     write_json(path, result)
-    print(f"Wrote {display_path(path)}.")
+    print((f"\n{as_text(result)}\n\n" if name == "benchmark" else "") + f"Wrote {display_path(path)}.")
 
 
 def measure_all(job: Any, precision: str) -> dict[str, Any]:

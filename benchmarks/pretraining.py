@@ -71,24 +71,23 @@ def measure_token_layers(job: Job, runtime: Runtime) -> dict[str, Any]:
     first: all words of the texts are new; later: all of them have been computed before, as in a second pass.
     """
     sizes, texts = job.sizes, descriptions(job.test, job.run.limit)[0]
-    trainings, encoded = {}, {}
+    trainings, vocabularies = {}, {}
     for name in TOKEN_LAYERS:
         config = replace(SHAPE, token_layer=name)
         data = training_data(job.train, job.run.limit, job.folder, open_ended=config.reads_characters)
-        trainings[name], encoded[name] = pretraining(data, job, runtime, config), partial(data.vocabulary.encode, texts)
-    rates: dict[str, dict[str, list[float]]] = {name: {"": [], "first_": [], "later_": []} for name in TOKEN_LAYERS}
+        trainings[name], vocabularies[name] = pretraining(data, job, runtime, config), data.vocabulary
+    rates: dict[str, list[list[float]]] = {name: [] for name in TOKEN_LAYERS}
     for i in progress(range(sizes.repeats), unit="turn", label="token layers"):
         for name, training in trainings.items():
-            rates[name][""].append(training.tokens_per_second(training.batches(i * sizes.steps, sizes.steps)))
-            texts_of_turn = encoded[name]()
-            seconds = timed(partial(_encode, training.model.eval(), texts_of_turn, runtime), 2)
-            for when, s in zip(("first_", "later_"), seconds, strict=True):
-                rates[name][when].append(float((texts_of_turn.lengths - 1).sum()) / s)
+            rate = training.tokens_per_second(training.batches(i * sizes.steps, sizes.steps))
+            encoded = vocabularies[name].encode(texts)
+            seconds = timed(partial(_encode, training.model.eval(), encoded, runtime), 2)
             training.model.train()
+            rates[name].append([rate, *(int((encoded.lengths - 1).sum()) / s for s in seconds)])
+    keys = ("tokens_per_second", "first_encoded_per_second", "later_encoded_per_second")
     return {
         name: {
-            "tokens_per_second": figure(rates[name][""]),
-            **{f"{when}encoded_per_second": figure(rates[name][when]) for when in ("first_", "later_")},
+            **{key: figure(values) for key, values in zip(keys, zip(*rates[name], strict=True), strict=True)},
             "parameters": sum(p.numel() for p in training.model.tokens.parameters()),
         }
         for name, training in trainings.items()
