@@ -158,6 +158,8 @@ def check_options(options: Options) -> None:
     start, word2vec = options.start, options.embedding.init_embeddings == "word2vec"
     if word2vec and options.model.token_layer == "char":
         raise UserError("--init-embeddings word2vec fills a table of words; --token-layer char has none.")
+    if start.start_from and not Path(start.start_from).is_file():
+        raise UserError(f"--start-from: there is no file {start.start_from}.")
     if start.start_from and word2vec:
         raise UserError("--start-from and --init-embeddings word2vec exclude each other.")
     if start.start_from and start.from_scratch:

@@ -8,17 +8,17 @@ python -m benchmarks --tools    instead: the commands of `python -m bilm`, on th
 Run nothing else at the same time. Every figure is the median of several repetitions, with minimum and maximum.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from bilm.cli.options import RunOptions
-from bilm.cli.run import start
+from bilm.cli.run import open_run
 from bilm.runtime.errors import UserError
 from bilm.runtime.files import write_json
 from bilm.runtime.options import parse_options, setting
-from bilm.runtime.paths import ROOT, display_path, folders
+from bilm.runtime.paths import ROOT, display_path
 from bilm.runtime.process import run_script
-from bilm.runtime.provenance import run_stamp
 
 
 @dataclass(frozen=True)
@@ -31,13 +31,22 @@ class BenchmarkOptions:
     bilm: str | None = setting(None, "with --tools: the language model (default: models/bilstm.pt)")
 
 
-def main() -> None:
-    run, options = parse_options(__doc__, RunOptions, BenchmarkOptions)
+@dataclass(frozen=True)
+class Options:
+    """All options of this command, by group."""
+
+    run: RunOptions = RunOptions()
+    benchmark: BenchmarkOptions = BenchmarkOptions()
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    groups = parse_options(Options, __doc__, arguments=arguments)
+    run_options, options = groups.run, groups.benchmark
     if options.bilm and not options.tools:
         raise UserError("--bilm is for --tools.")
-    if run.train and not options.tools:
+    if run_options.train and not options.tools:
         raise UserError("--train is for --tools: the rest is measured on AG News.")
-    # Imported after the options are parsed: torch takes seconds, and --help needs none of it.
+    # Imported after the options are parsed: torch takes seconds, and --help does not need it.
     import tempfile
     from pathlib import Path
 
@@ -47,29 +56,25 @@ def main() -> None:
 
     sizes = QUICK if options.quick else Sizes()
     if options.quick:
-        run = replace(run, limit=min(run.limit or QUICK_ROWS, QUICK_ROWS))
-    runtime = start(run)
-    if runtime.processes > 1:
-        raise UserError("the benchmark runs in one process; call it without torchrun.")
-    corpus = run.corpus()
-    out = folders(run.output, corpus.name, run.limit)
-    out.lock("training")  # a training run at the same time would slow both down
+        run_options = replace(run_options, limit=min(run_options.limit or QUICK_ROWS, QUICK_ROWS))
+    run = open_run(run_options, "training", single_process=True)  # another training run would slow both down
+    corpus, out = run.corpus, run.folders
     out.results.mkdir(parents=True, exist_ok=True)
-    name, stamp = "benchmark", {"corpus": corpus.name, "quick": options.quick}
+    name, stamp = "benchmark", {"quick": options.quick}
     if options.tools:
-        name, source = "tools", corpus.source("test", run.limit)
+        name, source = "tools", corpus.source("test", run_options.limit)
         figures = inference.measure_commands(
             Path(options.bilm or ROOT / "models" / "bilstm.pt"), source, sizes.slow_repeats
         )
         figures |= {"precision": "fp32", "processes": 1}
     else:
         with tempfile.TemporaryDirectory(dir=out.runs, prefix="benchmark-") as folder:
-            job = Job(run, sizes, corpus.path("train"), corpus.path("test"), Path(folder))
+            job = Job(run_options, sizes, corpus.path("train"), corpus.path("test"), Path(folder))
             if options.busy:
                 name, (figures, _) = "busy", in_own_process(pretraining.measure_busy, job)
             else:
-                figures = measure_all(job, runtime.precision)
-    result = {**stamp, **run_stamp(run, runtime), **figures}
+                figures = measure_all(job, run.precision)
+    result = {**stamp, **run.stamp(), **figures}
     path = out.results / f"{name}.json"
     if name == "benchmark":
         del result["peak_memory_mb"]  # of this process; `memory` has that of each part

@@ -19,7 +19,7 @@ from bilm.runtime.errors import UserError
 from bilm.runtime.terminal import progress
 from bilm.training.classification import ClassificationTask
 from bilm.training.layer_cache import cache_layers
-from classification import StoreOptions
+from classification import CacheOptions
 
 
 def measure(job: Job, runtime: Runtime) -> dict[str, Any]:
@@ -68,7 +68,7 @@ def _epoch_seconds(
     started = now()
     cache = None
     if is_cached:
-        limit, where = StoreOptions().store_gb * 1e9, (runtime.device, runtime.autocast)
+        limit, where = CacheOptions().store_gb * 1e9, (runtime.device, runtime.autocast)
         cache = cache_layers(encoder, data.texts, job.folder, limit, BATCH_TOKENS, *where)
         if cache is None:
             raise UserError(f"the layers of {len(data.texts)} documents do not fit into {job.folder}")

@@ -231,8 +231,8 @@ MISFITS = {
     "a filter wider than a word": (having([[13, 2]], "char_cnn", "filters"), "do not fit into words of 12"),
     "the activation": (having("gelu", "char_cnn", "activation"), "'gelu' is neither relu nor tanh"),
     "no alphabet": (without("char_cnn", "n_characters"), "lacks 'n_characters'"),
-    "a clip below zero": (having(-3, "lstm", "cell_clip"), "-3.0 is nothing to clip to"),
-    "a clip of no number": (having(float("nan"), "lstm", "proj_clip"), "nan is nothing to clip to"),
+    "a clip below zero": (having(-3, "lstm", "cell_clip"), "-3.0 is not a limit to clip to"),
+    "a clip of no number": (having(float("nan"), "lstm", "proj_clip"), "nan is not a limit to clip to"),
     "a clip of 400 digits": (having(10**400, "lstm", "cell_clip"), "is not the options.json"),
     "dropout of everything": (having(1.0, "dropout"), "dropout 1.0"),
     "words without end": (having(10**12, "char_cnn", "max_characters_per_token"), "is not a valid count"),
@@ -297,7 +297,7 @@ def test_the_scripts_run_on_it(files, tmp_path):
 @pytest.mark.parametrize("script", ["classification.py", "evaluate.py"])
 def test_what_stands_on_another_language_model_replaces_nothing(script, tmp_path):
     done = run_script(script, "--data", SAMPLE, "--bilm", tmp_path / "original.pt")
-    assert done.code == 2 and "--bilm needs --output" in done.err
+    assert done.code == 2 and "--bilm requires --output" in done.err
     done = run_script(script, "--data", SAMPLE, "--bilm", tmp_path / "none.pt", "--output", tmp_path / "out")
     assert done.code == 2 and "none.pt. Train it first" in done.err and not (tmp_path / "out").exists()
 

@@ -95,4 +95,4 @@ def test_the_script_says_and_writes_it(trained):
 
 def test_rows_that_were_trained_on_are_not_made_harder():
     done = run_script("evaluate.py", "--robustness", "--split", "train")
-    assert done.code == 2 and "--robustness is of the test rows" in done.err
+    assert done.code == 2 and "--robustness is for test rows" in done.err

@@ -120,7 +120,7 @@ def test_a_damaged_index_is_one_line(elmo, corpus, tmp_path):
     [
         (["The bank"], "name the word"),
         (["--build"], "either --build --input FILE"),
-        (["--word", "river", "The bank"], "'river' is none of the words"),
+        (["--word", "river", "The bank"], "'river' is not among the words"),
         (["--word", "the", "The bank of the river"], "by its number: 1, 4"),
         (["--word", "9", "The bank"], "the text has 2 words"),
     ],

@@ -97,7 +97,7 @@ def test_tokens_are_separated_only_by_spaces_and_tabs(path, elmo, tmp_path):
 
 def test_a_note_counts_the_texts_that_are_cut(path, tmp_path):
     (tmp_path / "x.txt").write_text(("a " * 129 + "\n") * 600 + "b\n" + "a " * 128 + "\n")
-    message = "Note: 600 of 602 texts have more than 128 words; what follows those is not read. ELMO.py --max-tokens"
+    message = "Note: 600 of 602 texts have more than 128 words; the rest of them is not read. ELMO.py --max-tokens"
     for command in (
         ("-m bilm vectors", "--input", tmp_path / "x.txt", "--per", "text", "--output", tmp_path / "x.npz"),
         ("-m bilm predict", "--input", tmp_path / "x.txt", "--format", "csv"),
@@ -137,7 +137,7 @@ def test_a_trained_mix(path, elmo, texts, tmp_path):
     with np.load(tmp_path / "x.npz") as result:
         np.testing.assert_allclose(result["vectors"][0], mean, atol=1e-6)
     run = run_script(*common, tmp_path / "y.npz", "--mix", path.with_name("classifier_function.pt"))
-    assert run.code == 2 and "take one of mode trainable" in run.err and not (tmp_path / "y.npz").exists()
+    assert run.code == 2 and "name a classifier of mode trainable" in run.err and not (tmp_path / "y.npz").exists()
 
 
 def test_safetensors(path, elmo, texts, tmp_path):

@@ -44,8 +44,8 @@ USES = [
     ("h5py", lambda folder: write_vectors(folder / "new" / "a.hdf5", [])),
     ("safetensors", lambda folder: write_vectors(folder / "new" / "a.safetensors", [])),
     ("floret", lambda folder: fit_fasttext([], np.zeros(0), np.zeros(0), np.zeros(0), folder / "new", seed=0)),
-    ("floret", lambda _: baselines.is_available("fasttext", asked_for=True)),
-    ("gensim", lambda _: baselines.is_available("word2vec_5", asked_for=True)),
+    ("floret", lambda _: baselines.is_available("fasttext", required=True)),
+    ("gensim", lambda _: baselines.is_available("word2vec_5", required=True)),
     ("gensim", lambda _: skip_gram(None, np.zeros(0), 0, 1, seed=0)),
     ("typst", lambda folder: build_report({}, folder / "report.typ", folder / "new" / "report.pdf")),
 ]
@@ -80,7 +80,7 @@ def test_a_script_that_needs_gensim_says_so_before_it_looks_for_texts(monkeypatc
 
 def test_of_all_baselines_those_without_their_package_are_left_out(monkeypatch, capsys):
     hide(monkeypatch, "floret")
-    names = [name for name in baselines.NAMES if baselines.is_available(name, asked_for=False)]
+    names = [name for name in baselines.NAMES if baselines.is_available(name, required=False)]
     assert names == [name for name in baselines.NAMES if name != "fasttext"]
     assert capsys.readouterr().out == (
         "fasttext is left out: fasttext needs the package floret: python -m pip install floret\n"

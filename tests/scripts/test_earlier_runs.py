@@ -77,7 +77,7 @@ def test_weights_that_came_with_the_repository_are_no_run_of_ones_own(finished, 
 
 
 def test_a_user_at_a_terminal_is_asked(finished, monkeypatch, tmp_path):
-    from bilm.cli import run as utils
+    from bilm.cli import run as cli_run
 
     query = []
     monkeypatch.setattr("builtins.input", lambda question: query.append(question) or answer)
@@ -87,15 +87,14 @@ def test_a_user_at_a_terminal_is_asked(finished, monkeypatch, tmp_path):
         def isatty(self):
             return True
 
-    monkeypatch.setattr(utils.sys, "stdin", Terminal())
-    options = utils.ResumeOptions()
+    monkeypatch.setattr(cli_run.sys, "stdin", Terminal())
+    options = cli_run.ResumeOptions()
     for answer, expected in (("r", "start"), ("", None)):  # noqa: B007 - read by the lambda above
-        decide = {"is_finished": lambda: False, "replaces": lambda: "That is there."}
         if expected:
-            assert utils.decide_action(tmp_path / "none", options, **decide) == expected
+            assert cli_run.decide_action(tmp_path / "none", options, False, "That is there.") == expected
         else:
-            with pytest.raises(utils.UserError, match="That is there"):
-                utils.decide_action(tmp_path / "none", options, **decide)
+            with pytest.raises(cli_run.UserError, match="That is there"):
+                cli_run.decide_action(tmp_path / "none", options, False, "That is there.")
     assert len(query) == 2 and "Replace it [r]" in query[0]
 
 
@@ -158,8 +157,8 @@ def offline(tmp_path_factory):
 
 def test_the_sample_goes_on_from_the_weights_of_the_repository(offline):
     output, (pretraining, *others) = offline
-    assert pretraining.code == 0 and "goes on" in " ".join(pretraining.err.replace("*", " ").split()), pretraining.err
-    assert "Going on from" in pretraining.out and "bilstm.pt: it knows 27,021 words" in pretraining.out
+    assert pretraining.code == 0 and "starts from the weights of this repository" in " ".join(pretraining.err.replace("*", " ").split()), pretraining.err
+    assert "The model to start from has 27,021 words" in pretraining.out
     assert [run.code for run in others] == [0, 0]
     summary = json.loads((output / "results/sample/summary.json").read_text())
     for mode, entry in summary["classifiers"].items():
@@ -170,4 +169,4 @@ def test_the_sample_goes_on_from_the_weights_of_the_repository(offline):
 def test_from_scratch_and_options_that_shape_the_model_start_from_nothing(tmp_path):
     for i, options in enumerate((["--from-scratch", "--limit", 40], ["--width", 24, "--limit", 40])):
         run = run_script("ELMO.py", "--output", tmp_path / str(i), "--epochs", 1, *options)
-        assert run.code == 0 and "Going on from" not in run.out, run.err
+        assert run.code == 0 and "The model to start from" not in run.out, run.err

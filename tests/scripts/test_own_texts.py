@@ -205,7 +205,7 @@ def test_all_scripts_on_ones_own_texts(tmp_path, sample_bilm):
     )
     assert run.code == 0, run.err
     path = tmp_path / "out/models/news train/bilstm.pt"
-    assert "are new." in run.out and "--label-column kind" in run.out
+    assert "are added." in run.out and "--label-column kind" in run.out
     elmo, start = ELMo.load(path), load_bilm(sample_bilm)
     words = elmo.vocabulary.words
     assert words[: len(start.vocabulary)] == start.vocabulary.words and {"yarn", "wool"} <= set(words)
@@ -292,7 +292,7 @@ def test_pretraining_without_labels(tmp_path):
         (["--unlabelled-column", "x"], "--unlabelled-column is for --unlabelled"),
         (["--train", "README.md", "--label-column", "x"], "README.md is read line by line; only files in"),
         (["--start-from", "models/bilstm.pt", "--init-embeddings", "word2vec"], "exclude each other"),
-        (["--start-from", "nowhere.pt"], "there is no nowhere.pt"),
+        (["--start-from", "nowhere.pt"], "there is no file nowhere.pt"),
     ],
 )
 def test_options_that_do_not_fit_are_one_line(tmp_path, arguments, said):
@@ -303,7 +303,7 @@ def test_options_that_do_not_fit_are_one_line(tmp_path, arguments, said):
 
 def test_another_shape_than_that_of_the_start_is_refused(tmp_path, sample_bilm):
     for arguments, said in (
-        (["--width", 8], "--width 8: that of --start-from has 24"),
+        (["--width", 8], "--width 8: the model of --start-from has 24"),
         (["--max-tokens", 5], "has 128"),
     ):
         run = run_script("ELMO.py", "--data", SAMPLE, "--output", tmp_path, "--start-from", sample_bilm, *arguments)

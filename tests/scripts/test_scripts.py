@@ -344,7 +344,7 @@ def test_bad_weights_are_one_line_and_nothing_lost(trained, tmp_path, damage):
         expected = "trained on another language model"
     else:
         torch.save({"kind": "bilm", "content": re.compile("x")}, models / "bilstm.pt")
-        expected = "could run code"
+        expected = "could execute code"
     summary = (tmp_path / "results/sample/summary.json").read_bytes()
     run = run_script("evaluate.py", "--data", SAMPLE, "--output", tmp_path)
     assert run.code == 2 and expected in run.err and run.err.count("\n") == 1, run.err
@@ -360,7 +360,7 @@ def test_a_classifier_of_an_older_language_model_does_not_stand_in_the_way(train
     run = run_script("classification.py", *common, "--mode", "frozen", "--epochs", 1, "--resume")
     assert run.code == 0, run.err
     run = run_script("evaluate.py", *common)
-    assert run.code == 0 and run.err.count("Left out: ") == 2, run.err
+    assert run.code == 0 and run.err.count("Not evaluated: ") == 2, run.err
     summary = json.loads((tmp_path / "results/sample/summary.json").read_text())
     assert set(summary["classifiers"]) == {"frozen"} and "train" not in summary["language_model"]
     figures = {p.name for p in (tmp_path / "results/sample/figures").iterdir()}

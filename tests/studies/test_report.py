@@ -97,7 +97,7 @@ def test_a_missing_file_is_named_with_the_command_that_writes_it(tmp_path):
         (shutil.copytree if source.is_dir() else shutil.copy)(source, tmp_path / name)
     run = run_process("-m studies.report", cwd=tmp_path)
     assert run.code == 2 and run.err.count("\n") == 1, run.err
-    assert "results/bilstm_training.json is not there. Make it first: python ELMO.py" in run.err
+    assert "there is no results/bilstm_training.json. Make it first: python ELMO.py" in run.err
 
 
 def test_figures_of_different_models_are_refused(result, tmp_path):
@@ -109,4 +109,4 @@ def test_figures_of_different_models_are_refused(result, tmp_path):
 
 def test_a_folder_in_place_of_a_file_is_one_line(tmp_path):
     run = run_script("-m studies.report", "--pdf", tmp_path)
-    assert run.code == 2 and "is no name of a file" in run.err and run.err.count("\n") == 1
+    assert run.code == 2 and "is not the name of a file" in run.err and run.err.count("\n") == 1

@@ -194,7 +194,7 @@ def test_the_rule_of_a_file_without_one():
     ):
         assert read_config(saved, {"settings": settings, **info}) == TokenizerConfig(word_rule=rule), info
     assert read_config(saved | {"word_rule": "unicode"}, {"corpus": "reviews", "settings": {}}).word_rule == "unicode"
-    with pytest.raises(ValueError, match="'other' is none of unicode, legacy"):
+    with pytest.raises(ValueError, match="'other'; it can be unicode or legacy"):
         read_config(saved | {"word_rule": "other"}, {"settings": {}})
 
 
