@@ -20,6 +20,7 @@ RANKS = {
     "bilm.baselines": 5,
     "bilm.evaluation": 6,
     "bilm.inference": 7,
+    "bilm.vectorizer": 8,
     "bilm": 8,  # its __init__ exports classes of bilm.inference
     "bilm.cli": 9,
     "bilm.__main__": 10,

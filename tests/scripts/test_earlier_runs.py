@@ -157,7 +157,9 @@ def offline(tmp_path_factory):
 
 def test_the_sample_goes_on_from_the_weights_of_the_repository(offline):
     output, (pretraining, *others) = offline
-    assert pretraining.code == 0 and "starts from the weights of this repository" in " ".join(pretraining.err.replace("*", " ").split()), pretraining.err
+    assert pretraining.code == 0 and "starts from the weights of this repository" in " ".join(
+        pretraining.err.replace("*", " ").split()
+    ), pretraining.err
     assert "The model to start from has 27,021 words" in pretraining.out
     assert [run.code for run in others] == [0, 0]
     summary = json.loads((output / "results/sample/summary.json").read_text())

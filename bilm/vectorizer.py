@@ -1,0 +1,5 @@
+"""For pickles of earlier versions, which name this module; see inference/vectorizer.py."""
+
+from bilm.inference.vectorizer import ELMoVectorizer
+
+__all__ = ["ELMoVectorizer"]
