@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from bilm.config import PRETRAINING, BiLMConfig, FitConfig, TokenizerConfig, VocabularyConfig
 from bilm.runtime.errors import UserError
-from bilm.runtime.optional import require
+from bilm.runtime.optional_packages import require
 from bilm.runtime.options import parse_options, setting
 from bilm.runtime.paths import ROOT, display_path
 from utils import (
@@ -36,7 +36,7 @@ from utils import (
 )
 
 if TYPE_CHECKING:
-    from bilm.checkpoints.pretrained import Pretrained
+    from bilm.checkpoints.model_format import Pretrained
     from bilm.modules.language_model import BiLM
     from bilm.text.corpus import Corpus, Source
     from bilm.text.encoded_corpus import EncodedCorpus
@@ -177,7 +177,7 @@ def find_base_model(options: Options, corpus: Corpus) -> Pretrained | None:
     another shape or --from-scratch.
     """
     from bilm.checkpoints.bundled import find_bundled_bilm
-    from bilm.checkpoints.pretrained import load_bilm
+    from bilm.checkpoints.model_format import load_bilm
 
     path = Path(options.start.start_from) if options.start.start_from else None
     shape = replace(options.model, dropout=BiLMConfig.dropout), options.tokenizer, options.vocabulary, options.embedding
@@ -233,7 +233,7 @@ def settings_of(run: Run, options: Options, source: Source, base: Pretrained | N
 def choose_action(options: Options, weights: Path, checkpoint: Path, settings: dict[str, Any]) -> str:
     """See decide_action; weights of this repository may be replaced without a question, since they are kept."""
     from bilm.checkpoints.bundled import bundled_files
-    from bilm.checkpoints.pretrained import finished_settings, was_trained_with
+    from bilm.checkpoints.model_format import finished_settings, was_trained_with
 
     saved = None if weights in bundled_files(weights.parent) else finished_settings(weights, "bilm")
     advice = f"Train from it: --start-from {display_path(weights)}, with another --output. "
@@ -272,7 +272,7 @@ def build_model(
     import torch
 
     from bilm.baselines.word_vectors import skip_gram
-    from bilm.checkpoints.pretrained import extend_vocabulary
+    from bilm.checkpoints.model_format import extend_vocabulary
     from bilm.modules.language_model import BiLM
 
     if base:
@@ -298,7 +298,7 @@ def save(
 ) -> None:
     """Write bilstm.pt and the figures of the training, and print what to do next."""
     from bilm.checkpoints.bundled import keep_bundled, remove_bundled_classifiers
-    from bilm.checkpoints.pretrained import save_bilm
+    from bilm.checkpoints.model_format import save_bilm
     from bilm.runtime.files import write_json
 
     if base:
@@ -331,7 +331,7 @@ def next_step(run: Run) -> str:
 def import_original_elmo(options: Options) -> None:
     """Convert the files of the original ELMo to a bilstm.pt."""
     from bilm.checkpoints.bundled import bundled_files, keep_bundled
-    from bilm.checkpoints.pretrained import import_original, save_bilm
+    from bilm.checkpoints.model_format import import_original, save_bilm
     from bilm.runtime.process import allow_interrupts
 
     assert options.original.import_original

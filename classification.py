@@ -44,9 +44,9 @@ from utils import (
 )
 
 if TYPE_CHECKING:
-    from bilm.checkpoints.pretrained import Pretrained
+    from bilm.checkpoints.model_format import Pretrained
     from bilm.text.corpus import Source
-    from bilm.training.classifier_trainer import ClassifierTrainer, Trained
+    from bilm.training.classification import ClassifierTrainer, Trained
     from bilm.training.layer_cache import LayerCache
 
 
@@ -96,7 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parse_options(Options, __doc__, presets=CLASSIFICATION, arguments=arguments)
     # Imported after the options are parsed: torch takes seconds, and --help does not need it.
     from bilm.checkpoints.bundled import keep_bundled
-    from bilm.checkpoints.pretrained import keep_best_classifier, load_bilm
+    from bilm.checkpoints.model_format import keep_best_classifier, load_bilm
 
     run = open_run(options.run, "training")
     source = run.on_main(lambda: labelled_rows(run))
@@ -155,7 +155,7 @@ def choose_actions(
     language models, which cannot be used with this one.
     """
     from bilm.checkpoints.bundled import bundled_files
-    from bilm.checkpoints.pretrained import find_classifiers, finished_settings, was_trained_with
+    from bilm.checkpoints.model_format import find_classifiers, finished_settings, was_trained_with
 
     bundled, existing = bundled_files(run.folders.models), find_classifiers(run.folders.models, pretrained).paths
     actions = {}
@@ -173,7 +173,7 @@ def prepare(
     """Encode and split the rows, and print what is known about them; returns the number of rows as well."""
     from bilm.text.encoded_corpus import encode
     from bilm.text.split import split_validation
-    from bilm.training.classifier_trainer import ClassifierTrainer
+    from bilm.training.classification import ClassifierTrainer
 
     encoded = run.encode(lambda folder: encode(source, pretrained.vocabulary, folder))
     class_names = list(source.classes)
@@ -272,7 +272,7 @@ def save(
     run: Run, mode: str, trained: Trained, pretrained: Pretrained, class_names: list[str], info: dict[str, Any]
 ) -> None:
     """Write classifier_MODE.pt and the figures of its training."""
-    from bilm.checkpoints.pretrained import save_classifier
+    from bilm.checkpoints.model_format import save_classifier
     from bilm.runtime.files import write_json
 
     state, weights, results = (

@@ -31,7 +31,7 @@ from utils import EncoderOptions, Run, RunOptions, open_run, run_script, truncat
 if TYPE_CHECKING:
     import numpy as np
 
-    from bilm.checkpoints.pretrained import ClassifierFiles
+    from bilm.checkpoints.model_format import ClassifierFiles
     from bilm.evaluation.evaluator import Evaluator
     from bilm.evaluation.predictions import Predictions
     from bilm.text.corpus import Source
@@ -124,7 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def load_models(run: Run, options: Options) -> tuple[Evaluator, ClassifierFiles]:
     """The language model, and the classifiers that were trained on it. Raises UserError if a file cannot be used."""
-    from bilm.checkpoints.pretrained import find_classifiers, load_bilm, load_classifier
+    from bilm.checkpoints.model_format import find_classifiers, load_bilm, load_classifier
     from bilm.evaluation.evaluator import Evaluator
 
     pretrained = load_bilm(options.encoder.file(options.run, run.folders.models / "bilstm.pt"))
@@ -191,8 +191,8 @@ def evaluate_classifiers(
     labels: int64 (N,); probabilities: by classifier, fp32 (N, C).
     """
     from bilm.evaluation import summary as summaries
-    from bilm.evaluation.scoring import classification_figures
     from bilm.evaluation.tables import classifier_table
+    from bilm.metrics import classification_figures
 
     classifiers, predictions = evaluation.evaluator.classifiers, evaluation.predictions
     members = {mode: trained.hash for mode, trained in classifiers.items()}

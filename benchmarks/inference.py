@@ -17,11 +17,12 @@ from benchmarks.data import BATCH_TOKENS, descriptions, encoded_file, load_vocab
 from benchmarks.measure import figure, four_digits, rate_figure, timed
 from benchmarks.parts import Job
 from benchmarks.training import SHAPE, classifier_on
-from bilm.checkpoints.pretrained import load_bilm, load_classifier, save_bilm, save_classifier
+from bilm.checkpoints.model_format import load_bilm, load_classifier, save_bilm, save_classifier
 from bilm.cli.run import Runtime
-from bilm.evaluation.scoring import class_probabilities, classification_figures, mean_layers
+from bilm.evaluation.scoring import class_probabilities, mean_layers
 from bilm.inference.elmo import ELMo
 from bilm.inference.text_classifier import TextClassifier
+from bilm.metrics import classification_figures
 from bilm.modules.language_model import BiLM
 from bilm.runtime.errors import UserError
 from bilm.runtime.paths import ROOT

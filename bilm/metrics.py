@@ -1,8 +1,8 @@
-"""Metrics from counts and from paired predictions: scores of the language model, perplexity, McNemar's test.
+"""Accuracy, precision, recall, F1 of the language model and of classifiers; perplexity; McNemar's test.
 
-Counts are summed over batches, so that targets are not stored. A quotient with denominator zero (a word that never
-occurs or is never predicted) counts as 0, as in scikit-learn with zero_division=0. The scores of classifiers are
-computed by scikit-learn; see evaluation/scoring.py.
+Those of the language model are computed from counts, which are summed over batches, so that targets are not stored;
+those of classifiers by scikit-learn. A quotient with denominator zero (a word that never occurs or is never predicted)
+counts as 0, as in scikit-learn with zero_division=0.
 """
 
 import math
@@ -48,6 +48,39 @@ def perplexity(nll: float, targets: int) -> float:
     """Return exp of the mean negative log-likelihood (nats) per target; inf if a float cannot represent it."""
     mean = nll / targets
     return math.exp(mean) if mean < 700 else math.inf
+
+
+def classification_figures(actual: np.ndarray, predicted: np.ndarray, class_names: list[str]) -> dict[str, Any]:
+    """Return the metrics of one classifier, computed by scikit-learn from true and predicted classes, int (N,).
+
+    precision, recall and f1 without a suffix are macro averages; both averages exclude classes that neither occur nor
+    are predicted. A ratio with the denominator 0 counts as 0; `undefined` is the number of classes with such a ratio.
+    """
+    from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+
+    labels = range(len(class_names))
+    matrix = confusion_matrix(actual, predicted, labels=labels)
+    occurrences, predictions = matrix.sum(1), matrix.sum(0)
+    per_class, macro, weighted = (
+        precision_recall_fscore_support(actual, predicted, zero_division=0, **options)
+        for options in ({"labels": labels}, {"average": "macro"}, {"average": "weighted"})
+    )
+    return {
+        "accuracy": float(matrix.trace() / len(actual)),
+        **{
+            f"{name}{suffix}": float(averages[i])
+            for i, name in enumerate(("precision", "recall", "f1"))
+            for suffix, averages in (("", macro), ("_weighted", weighted))
+        },
+        "classes": int(((occurrences > 0) | (predictions > 0)).sum()),
+        "undefined": int(((occurrences > 0) ^ (predictions > 0)).sum()),
+        "rows": len(actual),
+        "per_class": [
+            {"class": name, "precision": float(p), "recall": float(r), "f1": float(f), "support": int(n)}
+            for name, p, r, f, n in zip(class_names, *per_class, strict=True)
+        ],
+        "confusion_matrix": matrix.tolist(),
+    }
 
 
 def mcnemar(actual: np.ndarray, one: np.ndarray, other: np.ndarray) -> dict[str, Any]:

@@ -27,12 +27,12 @@ from bilm.cli.options import ResumeOptions, RunOptions
 from bilm.cli.run import Run, open_run
 from bilm.config import ClassifierConfig, FitConfig
 from bilm.runtime.errors import UserError
-from bilm.runtime.optional import require
+from bilm.runtime.optional_packages import require
 from bilm.runtime.options import parse_options, setting
 from bilm.runtime.paths import display_path
 from bilm.runtime.process import run_script
 from bilm.runtime.provenance import first_difference
-from studies.settings import CLASSIFIER, FIT
+from studies import CLASSIFIER, FIT
 
 if TYPE_CHECKING:
     import numpy as np
@@ -226,8 +226,8 @@ def add_baseline(
 ) -> None:
     """Print a baseline, and add it to the summary and to the predictions."""
     from bilm.checkpoints.serialization import content_hash
-    from bilm.evaluation.scoring import classification_figures
     from bilm.evaluation.tables import classifier_table
+    from bilm.metrics import classification_figures
     from studies.runner import classes_of
 
     classes, labels = classes_of(part), rows.labels[rows.test]

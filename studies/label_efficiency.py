@@ -25,16 +25,16 @@ from typing import TYPE_CHECKING, Any
 from bilm.cli.options import EncoderOptions, ResumeOptions, RunOptions
 from bilm.cli.run import Run, open_run
 from bilm.runtime.errors import UserError
-from bilm.runtime.optional import require
+from bilm.runtime.optional_packages import require
 from bilm.runtime.options import parse_options, setting
 from bilm.runtime.paths import display_path
 from bilm.runtime.process import run_script
-from studies.settings import CLASSIFIER, FIT
+from studies import CLASSIFIER, FIT
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from bilm.checkpoints.pretrained import Pretrained
+    from bilm.checkpoints.model_format import Pretrained
     from bilm.modules.static_encoder import StaticEncoder
     from bilm.text.vocabulary import EncodedTexts
     from bilm.training.layer_cache import LayerCache
@@ -75,7 +75,7 @@ class Options:
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parse_options(Options, __doc__, arguments=arguments)
     # Imported after the options are parsed: torch takes seconds, and --help does not need it.
-    from bilm.checkpoints.pretrained import load_bilm
+    from bilm.checkpoints.model_format import load_bilm
     from bilm.evaluation.tables import table
     from bilm.runtime.files import write_json
     from studies.dataset import read_labelled

@@ -28,7 +28,7 @@ from bilm.runtime.errors import UserError
 from bilm.runtime.options import parse_options, setting
 from bilm.runtime.paths import display_path
 from bilm.runtime.process import run_script
-from studies.settings import CLASSIFIER, FIT
+from studies import CLASSIFIER, FIT
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Options:
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parse_options(Options, __doc__, arguments=arguments)
     # Imported after the options are parsed: torch takes seconds, and --help does not need it.
-    from bilm.checkpoints.pretrained import load_bilm
+    from bilm.checkpoints.model_format import load_bilm
     from bilm.evaluation.figures import save
     from bilm.evaluation.tables import table
     from bilm.runtime.files import write_json

@@ -17,7 +17,7 @@ from typing import Any
 from bilm.config import ENSEMBLE, MODES
 from bilm.runtime.errors import UserError
 from bilm.runtime.files import atomic_write, read_json
-from bilm.runtime.optional import require
+from bilm.runtime.optional_packages import require
 from bilm.runtime.options import parse_options, setting
 from bilm.runtime.paths import ROOT, display_path
 from bilm.runtime.process import run_script

@@ -25,8 +25,7 @@ from bilm.runtime.process import at_end
 from bilm.runtime.provenance import first_difference
 from bilm.text.batching import iterate_batches
 from bilm.text.vocabulary import EncodedTexts
-from bilm.training.classification import predict
-from bilm.training.classifier_trainer import ClassifierTrainer
+from bilm.training.classification import ClassifierTrainer, predict
 from bilm.training.layer_cache import LayerCache, cache_layers
 from studies.dataset import LabelledTexts
 

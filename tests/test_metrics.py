@@ -5,9 +5,9 @@ import pytest
 import torch
 from sklearn import metrics as sklearn_metrics
 
-from bilm.evaluation.scoring import classification_figures, evaluate_language_model
+from bilm.evaluation.scoring import evaluate_language_model
 from bilm.evaluation.tables import classifier_table
-from bilm.metrics import ClassCounts, perplexity
+from bilm.metrics import ClassCounts, classification_figures, perplexity
 from bilm.text.batching import Batch, iterate_batches
 from bilm.text.vocabulary import BOS, EOS
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from bilm.runtime.files import atomic_write
-from bilm.runtime.optional import require
+from bilm.runtime.optional_packages import require
 
 # Peak learning rates; the best one on the validation rows is chosen.
 RATES = (0.05, 0.1, 0.2)

@@ -15,7 +15,7 @@ from scipy import sparse
 from sklearn.utils.extmath import randomized_svd
 
 from bilm.modules.token_layer import EMBEDDING_STD
-from bilm.runtime.optional import require
+from bilm.runtime.optional_packages import require
 from bilm.runtime.terminal import progress
 from bilm.text.vocabulary import PAD, UNK, EncodedTexts
 

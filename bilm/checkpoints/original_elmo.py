@@ -23,7 +23,7 @@ from bilm.config import BiLMConfig, CharCNNConfig, ProjectedLSTMConfig, Tokenize
 from bilm.modules.language_model import BiLM
 from bilm.runtime.errors import UserError
 from bilm.runtime.files import HDF5, file_type, open_bytes
-from bilm.runtime.optional import require
+from bilm.runtime.optional_packages import require
 from bilm.text.text_rules import decoded_lines
 from bilm.text.tokenizer import Tokenizer
 from bilm.text.vocabulary import NUM_CHARACTERS, SPECIALS, Vocabulary

@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # Imported after the options are parsed: torch takes seconds, and --help does not need it.
     import numpy as np
 
-    from bilm.checkpoints.pretrained import load_bilm
+    from bilm.checkpoints.model_format import load_bilm
     from bilm.inference.word_predictor import BLANK, WordPredictor
     from bilm.text.readers import replace_surrogates
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bilm.runtime.errors import UserError
-from bilm.runtime.optional import require
+from bilm.runtime.optional_packages import require
 from bilm.runtime.options import setting
 from bilm.runtime.paths import ROOT
 

@@ -108,7 +108,7 @@ def serve(options: Options) -> None:
     """Serve the page until the command is interrupted."""
     import numpy as np
 
-    from bilm.checkpoints.pretrained import load_bilm
+    from bilm.checkpoints.model_format import load_bilm
     from bilm.evaluation.summary import read_summary
     from bilm.inference.elmo import ELMo
     from bilm.inference.server import HOST, Nearest, model_facts, serve

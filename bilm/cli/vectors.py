@@ -22,7 +22,7 @@ from bilm.runtime.paths import display_path
 if TYPE_CHECKING:
     import numpy as np
 
-    from bilm.checkpoints.pretrained import Pretrained
+    from bilm.checkpoints.model_format import Pretrained
     from bilm.inference.elmo import ELMo
 
 # Texts that are read before their vectors are computed.
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.vectors.mix and options.vectors.layers:
         raise UserError("--mix and --layers exclude each other.")
     # Imported after the options are parsed: torch takes seconds, and --help does not need it.
-    from bilm.checkpoints.pretrained import load_bilm
+    from bilm.checkpoints.model_format import load_bilm
     from bilm.inference.elmo import ELMo
     from bilm.inference.vector_files import write_vectors
 
@@ -100,7 +100,7 @@ def read_mix(path: Path, pretrained: "Pretrained") -> "np.ndarray":
     """gamma * lambda of each layer, fp32 (J,), of a classifier on `pretrained`. Raises UserError if it has none."""
     import numpy as np
 
-    from bilm.checkpoints.pretrained import load_classifier
+    from bilm.checkpoints.model_format import load_classifier
 
     trained = load_classifier(path, pretrained)
     combination = trained.info["combination"]["after"]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from bilm.checkpoints.pretrained import Pretrained, TrainedClassifier
+from bilm.checkpoints.model_format import Pretrained, TrainedClassifier
 from bilm.evaluation.scoring import class_probabilities, evaluate_language_model
 from bilm.runtime.terminal import progress
 from bilm.text.batching import Batch, iterate_batches, plan_batches

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from bilm.checkpoints.pretrained import Pretrained, TrainedClassifier
+from bilm.checkpoints.model_format import Pretrained, TrainedClassifier
 from bilm.config import ENSEMBLE
 from bilm.evaluation.predictions import Predictions
 from bilm.metrics import mcnemar

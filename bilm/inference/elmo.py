@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from bilm.checkpoints.bundled import bundled_bilm
-from bilm.checkpoints.pretrained import Pretrained, import_original, load_bilm
+from bilm.checkpoints.model_format import Pretrained, import_original, load_bilm
 from bilm.inference.input_checks import check_texts
 from bilm.modules.lstm import ProjectedLSTMStack
 from bilm.runtime.errors import UserError

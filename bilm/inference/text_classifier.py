@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from bilm.checkpoints.bundled import bundled_bilm
-from bilm.checkpoints.pretrained import Pretrained, TrainedClassifier, find_classifiers, load_bilm, load_classifier
+from bilm.checkpoints.model_format import Pretrained, TrainedClassifier, find_classifiers, load_bilm, load_classifier
 from bilm.evaluation.scoring import class_probabilities
 from bilm.inference.input_checks import check_text, check_texts
 from bilm.runtime.errors import UserError

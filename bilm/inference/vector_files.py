@@ -22,7 +22,7 @@ import numpy as np
 
 from bilm.runtime.errors import UserError
 from bilm.runtime.files import atomic_write
-from bilm.runtime.optional import require
+from bilm.runtime.optional_packages import require
 
 KINDS = (".npz", ".hdf5", ".safetensors")
 _PACKAGES = {".hdf5": "h5py", ".safetensors": "safetensors.numpy"}

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from bilm.checkpoints.pretrained import Pretrained
+from bilm.checkpoints.model_format import Pretrained
 from bilm.metrics import perplexity
 from bilm.modules.language_model import DIRECTIONS
 from bilm.runtime.errors import UserError

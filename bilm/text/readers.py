@@ -19,7 +19,7 @@ import numpy as np
 
 from bilm.runtime.errors import UserError
 from bilm.runtime.files import data_name, open_bytes
-from bilm.runtime.optional import require
+from bilm.runtime.optional_packages import require
 from bilm.text.text_rules import decoded_lines, without_line_end
 
 STDIN = "-"

@@ -11,8 +11,8 @@ from conftest import SAMPLE, run_script
 from original_files import OPTIONS, SENTENCES, datasets, write
 
 from bilm import ELMo
+from bilm.checkpoints.model_format import import_original, load_bilm, save_bilm
 from bilm.checkpoints.original_elmo import read_original
-from bilm.checkpoints.pretrained import import_original, load_bilm, save_bilm
 from bilm.runtime.errors import UserError
 
 

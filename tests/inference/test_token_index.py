@@ -50,7 +50,7 @@ def test_the_nearest_are_those_of_the_largest_cosine(elmo, corpus, folder):
 
 
 def test_an_index_is_complete_and_belongs_to_its_language_model(elmo, corpus, folder, bilm, vocabulary, tmp_path):
-    from bilm.checkpoints.pretrained import Pretrained
+    from bilm.checkpoints.model_format import Pretrained
 
     other = ELMo(Pretrained(bilm, vocabulary, {}, "another"))
     with pytest.raises(UserError, match="another language model"):

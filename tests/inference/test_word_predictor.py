@@ -5,7 +5,7 @@ import pytest
 import torch
 from conftest import run_script
 
-from bilm.checkpoints.pretrained import Pretrained
+from bilm.checkpoints.model_format import Pretrained
 from bilm.inference.word_predictor import WordPredictor, draw, joined
 from bilm.runtime.errors import UserError
 from bilm.text.batching import collate

@@ -14,7 +14,7 @@ from conftest import SAMPLE, TINY, run_script
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from bilm.checkpoints.pretrained import load_bilm, load_classifier
+from bilm.checkpoints.model_format import load_bilm, load_classifier
 from bilm.config import TokenizerConfig, VocabularyConfig
 from bilm.runtime.errors import UserError
 from bilm.text.ag_news import read_ag_news

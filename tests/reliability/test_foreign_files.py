@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from bilm.checkpoints import serialization
-from bilm.checkpoints.pretrained import load_bilm, load_classifier, save_bilm, save_classifier
+from bilm.checkpoints.model_format import load_bilm, load_classifier, save_bilm, save_classifier
 from bilm.config import BiLMConfig, ClassifierConfig, TokenizerConfig
 from bilm.modules.classifier import Classifier, EncoderClassifier
 from bilm.modules.language_model import BiLM

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from bilm.text.batching import iterate_batches
 from bilm.training.classification import predict
-from bilm.checkpoints.pretrained import load_bilm, load_classifier
+from bilm.checkpoints.model_format import load_bilm, load_classifier
 from bilm.cli.options import RunOptions
 from bilm.cli.run import start
 

@@ -8,7 +8,7 @@ import pytest
 from conftest import ROOT, SAMPLE, TINY, run_script
 
 from bilm.checkpoints import serialization
-from bilm.checkpoints.pretrained import find_classifiers, keep_best_classifier, load_bilm
+from bilm.checkpoints.model_format import find_classifiers, keep_best_classifier, load_bilm
 from bilm.runtime.files import file_hash
 
 

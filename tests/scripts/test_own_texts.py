@@ -10,12 +10,12 @@ import torch
 from conftest import SAMPLE, TINY, run_script
 
 from bilm import ELMo, TextClassifier
-from bilm.checkpoints.pretrained import extend_vocabulary, load_bilm
+from bilm.checkpoints.model_format import extend_vocabulary, load_bilm
 from bilm.cli.predict import Writer
 from bilm.config import VocabularyConfig
 from bilm.evaluation.figures import draw_confusion_matrix
-from bilm.evaluation.scoring import classification_figures
 from bilm.evaluation.tables import classifier_table
+from bilm.metrics import classification_figures
 from bilm.runtime.errors import UserError
 from bilm.text.ag_news import read_ag_news
 from bilm.text.batching import collate

@@ -10,7 +10,7 @@ from conftest import ROOT
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from bilm.checkpoints import serialization
-from bilm.checkpoints.pretrained import in_half_precision, load_bilm, load_classifier, save_bilm, save_classifier
+from bilm.checkpoints.model_format import in_half_precision, load_bilm, load_classifier, save_bilm, save_classifier
 from bilm.config import BiLMConfig, ClassifierConfig, TokenizerConfig
 from bilm.modules.classifier import Classifier, EncoderClassifier
 from bilm.modules.language_model import BiLM

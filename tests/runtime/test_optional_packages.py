@@ -13,9 +13,9 @@ from bilm import ELMo
 from bilm.baselines.fasttext import fit_fasttext
 from bilm.baselines.word_vectors import skip_gram
 from bilm.inference.vector_files import write_vectors
-from bilm.runtime import optional
+from bilm.runtime import optional_packages
 from bilm.runtime.errors import UserError
-from bilm.runtime.optional import require
+from bilm.runtime.optional_packages import require
 from bilm.text.readers import Table
 from studies import baselines, label_efficiency
 from studies.report import build_report
@@ -56,7 +56,7 @@ def hide(monkeypatch: pytest.MonkeyPatch, package: str) -> None:
     for name in [name for name in sys.modules if name.startswith(f"{package}.")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, package, None)
-    monkeypatch.setattr(optional, "NO_RELEASE_FROM", {})
+    monkeypatch.setattr(optional_packages, "NO_RELEASE_FROM", {})
 
 
 @pytest.mark.parametrize(("package", "use"), USES)
@@ -89,7 +89,7 @@ def test_of_all_baselines_those_without_their_package_are_left_out(monkeypatch, 
 
 def test_a_package_without_a_release_for_this_python(monkeypatch):
     hide(monkeypatch, "gensim")
-    monkeypatch.setattr(optional, "NO_RELEASE_FROM", {"gensim": sys.version_info[:2]})
+    monkeypatch.setattr(optional_packages, "NO_RELEASE_FROM", {"gensim": sys.version_info[:2]})
     version = ".".join(map(str, sys.version_info[:2]))
     with pytest.raises(UserError, match=f"gensim: it has no release for Python {version} and later") as error:
         require("gensim.models", "Word2Vec")
@@ -98,7 +98,7 @@ def test_a_package_without_a_release_for_this_python(monkeypatch):
 
 def test_pythons_without_a_release_are_those_that_installation_leaves_out():
     listed = re.findall(r"\b(\w+)>=[\d.,<]+; python_version < ['\"]3\.(\d+)", REQUIREMENTS + PROJECT)
-    assert {package: (3, int(minor)) for package, minor in listed} == optional.NO_RELEASE_FROM
+    assert {package: (3, int(minor)) for package, minor in listed} == optional_packages.NO_RELEASE_FROM
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,0 @@
-"""Settings of the classifiers in all studies: those of the preset best."""
-
-from bilm.config import CLASSIFICATION, ClassifierConfig, FitConfig
-
-CLASSIFIER = ClassifierConfig(dropout=CLASSIFICATION["best"]["dropout"])
-FIT = FitConfig(epochs=CLASSIFICATION["best"]["epochs"], learning_rate=2e-3)
