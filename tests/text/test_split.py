@@ -1,5 +1,6 @@
 """Validation rows: stratified, fixed by the texts alone, copies on one side."""
 
+import hashlib
 import os
 import re
 from pathlib import Path
