@@ -13,6 +13,7 @@ They agree on English, and give the same words on AG News and the sample.
 
 import html
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -45,6 +46,11 @@ def clean(text: str) -> str:
     return text if text.isascii() else text.translate(_QUOTES)
 
 
+# Texts of a tokenizer before nltk is imported. The import takes 1.5 s, longer than everything else that a command does
+# with a few texts.
+FEW_TEXTS = 100
+
+
 @dataclass
 class Tokenizer:
     """A callable that splits a text into at most `config.max_tokens` words; [] for a text of blanks.
@@ -66,8 +72,8 @@ class Tokenizer:
         """Return all words of `text`."""
         if self.config.word_rule == "legacy":
             return _LEGACY_WORD.findall(self.cased(clean(text))) or _LEGACY_ANYTHING.findall(self.cased(text))
-        text = composed(text)
-        return _find_words(self.cased(clean(text))) or _find_words(self.cased(text), fallback=True)
+        text, few = composed(text), self.num_texts < FEW_TEXTS
+        return _find_words(self.cased(clean(text)), few) or _find_words(self.cased(text), few, fallback=True)
 
     def words_of(self, text: str | Sequence[str]) -> list[str]:
         """Return the words of a text, or all words of a list of words, with only their case changed."""
@@ -84,10 +90,15 @@ class Tokenizer:
 # --- rule "unicode" ---------------------------------------------------------------------------------------------------
 
 
-def _find_words(text: str, fallback: bool = False) -> list[str]:
-    """Find the words of a text with nltk's RegexpTokenizer. fallback: see _word_pattern."""
+def _find_words(text: str, few: bool, fallback: bool = False) -> list[str]:
+    """Find the words of a text with nltk's RegexpTokenizer.
+
+    few: use `re` unless nltk is already imported; it finds the same words. fallback: see _word_pattern.
+    """
     # Nearly all English texts are ASCII, for which a short pattern finds the same words three times as fast.
     pattern = _word_pattern(text.isascii(), fallback)
+    if few and "nltk" not in sys.modules:
+        return re.findall(pattern, text)
     try:
         return _nltk_tokenize(pattern)(text)
     except TimeoutError:
@@ -97,7 +108,7 @@ def _find_words(text: str, fallback: bool = False) -> list[str]:
 
 @cache
 def _nltk_tokenize(pattern: str) -> Callable[[str], list[str]]:
-    # Imports scipy and scikit-learn, which takes seconds: only a command that tokenises should wait for it.
+    # Imports scipy and scikit-learn as well: see FEW_TEXTS.
     from nltk.tokenize.regexp import RegexpTokenizer
 
     tokenize: Callable[[str], list[str]] = RegexpTokenizer(pattern).tokenize

@@ -148,6 +148,7 @@ def test_nothing_visible_is_lost_and_no_word_has_a_blank(text):
 
 def test_a_time_limit_of_nltk_never_reaches_the_user(monkeypatch):
     text = "Stocks fell in हिन्दी. " * 3
+    monkeypatch.setattr(tokenizer_module, "FEW_TEXTS", 0)
     expected = Tokenizer()(text)
 
     def time_out(text):
@@ -204,13 +205,12 @@ def test_settings_differ_in_the_rule_only_if_it_matters():
     assert comparable_settings(settings, True) == {"seed": 0}
 
 
-def test_nltk_is_imported_when_a_text_is_tokenised():
+def test_nltk_is_imported_for_many_texts_only():
     code = (
-        "import sys; from bilm.text.tokenizer import Tokenizer; t = Tokenizer(); print('nltk' in sys.modules); t('a'); "
+        "import sys; from bilm.text.tokenizer import FEW_TEXTS, Tokenizer; t = Tokenizer(); "
+        "[t('a') for _ in range(FEW_TEXTS)]; print('nltk' in sys.modules); t('a'); print('nltk' in sys.modules)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code + "print('nltk' in sys.modules)"], cwd=ROOT, capture_output=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=True)
     assert done.stdout.split() == [b"False", b"True"]
 
 
