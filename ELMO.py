@@ -6,9 +6,9 @@ python ELMO.py --resume               continue after Ctrl-C or a crash
 python ELMO.py --preset best          longer, for the best classifiers; fast: for a first look
 python ELMO.py --token-layer char     words from their characters
 python ELMO.py --train FILE --text-column NAME --label-column NAME    your own texts
-python ELMO.py --train FILE --start-from models/bilstm.pt    the same, starting from an existing language model
+python ELMO.py --train FILE --start-from models/bilstm.pt    your own texts, from an existing model
 python ELMO.py --import-original options.json weights.hdf5     convert the published ELMo to a bilstm.pt
-torchrun --nproc_per_node=2 ELMO.py   the same on two GPUs, or in two processes on a CPU
+torchrun --nproc_per_node=2 ELMO.py   on two GPUs, or in two processes on a CPU
 """
 
 from __future__ import annotations
@@ -32,7 +32,6 @@ from utils import (
     open_run,
     replacement_warning,
     run_script,
-    truncation_note,
 )
 
 if TYPE_CHECKING:
@@ -43,7 +42,8 @@ if TYPE_CHECKING:
     from bilm.text.vocabulary import Vocabulary
     from bilm.training.loop import State
 
-# For training from an existing model of similar texts: higher rates forget more of what it has learned.
+# The default when the sample is trained from the weights of this repository: higher rates forget more of what they
+# have learned. With --start-from the user chooses.
 CONTINUED_LEARNING_RATE = 2e-3
 
 
@@ -53,7 +53,7 @@ class EmbeddingOptions:
 
     init_embeddings: str = setting(
         "random",
-        "its initial values: random, or word2vec (skip-gram trained on the same descriptions)",
+        "initial values of the token embedding: random, or word2vec (skip-gram trained on the same descriptions)",
         choices=("random", "word2vec"),
     )
 
@@ -63,9 +63,11 @@ class StartOptions:
     """More texts, and the weights to start from."""
 
     unlabelled: str | None = setting(None, "file of more texts to train on, without labels; one per line, or a column")
-    unlabelled_column: str | None = setting(None, "its column of the texts (default: that of --text-column)")
+    unlabelled_column: str | None = setting(
+        None, "column of the texts in --unlabelled (default: that of --text-column)"
+    )
     from_scratch: bool = setting(
-        False, "start from random weights also where the sample replaces AG News, not from the weights in models/"
+        False, "with the sample in place of AG News: start from random weights, not from those in models/"
     )
     start_from: str | None = setting(
         None,
@@ -76,7 +78,7 @@ class StartOptions:
 
 @dataclass(frozen=True)
 class ImportOptions:
-    """Instead of training."""
+    """Import instead of training."""
 
     import_original: tuple[str, str] | None = setting(
         None,
@@ -121,7 +123,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     weights, checkpoint = run.folders.models / "bilstm.pt", run.folders.runs / "bilm.pt"
     action = run.on_main(lambda: choose_action(options, weights, checkpoint, settings))
     if action == "skip":
-        run.print(f"{display_path(weights)} is finished, with these settings. {next_step(run)}")
+        run.print(f"{display_path(weights)} already has a model with these settings; skipped. {next_step(run)}")
         return
 
     encoded, vocabulary = encode_rows(run, options, source, base)
@@ -130,17 +132,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     run.folders.prepare()
     if action == "start":
         run.on_main(lambda: checkpoint.unlink(missing_ok=True))
-    run.print(
-        f"corpus {run.corpus.name}: {len(training_rows):,} descriptions to train on, {len(validation_rows):,} to "
-        f"validate on; {len(vocabulary):,} words; {sum(p.numel() for p in model.parameters()):,} parameters; "
-        f"{run.device}, {run.precision}"
-    )
-    if note := truncation_note(encoded.num_truncated, len(encoded), options.tokenizer.max_tokens):
-        run.print(note)
-    rows = (training_rows, validation_rows, options.fit.batch_tokens)
+    size = f"{len(vocabulary):,} words; {sum(p.numel() for p in model.parameters()):,} parameters"
+    run.print_rows(encoded, training_rows, validation_rows, options.tokenizer, size)
+    batch_tokens, seed = options.fit.batch_tokens, options.run.seed
     state = fit(
         model,
-        PretrainingTask(encoded.texts, *rows, options.run.seed, run.device),
+        PretrainingTask(encoded.texts, training_rows, validation_rows, batch_tokens, seed, run.device),
         build_optimizer(model.learning_rates(options.fit.learning_rate), options.fit.weight_decay),
         options.fit,
         checkpoint_path=checkpoint,
@@ -154,10 +151,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def check_options(options: Options) -> None:
-    """Raises UserError for options that exclude each other, and if a package is missing that they need."""
+    """Raises UserError if options exclude each other, if --start-from does not exist, or if gensim is missing."""
     start, word2vec = options.start, options.embedding.init_embeddings == "word2vec"
     if word2vec and options.model.token_layer == "char":
-        raise UserError("--init-embeddings word2vec fills a table of words; --token-layer char has none.")
+        raise UserError(
+            "--init-embeddings word2vec initialises the word table, which --token-layer char does not have."
+        )
     if start.start_from and not Path(start.start_from).is_file():
         raise UserError(f"--start-from: there is no file {start.start_from}.")
     if start.start_from and word2vec:
@@ -173,8 +172,8 @@ def check_options(options: Options) -> None:
 def find_base_model(options: Options, corpus: Corpus) -> Pretrained | None:
     """The language model to start from; None to start from random weights.
 
-    It is the one of --start-from; where the sample replaces AG News, the one of this repository, unless options ask for
-    another shape or --from-scratch.
+    --start-from if given; otherwise, where the sample replaces AG News, the model of this repository, unless options
+    change the model or --from-scratch is given.
     """
     from bilm.checkpoints.bundled import find_bundled_bilm
     from bilm.checkpoints.model_format import load_bilm
@@ -187,9 +186,9 @@ def find_base_model(options: Options, corpus: Corpus) -> Pretrained | None:
 
 
 def adapt_options(options: Options, base: Pretrained | None) -> Options:
-    """Take the shape and the tokenizer of the language model to start from; the dropout stays that of the options.
+    """Options with the shape and the tokenizer of the language model to start from, and the given dropout.
 
-    Raises UserError if the command line asks for others.
+    Raises UserError if an option has a value that is neither the default nor that of the model to start from.
     """
     if base is None:
         return options
@@ -202,7 +201,7 @@ def adapt_options(options: Options, base: Pretrained | None) -> Options:
             value, required = getattr(mine, name), getattr(other, name)
             if value not in (getattr(type(mine)(), name), required):
                 option = f"--{name.replace('_', '-')}"
-                raise UserError(f"{option} {value}: the model of --start-from has {required}. Leave the option out.")
+                raise UserError(f"{option} {value}: the model of --start-from has {required}. Omit the option.")
     fit = options.fit
     if not options.start.start_from and fit.learning_rate == FitConfig.learning_rate:
         fit = replace(fit, learning_rate=CONTINUED_LEARNING_RATE)
@@ -231,7 +230,10 @@ def settings_of(run: Run, options: Options, source: Source, base: Pretrained | N
 
 
 def choose_action(options: Options, weights: Path, checkpoint: Path, settings: dict[str, Any]) -> str:
-    """See decide_action; weights of this repository may be replaced without a question, since they are kept."""
+    """Return "start", "resume" or "skip".
+
+    Weights of this repository are replaced without a question, since `save` copies them first.
+    """
     from bilm.checkpoints.bundled import bundled_files
     from bilm.checkpoints.model_format import finished_settings, was_trained_with
 
@@ -255,7 +257,8 @@ def encode_rows(
         lambda folder: learn_and_encode(source, tokenizer, options.vocabulary, folder, open_ended, words)
     )
     if base:
-        run.print(f"The model to start from has {len(words):,} words; {len(encoded.words) - len(words):,} are added.")
+        new = len(encoded.words) - len(words)
+        run.print(f"The model to start from has {len(words):,} words; {new:,} new words are added.")
     return encoded, Vocabulary(encoded.words, tokenizer, open_ended)
 
 
@@ -268,7 +271,10 @@ def build_model(
     base: Pretrained | None,
     action: str,
 ) -> BiLM:
-    """A new language model, or the one to start from with more words; under torchrun rank 0's weights are used."""
+    """A new language model, with word2vec vectors if requested, or `base` with more words.
+
+    Word2vec is trained on rank 0 only, whose weights all ranks start from; a resumed run loads its checkpoint.
+    """
     import torch
 
     from bilm.baselines.word_vectors import skip_gram
@@ -324,8 +330,8 @@ def save(
 
 def next_step(run: Run) -> str:
     if run.corpus.classes:
-        return run.next("classification.py")
-    return "Next, without labels: python -m bilm vectors, neighbours or lm, with --bilm and this file."
+        return run.next_command("classification.py")
+    return "These texts have no labels. Next: python -m bilm vectors (or neighbours, lm) with --bilm and this file."
 
 
 def import_original_elmo(options: Options) -> None:

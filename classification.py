@@ -40,7 +40,6 @@ from utils import (
     open_run,
     replacement_warning,
     run_script,
-    truncation_note,
 )
 
 if TYPE_CHECKING:
@@ -65,7 +64,7 @@ class ClassificationOptions:
         return {"kept": FIXED_ENCODER_MODES, "all": MODES}.get(self.mode, (self.mode,))
 
     def of_mode(self, mode: str) -> ClassificationOptions:
-        """The options that matter in one mode: without finetuning, the encoder's learning rate does not."""
+        """The options of one mode; the encoder's learning rate is 0 where it is not used."""
         return replace(self, mode=mode, **({} if mode == "finetune" else {"encoder_learning_rate": 0.0}))
 
 
@@ -74,7 +73,8 @@ class CacheOptions:
     """The layers of a fixed language model, computed once for all epochs and modes."""
 
     store_gb: float = setting(
-        16.0, "gigabytes of disk for them during the run (80,000 descriptions: 7 in bf16, 13 in fp32); 0: no cache"
+        16.0,
+        "gigabytes of disk for the layers during the run (80,000 descriptions: 7 in bf16, 13 in fp32); 0: no cache",
     )
 
 
@@ -102,7 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     source = run.on_main(lambda: labelled_rows(run))
     pretrained = load_bilm(options.encoder.file(options.run, run.folders.models / "bilstm.pt"))
     settings = settings_by_mode(run, options, source, pretrained)
-    # For all modes before the first is trained, so that a question or a refusal comes at once.
+    # For all modes before the first is trained, so that a question comes before hours of training.
     actions = run.on_main(lambda: choose_actions(run, options, pretrained, settings))
     trainer, num_rows = prepare(run, options, source, pretrained, actions)
     cache, cache_seconds = cache_fixed_layers(run, options, trainer, pretrained, actions)
@@ -110,7 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         run.print(note)
     for mode, action in actions.items():
         if action == "skip":
-            run.print(f"{display_path(weights_of(run, mode))} is finished, with these settings.")
+            run.print(f"{display_path(weights_of(run, mode))} already has a classifier with these settings; skipped.")
             continue
         trained = train(run, options, mode, trainer, pretrained, settings[mode], action == "resume", cache)
         report_combination(run, mode, trained)
@@ -120,7 +120,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     best = run.on_main(lambda: keep_best_classifier(run.folders.models, pretrained))
     bilm = f" --bilm {shlex.quote(options.encoder.bilm)}" if options.encoder.bilm else ""
     path = display_path(run.folders.models / "classifier.pt")
-    run.print(f"Wrote {path}: {best}, the best on validation. {run.next('evaluate.py', bilm)}")
+    run.print(f"Wrote {path}: {best}, the best on validation. {run.next_command('evaluate.py', bilm)}")
 
 
 def labelled_rows(run: Run) -> Source:
@@ -149,10 +149,10 @@ def settings_by_mode(run: Run, options: Options, source: Source, pretrained: Pre
 def choose_actions(
     run: Run, options: Options, pretrained: Pretrained, settings: dict[str, dict[str, Any]]
 ) -> dict[str, str]:
-    """See decide_action, for each mode.
+    """Return "start", "resume" or "skip" for each mode.
 
-    Classifiers of this repository may be replaced without a question, since they are kept; so may classifiers on other
-    language models, which cannot be used with this one.
+    Classifiers of this repository are replaced without a question, since `main` copies them first; so are classifiers
+    on other language models, which cannot be used with this one.
     """
     from bilm.checkpoints.bundled import bundled_files
     from bilm.checkpoints.model_format import find_classifiers, finished_settings, was_trained_with
@@ -184,17 +184,14 @@ def prepare(
             run.on_main(partial(checkpoint_of(run, mode).unlink, missing_ok=True))
     perplexity = pretrained.info["validation_perplexity"]
     quality = "imported" if perplexity is None else f"of validation perplexity {perplexity:.1f}"
-    run.print(
-        f"corpus {run.corpus.name}: {len(training_rows):,} descriptions to train on, {len(validation_rows):,} to "
-        f"validate on; language model {quality}; {run.device}, {run.precision}"
-    )
-    max_tokens = pretrained.vocabulary.tokenizer.config.max_tokens
-    if note := truncation_note(encoded.num_truncated, len(encoded), max_tokens):
-        run.print(note)
+    tokenizer = pretrained.vocabulary.tokenizer.config
+    run.print_rows(encoded, training_rows, validation_rows, tokenizer, f"language model {quality}")
     for label in sorted(set(range(len(class_names))) - set(encoded.labels.tolist())):
         run.print(f"Note: no row is of class {class_names[label]!r}; the classifiers will not learn it.")
     if pretrained.info["settings"]["corpus"] not in (source.identity, None):
-        run.print("Note: bilstm.pt was pretrained on other rows; they may include validation rows of this run.")
+        run.print(
+            "Note: the language model was pretrained on other rows; they may include validation rows of this run."
+        )
     rows = (training_rows, validation_rows, len(class_names))
     where = (run.device, run.autocast)
     trainer = ClassifierTrainer(encoded.texts, encoded.labels, *rows, options.classifier, options.fit, *where)
@@ -204,24 +201,15 @@ def prepare(
 def cache_fixed_layers(
     run: Run, options: Options, trainer: ClassifierTrainer, pretrained: Pretrained, actions: dict[str, str]
 ) -> tuple[LayerCache | None, float]:
-    """The layers of the fixed language model on disk, and the seconds they took; None if they are not needed there.
-
-    A GPU computes them faster than a disk reads them; under torchrun the ranks may not share a disk.
-    """
-    from bilm.runtime.process import at_end
-    from bilm.training.layer_cache import cache_layers
-
+    """The layers of the fixed language model on disk, see Run.cache_layers, and the seconds they took."""
     needed = any(mode in FIXED_ENCODER_MODES and action != "skip" for mode, action in actions.items())
-    if not needed or not options.cache.store_gb or run.device.type != "cpu" or run.processes > 1:
+    if not needed:
         return None, 0.0
     started = time.monotonic()
-    limit = options.cache.store_gb * 1e9
-    cache = cache_layers(pretrained.model, trainer.texts, run.folders.runs, limit, 8192, run.device, run.autocast)
-    if cache is None:
-        run.print("The layers of the language model do not fit on the disk (--store-gb); each step computes them.")
-    else:
-        at_end(cache.close)
-    return cache, time.monotonic() - started
+    cache = run.cache_layers(pretrained.model, trainer.texts, options.cache.store_gb * 1e9)
+    if cache is None and options.cache.store_gb and run.device.type == "cpu" and run.processes == 1:
+        run.print("The layers of the language model exceed --store-gb or the free disk space; each step computes them.")
+    return cache, time.monotonic() - started if cache else 0.0
 
 
 def train(
@@ -259,7 +247,7 @@ def report_combination(run: Run, mode: str, trained: Trained) -> None:
     run.print(f"  before: {in_words(trained.before)}\n  after:  {in_words(trained.after)}")
     if mode == "frozen":
         assert trained.after == trained.before, "the frozen lambdas changed"
-        run.print("  The random lambdas are unchanged, to the last digit.")
+        run.print("  The random lambdas are unchanged, bit by bit.")
 
 
 def in_words(combination: dict[str, Any]) -> str:

@@ -9,9 +9,10 @@
 With several classifiers, the mean of their probabilities is evaluated as the ensemble. Baselines of
 `python -m studies.baselines` are compared with the classifiers row by row.
 
-Writes results/summary.json (updated: figures that are not computed now are kept), results/predictions.json,
-results/mistakes.json (of the classifier with the best validation accuracy) and results/figures/*.png.
-Apart from this script only the studies evaluate models on test.csv, and `python -m benchmarks` measures speed on it.
+Writes results/summary.json (entries that are not computed now stay while language model and test rows are the same),
+results/predictions.json, results/mistakes.json (of the classifier with the best validation accuracy) and
+results/figures/*.png.
+Apart from this script only the studies evaluate models on the test rows; `python -m benchmarks` measures speed on them.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What all parts of an evaluation share; the figures are collected in `summary` and `predictions`."""
+    """The inputs of every step of an evaluation; the steps fill `summary` and `predictions`."""
 
     run: Run
     options: EvaluationOptions
@@ -119,7 +120,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         f"{display_path(results / 'figures')}."
     )
     if not evaluator.classifiers:
-        print(f"There is no classifier on this language model yet. {run.next('classification.py')}")
+        print(f"There is no classifier on this language model yet. {run.next_command('classification.py')}")
 
 
 def load_models(run: Run, options: Options) -> tuple[Evaluator, ClassifierFiles]:
@@ -136,22 +137,22 @@ def load_models(run: Run, options: Options) -> tuple[Evaluator, ClassifierFiles]
         raise UserError(next(iter(files.mismatched.values())))
     for mode, trained in classifiers.items():
         if trained.class_names != list(run.corpus.classes):
-            raise UserError(f"{files.paths[mode].name} has other classes than {run.corpus.train}.")
+            raise UserError(f"{files.paths[mode].name} was trained on other classes than those of {run.corpus.train}.")
     for message in files.mismatched.values():
         print(f"Not evaluated: {message}", file=sys.stderr)
     return Evaluator(pretrained, classifiers, options.evaluation.batch_tokens, run.device, run.autocast), files
 
 
 def check_rows(run: Run, options: Options, evaluator: Evaluator, sources: dict[str, Source]) -> None:
-    """Raises UserError where the training rows matter and are not those of the language model."""
+    """Raises UserError if training rows are needed, and the language model was pretrained on others."""
     pretrained_on = evaluator.pretrained.info["settings"]["corpus"]
     needs_training_rows = options.evaluation.duplicates or "train" in options.evaluation.splits()
     if needs_training_rows and pretrained_on not in (sources["train"].identity, None):
-        raise UserError(f"bilstm.pt was not pretrained on {run.corpus.path('train')}.", "data", "split")
+        raise UserError(f"the language model was not pretrained on {run.corpus.path('train')}.", "data", "split")
 
 
 def evaluate_split(evaluation: Evaluation, split: str, source: Source) -> None:
-    """Print the figures of one split, and collect them."""
+    """Print and collect the metrics of one split."""
     import numpy as np
 
     from bilm.evaluation.summary import add_language_model
@@ -171,7 +172,7 @@ def evaluate_split(evaluation: Evaluation, split: str, source: Source) -> None:
     if note := truncation_note(encoded.num_truncated, len(encoded), max_tokens):
         print(f"{note}\n")
     if pretrained.model.softmax is None:
-        print("The language model was imported without its softmax: it predicts no words.")
+        print("The language model was imported without its softmax, so its perplexity cannot be measured.")
     else:
         figures = evaluator.language_model(encoded.texts, rows)
         print(language_model_table(figures), flush=True)
@@ -186,7 +187,7 @@ def evaluate_split(evaluation: Evaluation, split: str, source: Source) -> None:
 def evaluate_classifiers(
     evaluation: Evaluation, split: str, labels: np.ndarray, probabilities: dict[str, np.ndarray], class_names: list[str]
 ) -> None:
-    """The figures of each classifier, and of the ensemble if there are several.
+    """Print and collect the metrics of each classifier, and of the ensemble if there are several.
 
     labels: int64 (N,); probabilities: by classifier, fp32 (N, C).
     """
@@ -212,7 +213,7 @@ def evaluate_classifiers(
 def evaluate_test_rows(
     evaluation: Evaluation, source: Source, encoded: EncodedCorpus, probabilities: dict[str, np.ndarray]
 ) -> None:
-    """What is evaluated on test rows only: typical errors, near-duplicates of training rows, robustness."""
+    """Write mistakes.json; find near-duplicates of training rows and evaluate robustness if requested."""
     from bilm.evaluation.error_analysis import typical_mistakes
     from bilm.evaluation.near_duplicates import find_duplicates
     from bilm.evaluation.robustness import robustness
@@ -239,7 +240,7 @@ def evaluate_test_rows(
 
 
 def print_comparisons(summary: dict[str, Any]) -> None:
-    """Comparisons row by row: with the strongest baseline, between classifiers; and the near-duplicates."""
+    """Print McNemar's tests against the strongest baseline and between classifiers; accuracy on near-duplicates."""
     from bilm.evaluation.summary import with_strongest
     from bilm.evaluation.tables import comparison_table, duplicate_table
 

@@ -1,4 +1,4 @@
-"""The scripts' one import: what ELMO.py, classification.py and evaluate.py share, from bilm.cli and bilm.runtime."""
+"""What all three scripts use from bilm.cli and bilm.runtime: ELMO.py, classification.py, evaluate.py."""
 
 from bilm.cli.options import EncoderOptions, ResumeOptions, RunOptions, TensorBoardOptions
 from bilm.cli.run import Run, decide_action, open_run, replacement_warning, truncation_note

@@ -89,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     finished = [name for name in names if is_finished(summary["baselines"].get(name), settings)]
     progress = open_progress(run, options.resume, "baselines", settings, finished == names)
     if progress is None:
-        print(f"{display_path(path)} contains them, with these settings. {run.next('evaluate.py')}")
+        print(f"{display_path(path)} contains them, with these settings. {run.next_command('evaluate.py')}")
         return
     if options.resume.resume:
         names = [name for name in names if name not in finished]
@@ -105,7 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     write_json(path, summary)
     progress.close()
     print_results(summary, names)
-    print(f"\nWrote {display_path(path)} and {display_path(predictions_path)}. {run.next('evaluate.py')}")
+    print(f"\nWrote {display_path(path)} and {display_path(predictions_path)}. {run.next_command('evaluate.py')}")
 
 
 def stamped(run: Run, train: Callable[[], dict[str, Any]]) -> dict[str, Any]:

@@ -202,7 +202,7 @@ class Methods:
         features["elmo_self_training"] = features["elmo"]
         unlabelled = np.random.default_rng(seed).permutation(rows.training)[:UNLABELLED]
         study = Study(run, rows, encoded, progress, CLASSIFIER, FIT)
-        return cls(study, encoder, study.cached_layers(encoder), words, word2vec, features, unlabelled, seed)
+        return cls(study, encoder, run.cache_layers(encoder, encoded), words, word2vec, features, unlabelled, seed)
 
     def names(self, size: int | None) -> list[str]:
         """The methods for this number of labels per class; finetuning on all of them is `--mode finetune`."""

@@ -78,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     encoder, encoded = pretrained.model.to(run.device), pretrained.vocabulary.encode(rows.texts)
     study = Study(run, rows, encoded, progress, options.classifier, options.fit)
-    cache = study.cached_layers(encoder)
+    cache = run.cache_layers(encoder, encoded)
     parts = {}
     for name, (mode, seed, w) in mixtures(options, encoder.num_layers).items():
         parts[name] = progress.part(name, partial(study.classifier, name, encoder, mode, seed, mix=w, cache=cache))

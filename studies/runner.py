@@ -1,10 +1,9 @@
-"""A study trains many classifiers on the same rows, and keeps each result as soon as it is known.
+"""A study trains many classifiers on the same rows, and saves each result when it is computed.
 
-StudyProgress   the results so far, in a folder: an interrupted study resumes after them
+StudyProgress   the results so far, in a folder: an interrupted study skips them
 Study           trains one classifier and evaluates it on the test rows
 """
 
-import math
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -21,12 +20,11 @@ from bilm.config import ClassifierConfig, FitConfig
 from bilm.modules.encoder import Encoder
 from bilm.runtime.errors import UserError
 from bilm.runtime.files import read_json, write_json
-from bilm.runtime.process import at_end
 from bilm.runtime.provenance import first_difference
 from bilm.text.batching import iterate_batches
 from bilm.text.vocabulary import EncodedTexts
 from bilm.training.classification import ClassifierTrainer, predict
-from bilm.training.layer_cache import LayerCache, cache_layers
+from bilm.training.layer_cache import LayerCache
 from studies.dataset import LabelledTexts
 
 _BATCH_TOKENS = 8192
@@ -35,7 +33,7 @@ _BATCH_TOKENS = 8192
 class StudyProgress:
     """The results of a study by name, and the checkpoint of the classifier in training, in `folder`.
 
-    settings: what determines all results, as JSON has it. Raises UserError if an unfinished study has other settings.
+    settings: all that determines the results, JSON-compatible. Raises UserError if an unfinished study has others.
     """
 
     def __init__(self, folder: Path, settings: dict[str, Any], restart: bool):
@@ -118,7 +116,8 @@ class Study:
         training: rows to train on, all training rows by default; the rest: see ClassifierTrainer.train.
         """
         torch.manual_seed(seed)
-        run, training = self.run, self.rows.training if training is None else training
+        run = self.run
+        training = self.rows.training if training is None else training
         rows = (self.rows.labels, training, self.rows.validation, len(run.corpus.classes))
         trainer = ClassifierTrainer(self.encoded, *rows, self.config, self.fit_config, run.device, run.autocast)
         checkpoint = self.progress.folder / f"{name}.pt"
@@ -154,16 +153,6 @@ class Study:
             "seconds_to_classify": round(time.perf_counter() - started, 2),
             "classes": " ".join(map(str, classes.tolist())),
         }
-
-    def cached_layers(self, encoder: Any) -> LayerCache | None:
-        """The layers of the texts on disk, until the command ends; None on a GPU, or if they do not fit."""
-        if self.run.device.type != "cpu":
-            return None
-        where = (_BATCH_TOKENS, self.run.device, self.run.autocast)
-        cache = cache_layers(encoder, self.encoded, self.run.folders.runs, math.inf, *where)
-        if cache is not None:
-            at_end(cache.close)
-        return cache
 
     def with_epochs(self, epochs: int) -> "Study":
         """The same study with another number of epochs."""

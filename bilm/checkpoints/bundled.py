@@ -39,7 +39,7 @@ def bundled_files(models: Path) -> list[Path]:
 def keep_bundled(models: Path) -> str | None:
     """Copy the bundled files in `models` before any of them is replaced; return a sentence that names their folder.
 
-    Returns None when `models` has none. Raises UserError when shipped.json cannot be read, or when the disk refuses;
+    Returns None when `models` has none. Raises UserError when shipped.json cannot be read, or when writing fails;
     no file is lost then.
     """
     files = bundled_files(models)

@@ -32,7 +32,7 @@ from bilm.text.vocabulary import Vocabulary
 class Pretrained:
     """A language model from a file.
 
-    model: in eval mode; info: its training data, settings and perplexity (see ELMO.py); hash: identifies the weights.
+    model: in eval mode; info: its training data, settings and perplexity; hash: identifies the weights.
     """
 
     model: BiLM
@@ -61,7 +61,7 @@ def in_half_precision(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def save_bilm(path: Path, model: BiLM, vocabulary: Vocabulary, info: dict[str, Any]) -> None:
-    """Write a language model to `path`. Raises UserError when the disk refuses."""
+    """Write a language model to `path`. Raises UserError when writing fails."""
     weights = model.state_dict()
     serialization.save(
         path,
@@ -88,7 +88,7 @@ def load_bilm(path: Path) -> Pretrained:
     saved = serialization.load(path, "bilm")
     with reject_malformed(path):
         config = bilm_config(saved["config"])
-        info = _checked(saved["info"], rows_trained=int, validation_perplexity=float | None, settings=dict)
+        info = _require_types(saved["info"], rows_trained=int, validation_perplexity=float | None, settings=dict)
         tokenizer = Tokenizer(read_config(saved["tokenizer"], info))
         vocabulary = Vocabulary(saved["words"], tokenizer, config.reads_characters)
         model = _build_bilm(config, len(vocabulary), saved["weights"])
@@ -108,7 +108,7 @@ def import_original(options: Path, weights: Path) -> Pretrained:
     return Pretrained(model, vocabulary, info, identity(model, vocabulary))
 
 
-def _checked(info: dict[str, Any], **types: type | UnionType) -> dict[str, Any]:
+def _require_types(info: dict[str, Any], **types: type | UnionType) -> dict[str, Any]:
     """Return `info`. Raises KeyError when one of these keys is missing, TypeError when its value has another type."""
     for key, kind in types.items():
         if not isinstance(info[key], kind):
@@ -159,7 +159,8 @@ def extend_vocabulary(pretrained: Pretrained, vocabulary_size: int, dropout: flo
 class TrainedClassifier:
     """A classifier from a file.
 
-    model: encoder and classifier in eval mode; info: see classification.py; hash: identifies the classifier's weights.
+    model: encoder and classifier in eval mode; info: its training data, settings and accuracy; hash: identifies its
+    weights.
     """
 
     model: EncoderClassifier
@@ -171,7 +172,7 @@ class TrainedClassifier:
 def save_classifier(
     path: Path, model: EncoderClassifier, bilm_hash: str, class_names: list[str], info: dict[str, Any]
 ) -> None:
-    """Write a classifier to `path`, with the hash of its language model. Raises UserError when the disk refuses.
+    """Write a classifier to `path`, with the hash of its language model. Raises UserError when writing fails.
 
     Only a fine-tuned encoder is saved with it, without the softmax, which the classifier does not use.
     """
@@ -193,15 +194,15 @@ def save_classifier(
     )
 
 
-class OtherLanguageModel(UserError):
+class LanguageModelMismatch(UserError):
     """A classifier was trained on another language model than the present one."""
 
 
 def _require_language_model(path: Path, saved: dict[str, Any], pretrained: Pretrained) -> None:
-    """Raise OtherLanguageModel if the classifier in `path` was trained on another one than `pretrained`."""
+    """Raise LanguageModelMismatch if the classifier in `path` was trained on another one than `pretrained`."""
     if saved["bilm"] != pretrained.hash:
-        raise OtherLanguageModel(
-            f"{path} was trained on another language model ({saved['bilm'][:12]}) than the present bilstm.pt "
+        raise LanguageModelMismatch(
+            f"{path} was trained on another language model ({saved['bilm'][:12]}) than the one in use "
             f"({pretrained.hash[:12]}). Train a classifier on this one: python classification.py",
             *("mode", "bilm", "output"),
         )
@@ -210,7 +211,7 @@ def _require_language_model(path: Path, saved: dict[str, Any], pretrained: Pretr
 def load_classifier(path: Path, pretrained: Pretrained) -> TrainedClassifier:
     """Return the classifier in `path`, with `pretrained` or its fine-tuned copy as the encoder.
 
-    Raises OtherLanguageModel when it was trained on another language model, UserError when the file cannot be read.
+    Raises LanguageModelMismatch when it was trained on another language model, UserError when the file cannot be read.
     """
     saved = serialization.load(path, "classifier")
     with reject_malformed(path):
@@ -222,7 +223,7 @@ def load_classifier(path: Path, pretrained: Pretrained) -> TrainedClassifier:
         classifier = Classifier(config, saved["mode"], bilm, len(names), seed=0)
         classifier.load_state_dict(saved["weights"])
         model = EncoderClassifier(bilm, classifier, finetuned).eval()
-        info = _checked(saved["info"], validation_accuracy=float, settings=dict, combination=dict, seed=int)
+        info = _require_types(saved["info"], validation_accuracy=float, settings=dict, combination=dict, seed=int)
         return TrainedClassifier(model, names, info, saved["id"])
 
 
@@ -258,7 +259,7 @@ def find_classifiers(folder: Path, pretrained: Pretrained) -> ClassifierFiles:
                 if mode not in files.paths and mode not in files.mismatched:
                     _require_language_model(path, saved, pretrained)
                     files.paths[mode], files.accuracies[mode] = path, accuracy
-        except OtherLanguageModel as error:
+        except LanguageModelMismatch as error:
             files.mismatched[mode] = str(error)
         except UserError as error:
             files.damaged[path] = error
@@ -273,8 +274,9 @@ def find_classifiers(folder: Path, pretrained: Pretrained) -> ClassifierFiles:
 def keep_best_classifier(folder: Path, pretrained: Pretrained) -> str:
     """Copy the classifier in `folder` that is best on validation to classifier.pt; return its mode.
 
-    An earlier classifier.pt is renamed to classifier_MODE.pt if no file has that name. Files that cannot be read are
-    ignored here; evaluate.py reports them. Raises ValueError when no classifier was trained on this language model.
+    An earlier classifier.pt is renamed to classifier_MODE.pt if no readable file has that name. Files that cannot be
+    read are ignored here; evaluate.py reports them. Raises ValueError when no classifier was trained on this
+    language model.
     """
     files, target = find_classifiers(folder, pretrained), folder / "classifier.pt"
     if files.best is None:
@@ -283,7 +285,7 @@ def keep_best_classifier(folder: Path, pretrained: Pretrained) -> str:
     if source != target:
         for mode, path in files.paths.items():
             if path == target:
-                target.rename(folder / f"classifier_{mode}.pt")
+                target.replace(folder / f"classifier_{mode}.pt")
         with atomic_write(target) as temporary:
             shutil.copyfile(source, temporary)
     return files.best

@@ -50,7 +50,7 @@ def content_hash(content: Any) -> str:
 
 
 def save(path: Path, kind: str, content: dict[str, Any]) -> None:
-    """Write `content` to `path`. Raises UserError when the disk refuses; `path` is then unchanged."""
+    """Write `content` to `path`. Raises UserError when writing fails; `path` is then unchanged."""
     header = {"kind": kind, "format_version": FORMAT_VERSION, "sha256": content_hash(content)}
     with atomic_write(path) as temporary, open(temporary, "wb") as file:
         torch.save(header | {"content": content}, file)

@@ -1,10 +1,11 @@
-"""The start of a command: device, precision, threads, ranks, corpus and folders; and what to do about an earlier run.
+"""Set up a command: device, precision, threads, ranks, corpus and folders; decide what to do about an earlier run.
 
 torch is imported inside functions, so that `--help` and a mistyped option answer at once.
 """
 
 import contextlib
 import datetime
+import math
 import os
 import sys
 from collections.abc import Callable
@@ -15,24 +16,31 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from bilm.cli.options import ModelOptions, ResumeOptions, RunOptions
 from bilm.runtime.errors import UserError
 from bilm.runtime.paths import Folders, display_path, folders
-from bilm.runtime.process import allow_interrupts
+from bilm.runtime.process import allow_interrupts, at_end
 from bilm.runtime.provenance import first_difference, run_settings, run_stamp
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
+    from bilm.config import TokenizerConfig
+    from bilm.modules.encoder import Encoder
     from bilm.text.corpus import Corpus, Source
     from bilm.text.encoded_corpus import EncodedCorpus
     from bilm.text.tokenizer import Tokenizer
+    from bilm.text.vocabulary import EncodedTexts
+    from bilm.training.layer_cache import LayerCache
 
 T = TypeVar("T")
+# Tokens in a batch, including padding, for computing layers.
+CACHE_BATCH_TOKENS = 8192
 
 # --- devices and ranks ------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Runtime:
-    """What a command computes with.
+    """Device, precision and rank of a command.
 
     precision: "bf16" or "fp32"; rank: the number of this process among the `processes` of torchrun.
     """
@@ -98,7 +106,7 @@ def start(options: RunOptions) -> Runtime:
     if device.type == "cuda":
         torch.cuda.set_device(device)
         torch.backends.cudnn.deterministic = True
-        # Explicit fp32 is exact; TF32 is precise enough in a run that uses bf16.
+        # With fp32, matrix products use full fp32; in a run with bf16, TF32 is precise enough.
         torch.set_float32_matmul_precision("high" if precision == "bf16" else "highest")
         torch.backends.cudnn.allow_tf32 = precision == "bf16"
     if thread_count is not None:
@@ -131,7 +139,7 @@ def start_inference(options: ModelOptions) -> "torch.device":
 
 @dataclass(frozen=True, kw_only=True)
 class Run(Runtime):
-    """A command that has started: what it computes with, reads and writes."""
+    """A command that has been set up: its device, its corpus and its folders."""
 
     options: RunOptions
     corpus: "Corpus"
@@ -153,24 +161,56 @@ class Run(Runtime):
         self.on_each_machine(lambda: write(folder))
         return open_encoded(folder)
 
+    def print_rows(
+        self,
+        encoded: "EncodedCorpus",
+        training_rows: "np.ndarray",
+        validation_rows: "np.ndarray",
+        tokenizer: "TokenizerConfig",
+        model: str,
+    ) -> None:
+        """Print the numbers of rows, the `model`, the device, and how many texts are truncated."""
+        self.print(
+            f"corpus {self.corpus.name}: {len(training_rows):,} descriptions to train on, {len(validation_rows):,} to "
+            f"validate on; {model}; {self.device}, {self.precision}"
+        )
+        if note := truncation_note(encoded.num_truncated, len(encoded), tokenizer.max_tokens):
+            self.print(note)
+
+    def cache_layers(self, encoder: "Encoder", texts: "EncodedTexts", limit: float = math.inf) -> "LayerCache | None":
+        """The layers of a fixed encoder in at most `limit` bytes on disk, until the command ends; None if impossible.
+
+        None also on a GPU, which computes them faster than a disk reads them, and under torchrun, whose ranks may not
+        share a disk.
+        """
+        from bilm.training.layer_cache import cache_layers
+
+        if self.device.type != "cpu" or self.processes > 1 or not limit:
+            return None
+        where = (CACHE_BATCH_TOKENS, self.device, self.autocast)
+        cache = cache_layers(encoder, texts, self.folders.runs, limit, *where)
+        if cache is not None:
+            at_end(cache.close)
+        return cache
+
     def training_info(self, source: "Source", rows: int, rows_trained: int, settings: dict[str, Any]) -> dict[str, Any]:
-        """What the file of a trained model says about its training."""
+        """Metadata of the training, which is saved with the model."""
         data = {"corpus": self.corpus.name, "rows": rows, "rows_trained": rows_trained, "data": source.stamp()}
         return {**data, "settings": settings, **self.stamp()}
 
-    def next(self, script: str, options: str = "") -> str:
-        """The command to run next, with the same data and output."""
+    def next_command(self, script: str, options: str = "") -> str:
+        """The sentence "Next: python SCRIPT ...", with the same data and output."""
         return f"Next: python {script}{self.options.data_options()}{options}"
 
 
 def open_run(options: RunOptions, purpose: str, single_process: bool = False) -> Run:
-    """Start a command: see `start`; find the corpus; lock the folders for "training" or "evaluation".
+    """Set up a command: see `start`; find the corpus; lock the folders for "training" or "evaluation".
 
-    Raises UserError if another process holds the lock, or under torchrun for a command of a single process.
+    Raises UserError if another process holds the lock, or if a single-process command runs under torchrun.
     """
     runtime = start(options)
     if single_process and runtime.processes > 1:
-        raise UserError("this command takes one process; start it without torchrun.")
+        raise UserError("this command runs in one process; start it without torchrun.")
     corpus = runtime.on_main(options.corpus)
     run = Run(
         **vars(runtime), options=options, corpus=corpus, folders=folders(options.output, corpus.name, options.limit)
@@ -184,8 +224,8 @@ def truncation_note(num_truncated: int, num_texts: int, max_tokens: int) -> str:
     if not num_truncated:
         return ""
     return (
-        f"Note: {num_truncated:,} of {num_texts:,} texts have more than {max_tokens:,} words; the rest of them is not "
-        "read. ELMO.py --max-tokens sets the limit when a language model is pretrained."
+        f"Note: {num_truncated:,} of {num_texts:,} texts have more than {max_tokens:,} words; only their first "
+        f"{max_tokens:,} words are read. ELMO.py --max-tokens sets the limit when a language model is pretrained."
     )
 
 
@@ -201,8 +241,9 @@ def print_truncation(tokenizer: "Tokenizer") -> None:
 def decide_action(unfinished: Path, options: ResumeOptions, finished: bool, warning: str | None = None) -> str:
     """Return "start", "resume" or "skip", by the options or by the user's answer at a terminal.
 
-    unfinished: the checkpoint of an earlier run; if the new run starts over, its caller deletes it. finished: whether
-    the results of a run with these settings exist. warning: which other finished run would be replaced, if any.
+    unfinished: the checkpoint of an earlier run, or the folder of a study; if the new run starts over, its caller
+    deletes it. finished: whether the results of a run with these settings exist; the run is then skipped with --resume
+    and repeated without. warning: which other finished run would be replaced, if any.
     Raises UserError if nobody can be asked: neither resuming nor starting over is a safe guess.
     """
     if unfinished.exists():
@@ -239,7 +280,7 @@ def _ask(question: str) -> str | None:
 def replacement_warning(
     weights: Path, saved: dict[str, Any] | None, settings: dict[str, Any], advice: str = ""
 ) -> str | None:
-    """For decide_action: that a finished run with other settings would be replaced; None if there is none.
+    """The warning of decide_action if a finished run with other settings would be replaced; otherwise None.
 
     saved: the settings of the run that wrote `weights`, None if there is none; advice: another way to use that file.
     """

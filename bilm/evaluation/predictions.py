@@ -55,7 +55,7 @@ def read_predictions(path: Path, corpus: dict[str, str]) -> Predictions:
 
 
 def write_predictions(path: Path, predictions: Predictions) -> None:
-    """Write `predictions`, which have labels, to `path`. Raises UserError when the disk refuses."""
+    """Write `predictions`, which have labels, to `path`. Raises UserError when writing fails."""
     assert predictions.labels is not None
     near, models = predictions.near_duplicates, sorted(predictions.models.items())
     content = {

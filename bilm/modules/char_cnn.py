@@ -1,4 +1,4 @@
-"""Characters of words -> vectors: the token layer of the original ELMo, and an option of this project's."""
+"""Characters of words -> vectors: the token layer of the original ELMo, optional here."""
 
 from collections.abc import Callable
 from functools import partial
@@ -46,7 +46,7 @@ class CharCNN(nn.Module):
         self.projection = nn.Linear(total, width) if config.projection else nn.Identity()
 
     def reset_parameters(self, std: float) -> None:
-        """Scale and shift by the outputs for random words (Mishkin & Matas 2016): mean 0, the vectors with this `std`.
+        """Data-dependent initialisation (Mishkin & Matas 2016): for random words, the mean is 0, and vectors have `std`.
 
         A maximum over time is well above zero for every word. Where features or vectors share an offset, each step of
         the optimizer moves the vectors of all words together, and the language model does not learn; docs/log.md.
@@ -92,9 +92,9 @@ class CharCNN(nn.Module):
         return torch.cat(weights).transpose(1, 2).flatten(1), biases, spans.to(biases.device)
 
     def _convolve(self, characters: Tensor, longest: int, weights: Tensor, biases: Tensor, spans: Tensor) -> Tensor:
-        """(L, U), words of up to `longest` characters -> the maximum of each filter over all windows, (U, filters)."""
+        """(L characters, U words) -> the maximum of each filter over all windows: (U, filters)."""
         widest, last = int(spans.max()), self.config.max_characters
-        # All windows beyond a word contain the same padding: the first of them is computed for all.
+        # All windows beyond a word contain the same padding: one of them is computed for all.
         windows = longest + 1
         beyond = max(0, windows + widest - 1 - last)
         x = F.pad(self.embedding(characters[: windows + widest - 1]), (0, 0, 0, 0, 0, beyond))

@@ -7,7 +7,9 @@ from bilm.text.batching import Batch
 
 
 class Encoder(nn.Module):
-    """A module that turns a batch of B texts, T tokens of the longest, into J layers of vectors, each (B, T, E).
+    """A module that turns a batch of B texts into J layers of vectors, each (B, T, E).
+
+    T: tokens in the longest text, with <s> and </s>.
 
     num_layers = J and output_dim = E; layer 0 depends on the token alone.
     """
@@ -28,5 +30,5 @@ class Encoder(nn.Module):
         self.requires_grad_(trainable)
 
     def learning_rates(self, rate: float) -> list[tuple[nn.Module, float]]:
-        """Pairs of a module and its learning rate for `build_optimizer`; `rate` is the encoder's in general."""
+        """Pairs of a module and its learning rate for `build_optimizer`; `rate`: of modules without their own."""
         return [(self, rate)]

@@ -24,7 +24,7 @@ class LSTMStack(nn.Module):
         self.dropout = Dropout(dropout)
 
     def reset_parameters(self) -> None:
-        """Set the biases to 0, and those of the forget gates to 1: memory reaches far back from the first step on."""
+        """Set the biases to 0, and those of the forget gates to 1, so that gradients reach far back."""
         for lstm in self.lstms:
             lstm.bias_ih_l0.data.zero_()  # type: ignore[operator]
             lstm.bias_hh_l0.data.zero_()  # type: ignore[operator]
@@ -43,20 +43,20 @@ class LSTMStack(nn.Module):
 def _run_lstm(lstm: nn.Module, x: Tensor) -> Tensor:
     if not x.is_cuda:
         return lstm(x)[0]
-    # Autocast runs cuDNN's LSTMs in fp16, whatever its type, and without a loss scaler small gradients vanish in fp16:
-    # TF32 instead.
+    # Autocast runs cuDNN's LSTMs in fp16, even if its type is bf16, and without a loss scaler small gradients vanish
+    # in fp16: TF32 instead.
     with torch.autocast("cuda", enabled=False):
         return lstm(x.float())[0]
 
 
 class ProjectedLSTM(nn.Module):
-    """Sak et al. 2014: an LSTM of `cell` units whose output is projected to D; cell and output are clipped.
+    """Sak et al. 2014: an LSTM of `cell` units whose output is projected to D; both are clipped.
 
         i, f, g, o = W_ih x_t + W_hh h_{t-1} + b          each of `cell` rows, in PyTorch's order
         c_t = clip(sigmoid(f) c_{t-1} + sigmoid(i) tanh(g))
         h_t = clip(W_hr (sigmoid(o) tanh(c_t)))           not projected where `cell` is D
 
-    In fp32 whatever the autocast (TF32 on a GPU that trains in bf16): rounding errors would add up over the text.
+    In fp32 also under autocast (TF32 on a GPU that trains in bf16): rounding errors would add up over the text.
     """
 
     def __init__(self, width: int, config: ProjectedLSTMConfig):

@@ -4,7 +4,7 @@ FullSoftmax and AdaptiveSoftmax share one interface; losses and log-probabilitie
     loss(states (N, D), targets (N,)) -> ()         sum of -log p(target), for training
     nll(states (N, D), targets (N,))  -> (N,)       -log p(target)
     log_probs(states (N, D))          -> (N, V)     the whole distribution
-    topk(states (N, D), k)            -> (N, k)     ids of the k most probable words in falling order
+    topk(states (N, D), k)            -> (N, k)     ids of the k most probable words, most probable first
 """
 
 from itertools import pairwise
@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 # Rows of a matrix product are padded to a multiple of this. oneDNN compiles and caches code for every new shape, which
-# takes longer than the product, and grows to gigabytes. On a CPU, padding saves a tenth of a training step.
+# takes longer than the product, and the cache grows to gigabytes. On a CPU, padding saves a tenth of a training step.
 ROWS = 32
 # Scores that are computed at a time: 128 MB in fp32, and up to three times that at the peak.
 _AT_ONCE = 2**25
@@ -104,7 +104,7 @@ class AdaptiveSoftmax(nn.Module):
     """Grave et al. 2017: a shortlist of frequent words, and clusters of rarer ones that are narrower.
 
     The head gives the probabilities of the shortlist's words and of each cluster, and p(word) = p(cluster)
-    p(word | cluster). Ids must be sorted by falling frequency. torch.nn.AdaptiveLogSoftmaxWithLoss is not used because
+    p(word | cluster). Ids must be in the order of descending frequency. AdaptiveLogSoftmaxWithLoss is not used because
     its log-softmax is in bf16 under autocast, an error in the third digit of the loss, and because it has no top k.
     """
 
@@ -164,7 +164,10 @@ class AdaptiveSoftmax(nn.Module):
 def build_softmax(
     kind: str, width: int, vocabulary_size: int, cutoffs: tuple[int, ...]
 ) -> FullSoftmax | AdaptiveSoftmax | None:
-    """Build a softmax of `kind` "adaptive" or "full"; "none" is for a model that was published without its softmax."""
+    """Build a softmax of `kind` "adaptive" or "full".
+
+    "none" is for models without a softmax: the imported original, and finetuned encoders.
+    """
     if kind == "none":
         return None
     if kind == "full":

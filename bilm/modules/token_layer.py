@@ -2,9 +2,9 @@
 
     word             one learned vector per word of the vocabulary; all others share that of <unk>
     char             Peters et al. 2018, section 3.1: convolutions over the characters, highway layers, a projection
-    word+char        the sum: new words get vectors from their spelling, and those of frequent words can differ from it
+    word+char        the sum: new words get vectors from their spelling, and the table adds to those of frequent words
 
-The characters of a word are computed once per batch, not once per token; in evaluation, once per word of the lexicon.
+A vector is computed from characters once per word of a batch; in evaluation, once per word of the lexicon.
 """
 
 import torch

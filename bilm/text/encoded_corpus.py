@@ -1,4 +1,4 @@
-"""Rows as token ids on disk: written once, in one pass, and memory-mapped by every process that trains on them.
+"""Rows as token ids on disk: the texts are read once, the ids memory-mapped by every process that trains on them.
 
     folder/ids.bin       int32, one text after the other, with boundaries
     folder/rows.npz      offsets (N + 1,), labels (N,) and keys (N,)
@@ -36,7 +36,9 @@ _FORMAT = 3
 
 @dataclass(frozen=True)
 class EncodedCorpus:
-    """texts: N of them; labels: int64 (N,), from 0; keys: uint64 (N,), split.text_key; words: of the vocabulary.
+    """texts: N of them; labels: int64 (N,), from 0, or NO_LABEL; keys: uint64 (N,), split.text_key.
+
+    words: of the vocabulary.
 
     texts.lexicon begins with the vocabulary, and has further words only if that is open-ended. num_truncated: how many
     texts had more words than the tokenizer's maximum. manifest: the source and the settings.
@@ -153,7 +155,7 @@ def _atomic_folder(folder: Path, manifest: dict[str, Any]) -> Iterator[Path]:
         # A unique name: processes on several machines may share this disk, and each writes its own folder.
         with tempfile.TemporaryDirectory(".tmp", f".{folder.name}-", folder.parent, ignore_cleanup_errors=True) as name:
             yield Path(name)
-            # A folder that another process has written meanwhile is the same, and may be in use.
+            # A folder that another process has written meanwhile has the same content, and may be mapped already.
             if not _is_current(folder, manifest):
                 shutil.rmtree(folder, ignore_errors=True)
                 Path(name).rename(folder)
@@ -184,7 +186,7 @@ def _write_rows(
 
 
 def _chunks(offsets: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
-    """Yield consecutive ranges of ids, and the row of each id in them; a text is in one range."""
+    """Yield consecutive ranges of ids, and the row of each id in them; no text is divided."""
     start = 0
     while start < len(offsets) - 1:
         stop = max(int(np.searchsorted(offsets, offsets[start] + _CHUNK)), start + 1)

@@ -1,4 +1,4 @@
-"""Split rows into training and validation rows, as a function of the texts alone."""
+"""Split rows into training and validation rows within each class, by a hash of each text; there is no seed."""
 
 import hashlib
 from collections.abc import Sequence
@@ -11,7 +11,8 @@ from bilm.text.custom_dataset import NO_LABEL
 from bilm.text.text_rules import collapse_blanks, composed, letters_and_digits
 
 VALIDATION_SHARE = 0.05
-# Classes with few rows give more than this share, so that the best epoch is not chosen on two or three texts.
+# Small classes give up to this number of distinct texts (at most a quarter of them), so that the best epoch is not
+# chosen on two or three texts.
 VALIDATION_AT_LEAST = 10
 # Texts with fewer letters and digits are compared in all characters. No text of AG News has fewer than 23.
 FEW_LETTERS = 8
@@ -34,10 +35,10 @@ def split_validation(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the indices of the training rows and of the validation rows, int64 each, in ascending order.
 
-    labels: int64 (N,); keys: uint64 (N,), text_key of each text; names: of the classes. The split depends on no seed
-    and not on the order of rows: validation gets the smallest keys of each class. Rows without a label are all for
-    training, unless no row has one. Texts with the same key are on the same side, so that no validation text is trained
-    on. Raises UserError if a class has a single distinct text.
+    labels: int64 (N,); keys: uint64 (N,), text_key of each text; names: of the classes. Validation gets the
+    smallest keys of each class. Texts with the same key are on the same side, so that no validation text is trained on;
+    a text with several labels belongs to the class of its first row. Other rows without a label are for training,
+    unless no row has one. Raises UserError if a class has a single distinct text.
     """
     distinct, first = np.unique(keys, return_index=True)
     key_labels = labels[first]

@@ -5,7 +5,8 @@ and validation figures; fit() does the steps, the learning rate schedule, clippi
 the choice of the best epoch, checkpoints, and an orderly stop after a signal.
 
 A step whose gradient is infinite or NaN is left out: it changes only the count of such steps. After
-MAX_LEFT_OUT_IN_A_ROW of them the run stops. No checkpoint is written within such a series: the weights may be bad.
+MAX_LEFT_OUT_IN_A_ROW of them the run stops, at the next reading of the device. Within such a series no checkpoint is
+written before the end of the epoch: the weights may be bad.
 
 Resuming is exact: a checkpoint holds the weights, the optimizer, the random states and the position, and the batches of
 an epoch depend only on its number, so that a resumed run gives the same bits as an uninterrupted one.
@@ -97,9 +98,10 @@ def fit(
     """Train `model`, load the weights of its best epoch into it, and return the history.
 
     `log` is called with the number of steps done, and its result receives the figures of the run while it trains; see
-    tensorboard_log.py. `settings` are compared with those of the checkpoint when resuming. Raises Interrupted after a
-    signal, and UserError when the loss is no longer finite or the checkpoint belongs to another run. Under torchrun,
-    each rank calls this with the same arguments except `log`; rank 0 writes.
+    tensorboard_log.py. `settings` are compared with those of the checkpoint when resuming; "threads" is added to them
+    if their number is fixed. Raises Interrupted after a signal, and UserError when the loss is no longer finite or the
+    checkpoint belongs to another run. Under torchrun, each rank calls this with the same arguments except `log`; rank 0
+    writes.
     """
     run = _Run(model, task, optimizer, config, checkpoint_path, settings, autocast)
     if resume:
@@ -116,7 +118,7 @@ def fit(
 
 
 def settle_threads(model: nn.Module, task: Task, autocast: Callable[[], AbstractContextManager[object]]) -> int | None:
-    """Apply threads.settle_for_training to the first, a middle and the last batch of the first epoch."""
+    """Fix the number of threads unless 1 and 2 threads give the same gradients on three batches of the first epoch."""
     plan, random_state = task.plan(0), torch.get_rng_state()
     items = [plan[i] for i in sorted({0, len(plan) // 2, len(plan) - 1})]
     parameters = [p for p in model.parameters() if p.requires_grad]
@@ -204,7 +206,7 @@ class _Run:
                 if state.left_out > left_out and ranks.is_main:
                     print_note(
                         f"{self.task.label}: steps left out until step {state.step}: {state.left_out - left_out}; the "
-                        f"gradient was infinite or no number (learning rate {self.learning_rate:.2g})"
+                        f"gradient was infinite or NaN (learning rate {self.learning_rate:.2g})"
                     )
                 # After a step that was left out, wait for a good one, even after a signal: it follows soon, or the run
                 # fails.
@@ -225,7 +227,7 @@ class _Run:
         # All ranks agree, by sums, on the number of targets, on stopping, and on when to save.
         due = ranks.is_main and time.monotonic() - self._saved >= self.config.checkpoint_seconds
         count, stop, save = ranks.sum(count, bool(self.signals), due)
-        # DistributedDataParallel averages gradients over the ranks; times their number, that is the sum.
+        # DistributedDataParallel averages gradients over the ranks; multiplied by their number, that is the sum.
         (loss_sum * (ranks.size / count)).backward()
         norm = nn.utils.clip_grad_norm_(self.parameters, self.config.clip_norm)
         finite = tally.add(loss_sum.detach(), count, norm)
@@ -242,7 +244,7 @@ class _Run:
         """Read the epoch's sums from the device and the other ranks, and check them."""
         tally.read_into(self.state, self.ranks)
         if self.state.longest_row >= MAX_LEFT_OUT_IN_A_ROW:
-            self.fail(f"the gradient was infinite or no number in {self.state.longest_row} steps in a row")
+            self.fail(f"the gradient was infinite or NaN in {self.state.longest_row} steps in a row")
         if not math.isfinite(self.state.loss_sum):
             self.fail(f"the loss is {self.state.loss_sum}")
 
@@ -261,7 +263,7 @@ class _Run:
         """Raise UserError: training has diverged, and the checkpoint, if any, is older."""
         good = f"The last good checkpoint is {self.path}." if self.path.exists() else "There is no checkpoint yet."
         raise UserError(
-            f"{message}, seen at step {self.state.step} (learning rate {self.learning_rate:.2g}). {good} "
+            f"{message}, at step {self.state.step} (learning rate {self.learning_rate:.2g}). {good} "
             "Resuming would repeat this; restart with a lower learning rate, or in fp32.",
             *("restart", "learning_rate", "precision"),
         )
@@ -316,7 +318,7 @@ class _Run:
         """Write the checkpoint. Raises UserError, on all ranks, when a weight is infinite or NaN or writing fails."""
         weights = self.trainable_weights()
         if not all(bool(weight.isfinite().all()) for weight in weights.values()):
-            self.fail("a weight is infinite or no number")
+            self.fail("a weight is infinite or NaN")
         on_gpu = self.device.type == "cuda"
         random = {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state(self.device) if on_gpu else None}
         self._saved = time.monotonic()
@@ -338,11 +340,11 @@ class _Run:
             if key := first_difference(saved["settings"], self.settings):
                 raise UserError(
                     f"the unfinished run in {self.path.parent} has other settings ({key}: "
-                    f"{saved['settings'].get(key)}, now {self.settings.get(key)}). Use the same settings, or restart.",
+                    f"{saved['settings'].get(key)}, now {self.settings.get(key)}). Use the same ones, or start over.",
                     "restart",
                 )
             if set(saved["weights"]) != set(self.trainable_weights()):
-                raise UserError(f"{self.path} holds the weights of another model. Restart the run.", "restart")
+                raise UserError(f"{self.path} holds the weights of another model. Start over.", "restart")
             if number := saved["settings"].get("threads"):
                 self.settings["threads"] = threads.fix(number)
             self.state = State(**saved["state"])

@@ -97,7 +97,9 @@ def test_tokens_are_separated_only_by_spaces_and_tabs(path, elmo, tmp_path):
 
 def test_a_note_counts_the_texts_that_are_cut(path, tmp_path):
     (tmp_path / "x.txt").write_text(("a " * 129 + "\n") * 600 + "b\n" + "a " * 128 + "\n")
-    message = "Note: 600 of 602 texts have more than 128 words; the rest of them is not read. ELMO.py --max-tokens"
+    message = (
+        "Note: 600 of 602 texts have more than 128 words; only their first 128 words are read. ELMO.py --max-tokens"
+    )
     for command in (
         ("-m bilm vectors", "--input", tmp_path / "x.txt", "--per", "text", "--output", tmp_path / "x.npz"),
         ("-m bilm predict", "--input", tmp_path / "x.txt", "--format", "csv"),

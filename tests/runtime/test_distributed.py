@@ -93,7 +93,7 @@ def test_finetuning_in_two_processes(trained, tmp_path):
 
 def test_evaluation_in_two_processes_is_refused(trained):
     run = run_script(*torchrun(), "evaluate.py", "--data", SAMPLE, "--output", trained[0], OMP_NUM_THREADS="1")
-    assert run.code != 0 and run.err.count("evaluate.py: error: this command takes one process") == 1, run.err
+    assert run.code != 0 and run.err.count("evaluate.py: error: this command runs in one process") == 1, run.err
 
 
 @pytest.mark.slow

@@ -290,7 +290,7 @@ def test_an_output_folder_that_cannot_be_is_refused_before_training(tmp_path):
 def test_a_diverging_run_stops_with_one_line(tmp_path):
     run = run_script("ELMO.py", "--data", SAMPLE, "--output", tmp_path, *TINY, "--learning-rate", 1e30, "--epochs", 3)
     assert run.code == 2 and re.search(
-        r"infinite or no number in \d+ steps in a row, seen at step \d+ \(learning rate", run.err
+        r"infinite or NaN in \d+ steps in a row, seen at step \d+ \(learning rate", run.err
     )
     assert "There is no checkpoint yet" in run.err and run.err.count("\n") == 1 and not list(tmp_path.rglob("*.pt"))
 
