@@ -46,7 +46,7 @@ class CharCNN(nn.Module):
         self.projection = nn.Linear(total, width) if config.projection else nn.Identity()
 
     def reset_parameters(self, std: float) -> None:
-        """Data-dependent initialisation (Mishkin & Matas 2016): for random words, the mean is 0, and vectors have `std`.
+        """Data-dependent initialisation (Mishkin & Matas 2016): for random words, mean 0, and vectors of this `std`.
 
         A maximum over time is well above zero for every word. Where features or vectors share an offset, each step of
         the optimizer moves the vectors of all words together, and the language model does not learn; docs/log.md.

@@ -56,7 +56,7 @@ def test_what_the_message_names_works(finished, tmp_path):
 
 def test_the_same_run_once_more_is_nobodys_loss(finished):
     run = run_script("ELMO.py", *TINY, "--epochs", 2, *finished, "--resume")
-    assert run.code == 0 and "is finished, with these settings" in run.out
+    assert run.code == 0 and "with these settings; skipped" in run.out
     assert run_script("ELMO.py", *TINY, "--epochs", 2, *finished).code == 0
 
 

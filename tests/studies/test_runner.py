@@ -175,4 +175,4 @@ def test_lambda_study_stopped_and_resumed_is_the_same(trained, tmp_path):
     assert complete["frozen_1"]["after"] == complete["frozen_1"]["before"] != complete["frozen_0"]["before"]
     assert complete["trainable_0"]["before"] == complete["frozen_0"]["before"] != complete["trainable_0"]["after"]
     run = run_script("-m studies.lambda_study", *common, "--output", folders[1], "--resume")
-    assert run.code == 0 and "is finished, with these settings" in run.out, run.err
+    assert run.code == 0 and "with these settings; skipped" in run.out, run.err
