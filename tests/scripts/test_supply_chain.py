@@ -46,7 +46,7 @@ EXTRAS = {
 }
 REQUIRED = [Requirement(line) for line in lines("requirements.txt")]
 # Packages whose module has another name.
-MODULES = {"scikit-learn": "sklearn"}
+MODULES = {"scikit-learn": "sklearn", "cosmic-ray": "cosmic_ray"}
 # Used without an import: commands of the Makefile, and what an imported package asks for.
 TOOLS = {"ruff", "mypy", "pip-audit", "pytest-xdist", "nbclient", "ipykernel", "setuptools", "tensorboard"}
 
