@@ -57,7 +57,7 @@ PACKAGES = {
     "baselines": ([], ["tests/baselines/test_self_training_*.py"]),
 }
 DISPLAY = {"print_line", "print_note", "progress", "set_postfix_str"}
-SPEED_CONSTANTS = {"BLOCK", "ROWS", "_AT_ONCE", "STEPS_BETWEEN_READINGS"}
+SPEED_CONSTANTS = {"BLOCK", "ROWS", "_AT_ONCE"}
 LIBRARIES = ("numpy", "torch", "pytest", "hypothesis", "scipy.stats", "sklearn.linear_model", "sklearn.decomposition")
 # A mutant that loops, or takes all memory, ends here.
 LEAST_TIMEOUT, TIMES_UNCHANGED = 30.0, 3.0
