@@ -12,7 +12,8 @@ Left out by rule, because the tests cannot or need not tell them from the origin
 - docstrings and type annotations; what does not parse, and what parses to the same syntax tree
 - what is only displayed: f-strings, and the arguments of the functions DISPLAY
 - checks of what cannot be otherwise: `assert`, `strict=True` of zip, `frozen=True` of dataclasses
-- `is` for `==` and the reverse, which agree on the None, small integers and names that are compared here
+- `is` for `==` and the reverse, which agree on None, small integers and short strings
+- `<` and the like for `==` between strings, whose order means nothing
 - what runs on a GPU alone: branches of a condition that names CUDA, `non_blocking`
 - the values of SPEED_CONSTANTS, which change speed and memory alone
 - `@staticmethod` and `@property` removed: not a small fault, but another interface
@@ -167,6 +168,10 @@ def called(trailer) -> str:
     return before.value if before is not None else ""
 
 
+def compares_strings(comparison) -> bool:
+    return any(child.type == "string" for child in comparison.children)
+
+
 def names_cuda(condition) -> bool:
     return "cuda" in condition.get_code()
 
@@ -182,12 +187,15 @@ def places(package: str, file: str) -> Iterator[tuple[str, list[tuple[str, int]]
     found: dict[tuple, list[tuple[str, int]]] = {}
     for name in operator_names():
         operator = get_operator(name)
-        if operator.arguments() or {*name.split("_")[-2:]} in ({"Eq", "Is"}, {"NotEq", "IsNot"}):
+        old, _, new = name.rpartition("_")
+        swapped = {old.rpartition("_")[2], new}
+        if operator.arguments() or swapped in ({"Eq", "Is"}, {"NotEq", "IsNot"}):
             continue
+        orders = bool(swapped & {"Eq", "NotEq"}) and new in ("Lt", "LtE", "Gt", "GtE")
         occurrence = 0
         for node in nodes:
             for begin, end in operator().mutation_positions(node):
-                if not is_left_out(node):
+                if not is_left_out(node) and not (orders and compares_strings(node)):
                     found.setdefault((begin, end), []).append((name, occurrence))
                 occurrence += 1
     times: Counter[str] = Counter()

@@ -278,3 +278,14 @@ def test_a_resumed_run_has_the_threads_of_its_checkpoint_and_tries_nothing(monke
     settings = {}
     Threaded(monkeypatch, 2).fit(path, epochs=1, settings=settings, resume=True)
     assert len(settled) == 1 and fixed == [3] and settings == {"threads": 7}
+
+
+def test_a_run_with_fixed_weights_can_be_resumed(monkeypatch, path):
+    """They are not in its checkpoint."""
+    results = []
+    for resume in (False, True):
+        task = Clocked(monkeypatch, [2.0, 1.0])
+        task.model.append(nn.Linear(1, 1).requires_grad_(False))
+        state = task.fit(path, resume=resume)
+        results.append((task.model[0].weight.item(), state.best_epoch, len(state.epochs)))
+    assert results[0] == results[1]
