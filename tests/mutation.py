@@ -150,7 +150,7 @@ def is_left_out(node) -> bool:
             return True
         if node.type == "trailer" and node.children[0] == "(" and called(node) in DISPLAY:
             return True
-        if node.type == "expr_stmt" and node.children[0].get_code().strip() in SPEED_CONSTANTS:
+        if node.type == "expr_stmt" and node.children[0].get_code(include_prefix=False) in SPEED_CONSTANTS:
             return True
         if node.type == "decorator" and node.get_code().strip() in ("@staticmethod", "@property"):
             return True

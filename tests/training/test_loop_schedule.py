@@ -289,3 +289,12 @@ def test_a_run_with_fixed_weights_can_be_resumed(monkeypatch, path):
         state = task.fit(path, resume=resume)
         results.append((task.model[0].weight.item(), state.best_epoch, len(state.epochs)))
     assert results[0] == results[1]
+
+
+def test_steps_that_are_left_out_are_told_of_once_each_time_and_good_ones_not(monkeypatch, path, capsys):
+    Clocked(monkeypatch).fit(path)
+    assert "left out" not in "".join(capsys.readouterr())
+    Clocked(monkeypatch, batches=60, broken_at=[3, 4, 30]).fit(path, epochs=1)
+    text = capsys.readouterr()
+    assert text.err.count("steps left out until step") == 2
+    assert "until step 25: 2;" in text.err and "until step 50: 1;" in text.err and "steps left out: 3 (" in text.out
