@@ -298,3 +298,10 @@ def test_steps_that_are_left_out_are_told_of_once_each_time_and_good_ones_not(mo
     text = capsys.readouterr()
     assert text.err.count("steps left out until step") == 2
     assert "until step 25: 2;" in text.err and "until step 50: 1;" in text.err and "steps left out: 3 (" in text.out
+
+
+def test_seconds_of_the_history_have_one_decimal(monkeypatch, path):
+    task = Clocked(monkeypatch)
+    task.on_step = lambda: setattr(task, "seconds", task.seconds + 0.13)
+    state = task.fit(path)
+    assert [epoch["seconds"] for epoch in state.epochs] == [11.4, 22.8] and state.seconds == pytest.approx(22.78)
