@@ -305,3 +305,31 @@ def test_seconds_of_the_history_have_one_decimal(monkeypatch, path):
     task.on_step = lambda: setattr(task, "seconds", task.seconds + 0.13)
     state = task.fit(path)
     assert [epoch["seconds"] for epoch in state.epochs] == [11.4, 22.8] and state.seconds == pytest.approx(22.78)
+
+
+class OtherRank(loop.Ranks):
+    """A rank that is not the main one."""
+
+    def __init__(self):
+        super().__init__()
+        self.rank = 1
+
+
+def test_a_rank_that_the_checkpoint_lacks_has_a_random_state_of_its_own(monkeypatch, path):
+    Clocked(monkeypatch).fit(path)
+    for ranks, is_restored in ((OtherRank, False), (loop.Ranks, True)):
+        monkeypatch.setattr(loop, "Ranks", ranks)
+        torch.manual_seed(77)
+        torch.rand(3)
+        before = torch.get_rng_state()
+        Clocked(monkeypatch).fit(path, resume=True)
+        assert torch.equal(torch.get_rng_state(), before) != is_restored
+
+
+def test_other_ranks_say_nothing_and_begin_no_checkpoint(monkeypatch, path, saves, capsys):
+    """Those at the end of an epoch are written together with the main one."""
+    monkeypatch.setattr(loop, "Ranks", OtherRank)
+    Clocked(monkeypatch, batches=7, broken_at=[2]).fit(path, checkpoint_seconds=0.0)
+    Clocked(monkeypatch).fit(path, resume=True)
+    assert [state["batch"] for state in saves] == [0, 0]
+    assert "".join(capsys.readouterr()) == ""
