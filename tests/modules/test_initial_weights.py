@@ -75,6 +75,17 @@ def test_weights_on_the_meta_device_are_left_there():
     assert all(p.is_meta for p in model.parameters())
 
 
+def test_the_same_seed_gives_the_same_weights_in_every_version():
+    """A model that is trained again comes out as before: the biases, which depend on every word and weight."""
+    torch.manual_seed(0)
+    model = CharCNN(CharCNNConfig(dim=4, filters=((1, 3), (3, 2)), max_characters=12), 3)
+    model.reset_parameters(0.5)
+    biases = [convolution.bias.tolist() for convolution in model.convolutions]
+    assert biases[0] == pytest.approx([-4.0492167, -8.2820597, -3.2799273], rel=1e-5)
+    assert biases[1] == pytest.approx([-1.4187900, -1.4210944], rel=1e-5)
+    assert model.projection.bias.tolist() == pytest.approx([-0.25021413, 0.25193450, 0.07694037], rel=1e-4)
+
+
 @pytest.mark.parametrize("kind", ["word", "word+char"])
 def test_a_table_of_words_is_spread_and_padding_is_zero(kind):
     layer = TokenLayer(kind, 3000, 8, CNN)

@@ -333,3 +333,50 @@ def test_other_ranks_say_nothing_and_begin_no_checkpoint(monkeypatch, path, save
     Clocked(monkeypatch).fit(path, resume=True)
     assert [state["batch"] for state in saves] == [0, 0]
     assert "".join(capsys.readouterr()) == ""
+
+
+class TwoRanks(loop.Ranks):
+    """The main one of two, which have the same rows."""
+
+    def __init__(self):
+        self.rank, self.size, self.is_first_here = 0, 2, True
+
+    def sum(self, *values):
+        return [type(value)(2 * value) for value in values]
+
+    def gather(self, value):
+        return [value, value]
+
+    def on_main(self, function):
+        return function()
+
+
+class Averaging(nn.Module):
+    """In place of DistributedDataParallel: the average of two equal gradients is either."""
+
+    def __init__(self, module):
+        super().__init__()
+        self.parts = module
+
+    def __getitem__(self, index):
+        return self.parts[index]
+
+
+def test_two_ranks_with_the_same_rows_step_as_one(monkeypatch, path):
+    """The gradient is that of the mean over the rows of both."""
+    alone = Clocked(monkeypatch)
+    torch.nn.init.ones_(alone.model[0].weight)
+    expected = alone.fit(path)
+    seen = []
+    monkeypatch.setattr(loop, "Ranks", TwoRanks)
+    monkeypatch.setattr(loop, "DistributedDataParallel", lambda model: seen.append(Averaging(model)) or seen[-1])
+    task = Clocked(monkeypatch)
+    torch.nn.init.ones_(task.model[0].weight)
+    models, loss = [], task.loss
+    task.loss = lambda model, item, rank, size: models.append((model, rank, size)) or loss(model, item, rank, size)
+    state = task.fit(path)
+    assert len(seen) == 1 and models == [(seen[0], 0, 2)] * 6
+    torch.testing.assert_close(task.model[0].weight, alone.model[0].weight)
+    for one, other in zip(state.epochs, expected.epochs, strict=True):
+        assert one["train_loss"] == pytest.approx(other["train_loss"])
+        assert one["largest_gradient_norm"] == pytest.approx(other["largest_gradient_norm"])
