@@ -14,7 +14,7 @@ Left out by rule, because the tests cannot or need not tell them from the origin
 - checks of what cannot be otherwise: `assert`, `strict=True` of zip, `frozen=True` of dataclasses
 - `is` for `==` and the reverse, which agree on None, small integers and short strings
 - `<` and the like for `==` between strings, whose order means nothing
-- what runs on a GPU alone: branches of a condition that names CUDA, `non_blocking`
+- what matters on a GPU alone: comparisons with "cuda", branches of a condition that names CUDA, `non_blocking`
 - the values of SPEED_CONSTANTS, which change speed and memory alone
 - `@staticmethod` and `@property` removed: not a small fault, but another interface
 """
@@ -28,7 +28,6 @@ import hashlib
 import importlib
 import multiprocessing
 import os
-import resource
 import shlex
 import shutil
 import signal
@@ -153,6 +152,8 @@ def is_left_out(node) -> bool:
         if node.type == "expr_stmt" and node.children[0].get_code(include_prefix=False) in SPEED_CONSTANTS:
             return True
         if node.type == "decorator" and node.get_code().strip() in ("@staticmethod", "@property"):
+            return True
+        if node.type == "comparison" and names_cuda(node):
             return True
         if parent.type == "if_stmt" and node is parent.children[3] and names_cuda(parent.children[1]):
             return True
@@ -325,6 +326,8 @@ def judge(mutant: Mutant | None, package: str, known: dict[str, float], timeout:
 
 def run_tests(package: str, known: dict[str, float], sender) -> None:
     """In a child, to its end: exit status 0 when all tests passed."""
+    import resource  # Windows has neither this nor fork
+
     import pytest
 
     os.setsid()

@@ -329,7 +329,8 @@ def test_a_rank_that_the_checkpoint_lacks_has_a_random_state_of_its_own(monkeypa
 def test_other_ranks_say_nothing_and_begin_no_checkpoint(monkeypatch, path, saves, capsys):
     """Those at the end of an epoch are written together with the main one."""
     monkeypatch.setattr(loop, "Ranks", OtherRank)
-    Clocked(monkeypatch, batches=7, broken_at=[2]).fit(path, checkpoint_seconds=0.0)
+    state = Clocked(monkeypatch, batches=7, broken_at=[2]).fit(path, checkpoint_seconds=0.0)
+    assert [epoch["train_loss"] for epoch in state.epochs] == pytest.approx([68 / 24, 77 / 28])
     Clocked(monkeypatch).fit(path, resume=True)
     assert [state["batch"] for state in saves] == [0, 0]
     assert "".join(capsys.readouterr()) == ""
