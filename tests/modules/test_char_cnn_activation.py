@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from bilm.config import CharCNNConfig
+from bilm.modules import char_cnn
 from bilm.modules.char_cnn import CharCNN
 from bilm.text.vocabulary import PAD, SPECIALS, characters_of
 
@@ -40,3 +41,14 @@ def test_words_come_back_in_their_order():
     characters = torch.from_numpy(characters_of(np.arange(300) + len(SPECIALS), words, 9))
     order = torch.randperm(300)
     torch.testing.assert_close(cnn(characters[order]), cnn(characters)[order], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("letters", "windows"), [(0, 3), (3, 6), (20, 21)])
+def test_short_words_cost_few_windows(monkeypatch, letters, windows):
+    """One for each character of the longest word, marks among them, and one for all that follow."""
+    cnn = CharCNN(CharCNNConfig(3, ((1, 4), (3, 5)), max_characters=20), 6)
+    characters = torch.from_numpy(characters_of(np.array([9, 10]), ["a" * letters, ""], 20))
+    shapes, plain = [], F.linear
+    monkeypatch.setattr(char_cnn.F, "linear", lambda x, *others: shapes.append(x.shape) or plain(x, *others))
+    cnn(characters)
+    assert shapes[0] == (windows, char_cnn.BLOCK, 3 * 3)

@@ -1,6 +1,7 @@
 """When the loop does what: learning rates, figures, checkpoints and time, with a clock that the task moves."""
 
 import math
+from dataclasses import asdict
 from types import SimpleNamespace
 
 import pytest
@@ -203,6 +204,15 @@ def test_nine_bad_steps_in_a_row_are_left_out_and_ten_stop_the_run(monkeypatch, 
     assert state.epochs[0]["train_loss"] == pytest.approx((8 + 18 + 19) / 12)
     with pytest.raises(UserError, match="in 10 steps in a row, seen at step 12"):
         Clocked(monkeypatch, batches=12, broken_at=range(2, 12)).fit(path, epochs=1)
+
+
+def test_every_count_of_a_run_begins_at_zero(monkeypatch, path):
+    """So that nine bad steps at its start are nine; and no epoch is the best one yet."""
+    state = asdict(loop.State())
+    assert state.pop("best_epoch") == -1 and math.isnan(state.pop("best_figure"))
+    assert all(not value for value in state.values())
+    state = Clocked(monkeypatch, batches=12, broken_at=range(1, 10)).fit(path, epochs=1)
+    assert state.longest_row == 9 and state.epochs[0]["train_loss"] == pytest.approx((17 + 18 + 19) / 12)
 
 
 def test_rows_of_bad_steps_with_a_good_one_between_them_are_two_rows(monkeypatch, path):
