@@ -59,6 +59,23 @@ def test_every_word_of_a_cluster_is_reached_and_the_edges_belong_to_the_right_on
     torch.testing.assert_close(-losses, softmax.log_probs(state)[0], rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("kind", ["full", "adaptive"])
+@pytest.mark.parametrize("count", [1, 32, 45])
+def test_products_have_few_shapes(monkeypatch, kind, count):
+    """oneDNN keeps code for every shape: rows are padded to the next multiple of 32, and no further."""
+    softmax, rows, plain = build_softmax(kind, 8, 20, (5, 9)), [], F.linear
+    targets = torch.full((count,), 7)
+    targets[0] = 15
+    monkeypatch.setattr(softmax_module.F, "linear", lambda x, *others: rows.append(len(x)) or plain(x, *others))
+    softmax.loss(torch.randn(count, 8), targets)
+    of_all = -(-count // 32) * 32
+    if kind == "full":
+        assert rows == [of_all]
+    else:  # the head, and two products for each cluster: words 5 to 8, and from 9 on
+        of_first = -(-(count - 1) // 32) * 32
+        assert rows == [of_all, of_first, of_first, 32, 32]
+
+
 def test_the_scores_at_once_are_bounded(monkeypatch):
     """Products of at most so many scores, and of at least 32 states; else as many states as fit."""
     rows = []

@@ -251,6 +251,7 @@ class Threaded(Clocked):
         self.trials = []
 
     def loss(self, model, item, rank, world_size):
+        assert (rank, world_size) == (0, 1) and model.training
         number = torch.get_num_threads()
         self.trials.append((item, number, float(torch.rand(()))))
         loss, *counts = super().loss(model, item, rank, world_size)
