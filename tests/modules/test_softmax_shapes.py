@@ -112,3 +112,11 @@ def test_losses_are_fp32_whatever_the_states_are():
     states = torch.randn(40, 4).bfloat16()
     assert layer.nll(states, targets).dtype == layer.log_probs(states).dtype == torch.float32
     assert layer.loss(states, targets).dtype == torch.float32
+
+
+def test_every_word_of_a_large_vocabulary_has_a_loss():
+    """No id stands for a target that is missing."""
+    softmax, words = with_large_weights(AdaptiveSoftmax(8, 300, (120, 260))), torch.arange(300)
+    state = torch.randn(1, 8)
+    losses = softmax.nll(state.expand(300, 8), words)
+    torch.testing.assert_close(-losses, softmax.log_probs(state)[0], rtol=1e-4, atol=1e-4)

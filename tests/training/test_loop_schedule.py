@@ -392,3 +392,28 @@ def test_two_ranks_with_the_same_rows_step_as_one(monkeypatch, path):
     for one, other in zip(state.epochs, expected.epochs, strict=True):
         assert one["train_loss"] == pytest.approx(other["train_loss"])
         assert one["largest_gradient_norm"] == pytest.approx(other["largest_gradient_norm"])
+
+
+def test_the_progress_bar_has_the_loss_and_the_rows_per_second(monkeypatch, path):
+    """Four rows in the 2 seconds of a step."""
+    texts = []
+
+    class Bar:
+        def __init__(self, **options):
+            texts.append((options["initial"], options["total"]))
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def update(self):
+            pass
+
+        def set_postfix_str(self, text, refresh):
+            texts.append(text)
+
+    monkeypatch.setattr(loop, "progress", Bar)
+    Clocked(monkeypatch).fit(path)
+    assert texts == [(0, 3), "loss 2.250, 2 rows/s"] * 2
