@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from bilm.config import ClassifierConfig
+from bilm.config import BiLMConfig, ClassifierConfig
 from bilm.modules.classifier import Classifier, EncoderClassifier
+from bilm.modules.language_model import BiLM
 from bilm.text.batching import collate
 
 ROWS = np.arange(5)
@@ -83,3 +84,10 @@ def test_the_output_layer_is_computed_in_fp32_under_autocast(bilm, batch):
         layers = bilm.encode(batch)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             assert classifier(layers, batch).dtype == torch.float32
+
+
+def test_a_language_model_of_one_lstm_has_one_upper_layer(batch):
+    encoder = BiLM(BiLMConfig(width=7, layers=1, softmax="none"), 40).eval()
+    model = build(encoder).eval()
+    with torch.no_grad():
+        torch.testing.assert_close(model(batch, upper=encoder.encode(batch)[1:]), model(batch))
