@@ -153,7 +153,7 @@ class _Run:
     path: Path
     settings: dict[str, Any]
     autocast: Callable[[], AbstractContextManager[object]]
-    ranks: Ranks = field(default_factory=Ranks)
+    ranks: Ranks = field(default_factory=lambda: Ranks())
     state: State = field(default_factory=State)
     best_weights: dict[str, Tensor] | None = None
     record: Record | None = None

@@ -97,7 +97,7 @@ def test_a_table_of_words_is_spread_and_padding_is_zero(kind):
 
 
 def test_a_token_layer_of_no_kind_is_refused():
-    with pytest.raises(ValueError, match="'letters' is no kind of token layer"):
+    with pytest.raises(ValueError, match="unknown token layer 'letters'"):
         TokenLayer("letters", 9, 4, CNN)
 
 

@@ -43,7 +43,7 @@ def test_outputs_and_the_state_at_the_end_of_each_text(config):
     lstm, x, lengths = with_large_weights(ProjectedLSTM(WIDTH, config)), torch.randn(3, 6, WIDTH), [6, 2, 4]
     h, c = torch.randn(3, WIDTH), torch.randn(3, config.cell)
     with torch.no_grad():
-        outputs, (h_end, c_end) = lstm(x, torch.tensor(lengths), (h, c))
+        outputs, (h_end, c_end) = lstm(x, torch.tensor(lengths), h, c)
     assert outputs.shape == x.shape
     for row, length in enumerate(lengths):
         expected, *ends = numpy_run(lstm, x[row, :length].numpy(), h[row].numpy(), c[row].numpy())
@@ -66,9 +66,9 @@ def test_precision_is_fp32_under_autocast():
     lstm, x = with_large_weights(ProjectedLSTM(WIDTH, CLIPPED)), torch.randn(2, 6, WIDTH)
     start = torch.zeros(2, WIDTH), torch.zeros(2, CELL)
     with torch.no_grad():
-        exact, _ = lstm(x, torch.tensor([6, 6]), start)
+        exact, _ = lstm(x, torch.tensor([6, 6]), *start)
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            result, _ = lstm(x, torch.tensor([6, 6]), start)
+            result, _ = lstm(x, torch.tensor([6, 6]), *start)
     assert result.dtype == torch.float32 and torch.equal(result, exact)
 
 

@@ -202,7 +202,7 @@ def test_nine_bad_steps_in_a_row_are_left_out_and_ten_stop_the_run(monkeypatch, 
     state = Clocked(monkeypatch, batches=12, broken_at=range(2, 11)).fit(path, epochs=1)
     assert state.longest_row == 9 and state.left_out_in_a_row == 0 and state.epochs[0]["steps_left_out"] == 9
     assert state.epochs[0]["train_loss"] == pytest.approx((8 + 18 + 19) / 12)
-    with pytest.raises(UserError, match="in 10 steps in a row, seen at step 12"):
+    with pytest.raises(UserError, match="in 10 steps in a row, at step 12"):
         Clocked(monkeypatch, batches=12, broken_at=range(2, 12)).fit(path, epochs=1)
 
 
@@ -381,7 +381,9 @@ def test_two_ranks_with_the_same_rows_step_as_one(monkeypatch, path):
     expected = alone.fit(path)
     seen = []
     monkeypatch.setattr(loop, "Ranks", TwoRanks)
-    monkeypatch.setattr(loop, "DistributedDataParallel", lambda model: seen.append(Averaging(model)) or seen[-1])
+    monkeypatch.setattr(
+        loop.nn.parallel, "DistributedDataParallel", lambda model: seen.append(Averaging(model)) or seen[-1]
+    )
     task = Clocked(monkeypatch)
     torch.nn.init.ones_(task.model[0].weight)
     models, loss = [], task.loss
