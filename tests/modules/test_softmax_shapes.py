@@ -14,7 +14,7 @@ def test_each_kind_is_built_and_no_other():
     assert type(full) is FullSoftmax and full.out.weight.shape == (20, 8) and full.out.bias.shape == (20,)
     assert type(adaptive) is AdaptiveSoftmax
     for kind in ("fully", "", "sampled"):
-        with pytest.raises(ValueError, match=f"'{kind}' unknown softmax"):
+        with pytest.raises(ValueError, match=f"unknown softmax '{kind}'"):
             build_softmax(kind, 8, 20, (5,))
 
 
