@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from bilm.metrics import ClassCounts, mcnemar, perplexity
+from bilm.metrics import ClassCounts, classification_figures, mcnemar, perplexity
 
 
 def test_no_target_is_a_score_of_zero():
@@ -69,3 +69,8 @@ def test_the_better_classifier_comes_first_or_second():
     half = 1.96 * math.sqrt(4 - 4 / 10) / 10
     assert forth["interval"] == pytest.approx([0.2 - half, 0.2 + half])
     assert back["interval"] == pytest.approx([-0.2 - half, -0.2 + half])
+
+
+def test_a_class_that_does_not_occur_and_is_not_predicted_is_not_counted():
+    figures = classification_figures(np.array([0, 1, 1]), np.array([0, 1, 0]), ["a", "b", "c"])
+    assert (figures["classes"], figures["undefined"], figures["rows"]) == (2, 0, 3)

@@ -105,7 +105,7 @@ class ClassifierTrainer:
     config: ClassifierConfig
     fit_config: FitConfig
     device: torch.device
-    autocast: Callable[[], AbstractContextManager]
+    autocast: Callable[[], AbstractContextManager[object]]
 
     def train(
         self,

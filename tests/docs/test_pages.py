@@ -356,6 +356,14 @@ def test_reliability_is_what_was_counted():
     assert f"at most {most:.1f} s" in table
 
 
+def test_mutation_testing_is_what_was_counted():
+    counts = results("mutation")
+    share = f"{counts['killed']} of {counts['mutants']} made a test fail ({counts['share_that_died']:.0%})"
+    assert share in flowing("docs/reliability.md").replace(" %", "%")
+    assert set(counts["named_faults"].values()) == {"killed"}
+    assert f"all {len(counts['named_faults'])} faults" in flowing("docs/reliability.md")
+
+
 def test_token_layers_are_what_was_measured():
     layers = results("token_layers")["token_layers"]
     text = page("docs/characters.md")

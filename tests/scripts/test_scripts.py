@@ -159,6 +159,14 @@ def test_a_quick_look_is_written_beside(trained, tmp_path):
 # --- stopped and resumed ---------------------------------------------------------------------------------------------
 
 
+def test_each_script_says_how_many_texts_are_truncated(tmp_path):
+    common = ["--data", SAMPLE, "--limit", 60, "--output", tmp_path, "--precision", "fp32"]
+    note = "of 60 texts have more than 12 words; only their first 12 words are read. ELMO.py --max-tokens"
+    for arguments in (["ELMO.py", *TINY, "--max-tokens", 12], ["classification.py", "--hidden", 8], ["evaluate.py"]):
+        run = run_script(*arguments, *common, *([] if arguments[0] == "evaluate.py" else ["--epochs", 1]))
+        assert run.code == 0 and run.out.count("texts have more than") == 1 and note in run.out, run.err
+
+
 def test_an_unfinished_run_is_not_touched_without_a_word(tmp_path):
     """Stopped once: it is refused, or gone on with, or dropped, as it is told. Bits are compared in test_kills.py."""
     arguments = ["ELMO.py", "--data", SAMPLE, "--output", tmp_path, *TINY, "--epochs", 5, "--checkpoint-seconds", 0]
