@@ -89,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     finished = [name for name in names if is_finished(summary["baselines"].get(name), settings)]
     progress = open_progress(run, options.resume, "baselines", settings, finished == names)
     if progress is None:
-        print(f"{display_path(path)} contains them, with these settings. {run.next_command('evaluate.py')}")
+        print(f"{display_path(path)} contains results with these settings; skipped. {run.next_command('evaluate.py')}")
         return
     if options.resume.resume:
         names = [name for name in names if name not in finished]

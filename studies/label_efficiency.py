@@ -90,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     settings = run.settings(options.draws, CLASSIFIER, FIT, bilm=pretrained.hash, **rows.hashes)
     progress = open_progress(run, options.resume, "label_efficiency", settings, has_settings(path, settings))
     if progress is None:
-        print(f"{display_path(path)} is finished, with these settings. Next: python -m studies.report")
+        print(f"{display_path(path)} has results with these settings; skipped. Next: python -m studies.report")
         return
     methods = Methods.prepare(run, rows, pretrained, progress, options.run.seed)
     by_size: dict[str, dict[str, Any]] = {}

@@ -74,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     path = run.folders.results / "lambda_study.json"
     progress = open_progress(run, options.resume, "lambda_study", settings, has_settings(path, settings))
     if progress is None:
-        print(f"{display_path(path)} is finished, with these settings. Next: python -m studies.report")
+        print(f"{display_path(path)} has results with these settings; skipped. Next: python -m studies.report")
         return
     encoder, encoded = pretrained.model.to(run.device), pretrained.vocabulary.encode(rows.texts)
     study = Study(run, rows, encoded, progress, options.classifier, options.fit)
