@@ -159,10 +159,10 @@ def choose_actions(
 
     bundled, existing = bundled_files(run.folders.models), find_classifiers(run.folders.models, pretrained).paths
     actions = {}
-    for mode, wanted in settings.items():
+    for mode, required in settings.items():
         path = existing.get(mode, weights_of(run, mode))
         saved = finished_settings(path, "classifier") if mode in existing and path not in bundled else None
-        finished, warning = was_trained_with(path, "classifier", wanted), replacement_warning(path, saved, wanted)
+        finished, warning = was_trained_with(path, "classifier", required), replacement_warning(path, saved, required)
         actions[mode] = decide_action(checkpoint_of(run, mode), options.resume, finished, warning)
     return actions
 

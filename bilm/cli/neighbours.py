@@ -71,8 +71,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             (vectors,) = elmo.embed([words])
             for layer in range(elmo.num_layers):
                 print(f"e{layer}: {marked(words, position, marks)}")
-                for near in index.nearest(vectors[layer, position], layer, options.neighbours.count, but=text):
-                    print(f"  {near.similarity:.3f}  {marked(near.words, near.place, marks)}")
+                for near in index.nearest(vectors[layer, position], layer, options.neighbours.count, exclude=text):
+                    print(f"  {near.similarity:.3f}  {marked(near.words, near.position, marks)}")
     print_truncation(elmo.vocabulary.tokenizer)
 
 

@@ -27,12 +27,12 @@ _CHUNK = 2**15
 
 @dataclass(frozen=True)
 class Neighbour:
-    """A token: cosine similarity to the query, its text, the words of the text, and its position among them (place)."""
+    """A token: cosine similarity to the query, its text, the words of the text, and its position among them."""
 
     similarity: float
     text: str
     words: list[str]
-    place: int
+    position: int
 
 
 def build_index(elmo: ELMo, batches: Iterable[Sequence[str]], folder: Path) -> int:
@@ -115,8 +115,8 @@ class Index:
             if any(len(layer) != len(self._text_numbers) for layer in self._layers):
                 raise ValueError("the numbers of vectors and tokens differ")
 
-    def nearest(self, vector: np.ndarray, layer: int, count: int, but: str = "") -> list[Neighbour]:
-        """Return the `count` tokens nearest to `vector` (E,) in `layer`, one per text, without texts equal to `but`."""
+    def nearest(self, vector: np.ndarray, layer: int, count: int, exclude: str = "") -> list[Neighbour]:
+        """Return the `count` tokens nearest to `vector` (E,) in `layer`, one per text, without the text `exclude`."""
         unit = (vector / max(float(np.linalg.norm(vector)), 1e-9)).astype(np.float32)
         table = self._layers[layer]
         chunks = (table[i : i + _CHUNK].astype(np.float32) @ unit for i in range(0, len(table), _CHUNK))
@@ -124,9 +124,9 @@ class Index:
         neighbours: dict[str, Neighbour] = {}
         for token in self._best_first(similarity):
             entry = self._texts[self._text_numbers[token]]
-            if entry["text"] not in neighbours and entry["text"] != but:
+            if entry["text"] not in neighbours and entry["text"] != exclude:
                 position = int(self._positions[token])
-                neighbours[entry["text"]] = Neighbour(float(similarity[token]), **entry, place=position)
+                neighbours[entry["text"]] = Neighbour(float(similarity[token]), **entry, position=position)
                 if len(neighbours) == count:
                     break
         return list(neighbours.values())

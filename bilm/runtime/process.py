@@ -4,6 +4,7 @@ It works the same in a separate process, under IPython's %run and under runpy: w
 handlers are restored, and all functions registered with `at_end` have been called.
 """
 
+import _thread
 import atexit
 import contextlib
 import gc
@@ -45,6 +46,13 @@ class _Command:
         self.received.append(number)
         if self.interruptible:
             raise KeyboardInterrupt(number)
+
+    def repeat(self, unraisable: Any) -> None:
+        """For sys.unraisablehook: repeat a signal whose KeyboardInterrupt was lost in a destructor or a callback."""
+        if isinstance(unraisable.exc_value, KeyboardInterrupt) and self.received:
+            _thread.interrupt_main(self.received.pop())
+        else:
+            sys.__unraisablehook__(unraisable)
 
 
 _current: _Command | None = None
@@ -121,6 +129,8 @@ def run_script(main: Callable[[], None], name: str | None = None) -> None:
     outer, command = _current, _Command()
     _current = command
     with _handled_by(command.receive):
+        command.cleanup.callback(setattr, sys, "unraisablehook", sys.unraisablehook)
+        sys.unraisablehook = command.repeat
         _replace_unencodable(command)
         try:
             status = _status_of(main, command, name or command_line().split()[-1])

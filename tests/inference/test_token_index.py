@@ -36,16 +36,21 @@ def test_the_nearest_are_those_of_the_largest_cosine(elmo, corpus, folder):
             cosines = vectors[layer] @ query / np.linalg.norm(vectors[layer], axis=1) / np.linalg.norm(query)
             best.append((cosines.max(), text, int(cosines.argmax())))
         expected = sorted((b for b in best if b[1] != corpus[7]), key=lambda b: -b[0])[:6]
-        result = index.nearest(query, layer, 6, but=corpus[7])
+        result = index.nearest(query, layer, 6, exclude=corpus[7])
         np.testing.assert_allclose([n.similarity for n in result], [b[0] for b in expected], atol=2e-3)
         assert len({n.text for n in result}) == 6 and corpus[7] not in {n.text for n in result}
         for neighbour in result:
             vectors = everything[corpus.index(neighbour.text)][layer]
-            cosine = vectors[neighbour.place] @ query / np.linalg.norm(vectors[neighbour.place]) / np.linalg.norm(query)
+            cosine = (
+                vectors[neighbour.position]
+                @ query
+                / np.linalg.norm(vectors[neighbour.position])
+                / np.linalg.norm(query)
+            )
             assert cosine == pytest.approx(neighbour.similarity, abs=2e-3)
             assert elmo.words(neighbour.text) == neighbour.words
     itself = index.nearest(everything[7][2, 2], 2, 1)[0]
-    assert (itself.text, itself.place) == (corpus[7], 2) and itself.similarity == pytest.approx(1, abs=1e-3)
+    assert (itself.text, itself.position) == (corpus[7], 2) and itself.similarity == pytest.approx(1, abs=1e-3)
     assert len(index.nearest(everything[7][2, 2], 2, 1000)) == len(set(corpus))
 
 
@@ -89,7 +94,7 @@ def test_as_a_user_runs_it(path, tmp_path):
     (vectors,) = model.embed(["The bank fell."])
     index = Index(tmp_path / "my.index", model)
     for layer in range(3):
-        (result,) = index.nearest(vectors[layer, 1], layer, 1, but="The bank fell.")
+        (result,) = index.nearest(vectors[layer, 1], layer, 1, exclude="The bank fell.")
         assert f"e{layer}: the [bank] fell .\n  {result.similarity:.3f}  " in run.out
 
 
@@ -99,7 +104,7 @@ def test_all_equal_tokens_are_found(elmo, tmp_path):
     build_index(elmo, [texts, texts], tmp_path / "index")
     (vectors,) = elmo.embed(["rain"])
     result = Index(tmp_path / "index", elmo).nearest(vectors[0, 0], 0, 3000)
-    assert len({n.text for n in result}) == 3000 and all(n.place == 0 and n.similarity > 0.999 for n in result)
+    assert len({n.text for n in result}) == 3000 and all(n.position == 0 and n.similarity > 0.999 for n in result)
 
 
 def test_a_damaged_index_is_one_line(elmo, corpus, tmp_path):

@@ -21,5 +21,5 @@ def test_the_loss_is_the_summed_cross_entropy_with_smoothed_labels(bilm, vocabul
         model.classifier.out.bias.mul_(5)
         loss = model(batch, labels).item()
     log_probabilities = scores - np.log(np.exp(scores).sum(1, keepdims=True))
-    wanted = np.eye(4)[labels.numpy()] * (1 - smoothing) + smoothing / 4
-    assert loss == pytest.approx(-(wanted * log_probabilities).sum(), rel=1e-5)
+    expected = np.eye(4)[labels.numpy()] * (1 - smoothing) + smoothing / 4
+    assert loss == pytest.approx(-(expected * log_probabilities).sum(), rel=1e-5)

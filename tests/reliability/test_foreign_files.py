@@ -73,9 +73,11 @@ def test_damage_is_refused_or_harmless(files, record, name, step):
         assert result == expected, "a file that reads differently was taken for sound"
         return True
 
-    for place in range(0, len(complete), step):
-        for changed in {complete[place] ^ (1 << chance.randrange(8)), complete[place] ^ 0xFF, 0x20} - {complete[place]}:
-            damaged = complete[:place] + bytes([changed]) + complete[place + 1 :]
+    for position in range(0, len(complete), step):
+        for changed in {complete[position] ^ (1 << chance.randrange(8)), complete[position] ^ 0xFF, 0x20} - {
+            complete[position]
+        }:
+            damaged = complete[:position] + bytes([changed]) + complete[position + 1 :]
             counts["flips_harmless" if holds(damaged) else "flips_refused"] += 1
     for length in range(0, len(complete), step):
         assert not holds(complete[:length]), f"cut to {length} of {len(complete)} bytes"

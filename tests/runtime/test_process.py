@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 import torch
@@ -73,6 +74,29 @@ def test_a_signal_during_imports_is_kept_until_they_are_done(capsys):
     with pytest.raises(SystemExit) as end:
         process.run_script(main)
     assert end.value.code == 128 + signal.SIGTERM and "stopped." in capsys.readouterr().err
+
+
+def test_a_signal_within_a_destructor_is_not_lost(capsys):
+    """Python only reports what is raised there, and continues."""
+
+    class Closing:
+        def __del__(self):
+            signal.raise_signal(signal.SIGTERM)
+
+    def main():
+        process.allow_interrupts()
+        Closing()
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:
+            pass
+        raise AssertionError("not reached")
+
+    before = sys.unraisablehook
+    with pytest.raises(SystemExit) as end:
+        process.run_script(main)
+    text = capsys.readouterr().err
+    assert end.value.code == 128 + signal.SIGTERM and "stopped." in text and "ignored" not in text
+    assert sys.unraisablehook is before
 
 
 def test_a_thread_that_is_not_the_main_one_can_train_and_be_told_nothing():

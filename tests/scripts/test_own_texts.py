@@ -148,12 +148,14 @@ def test_unlabelled_rows_are_not_validated_on_unless_all_are():
 
 
 def test_a_vocabulary_that_goes_on_keeps_the_ids_of_the_other():
-    known = [*SPECIALS, "stocks", "fell"]
+    previous = [*SPECIALS, "stocks", "fell"]
     counts = {"fell": 9, "yarn": 3, "wool": 5, "rare": 1}
-    result = Vocabulary.from_counts(counts, Tokenizer(), VocabularyConfig(min_count=2), known)
-    assert result.words == [*known, "wool", "yarn"]
+    result = Vocabulary.from_counts(counts, Tokenizer(), VocabularyConfig(min_count=2), previous)
+    assert result.words == [*previous, "wool", "yarn"]
     small = VocabularyConfig(min_count=2, max_words=5)
-    assert Vocabulary.from_counts(counts, Tokenizer(), small, known).words == known, "no word is lost to the limit"
+    assert Vocabulary.from_counts(counts, Tokenizer(), small, previous).words == previous, (
+        "no word is lost to the limit"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -209,10 +211,10 @@ def test_all_scripts_on_ones_own_texts(tmp_path, sample_bilm):
     elmo, start = ELMo.load(path), load_bilm(sample_bilm)
     words = elmo.vocabulary.words
     assert words[: len(start.vocabulary)] == start.vocabulary.words and {"yarn", "wool"} <= set(words)
-    said = elmo.info["data"]
-    assert said["file"] == "news train.tsv" and said["unlabelled"]["file"] == "more.csv"
-    assert said["start"] == {"hash": start.hash, **{k: start.info[k] for k in ("corpus", "rows_trained", "data")}}
-    assert str(tmp_path) not in json.dumps(said), "names of folders are nobody's business"
+    messages = elmo.info["data"]
+    assert messages["file"] == "news train.tsv" and messages["unlabelled"]["file"] == "more.csv"
+    assert messages["start"] == {"hash": start.hash, **{k: start.info[k] for k in ("corpus", "rows_trained", "data")}}
+    assert str(tmp_path) not in json.dumps(messages), "names of folders are nobody's business"
 
     run = run_script("classification.py", *data, "--epochs", 2, "--hidden", 16, "--mode", "trainable")
     assert run.code == 0 and "pretrained on other rows" not in run.out, run.err + run.out
@@ -277,7 +279,7 @@ def test_pretraining_without_labels(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "messages"),
     [
         (["--train", "nowhere.csv"], "there is no file nowhere.csv. Option: --train"),
         (["--train", SAMPLE / "train.csv"], "has columns; name the one with the texts. Option: --text-column"),
@@ -295,19 +297,19 @@ def test_pretraining_without_labels(tmp_path):
         (["--start-from", "nowhere.pt"], "there is no file nowhere.pt"),
     ],
 )
-def test_options_that_do_not_fit_are_one_line(tmp_path, arguments, said):
+def test_options_that_do_not_fit_are_one_line(tmp_path, arguments, messages):
     run = run_script("ELMO.py", *arguments, "--output", tmp_path / "out")
-    assert run.code == 2 and said in run.err and run.err.count("\n") == 1, run.err
+    assert run.code == 2 and messages in run.err and run.err.count("\n") == 1, run.err
     assert not (tmp_path / "out").exists()
 
 
 def test_another_shape_than_that_of_the_start_is_refused(tmp_path, sample_bilm):
-    for arguments, said in (
+    for arguments, messages in (
         (["--width", 8], "--width 8: the model of --start-from has 24. Omit"),
         (["--max-tokens", 5], "has 128"),
     ):
         run = run_script("ELMO.py", "--data", SAMPLE, "--output", tmp_path, "--start-from", sample_bilm, *arguments)
-        assert run.code == 2 and said in run.err, run.err
+        assert run.code == 2 and messages in run.err, run.err
 
 
 def test_unlabelled_needs_a_column_where_there_are_some(tmp_path):

@@ -73,8 +73,8 @@ def test_a_classifier_learns_from_the_training_rows_alone(rows, tmp_path):
     ]
     assert parts[0]["classes"] == parts[1]["classes"]
     assert parts[0]["validation_accuracy"] == parts[1]["validation_accuracy"]
-    known = rows.labels[rows.test]
-    for part, of in zip(parts, (known, labels[rows.test]), strict=True):
+    previous = rows.labels[rows.test]
+    for part, of in zip(parts, (previous, labels[rows.test]), strict=True):
         assert part["test_accuracy"] == (classes_of(part) == of).mean()
     few = study(tmp_path / "few", rows).classifier("part", encoder, "trainable", 0, training=rows.training[:50])
     assert few["rows_trained"] == 50 and few["classes"] != parts[0]["classes"]
@@ -129,9 +129,9 @@ def test_rows_of_both_files_and_the_same_split_as_in_training(rows, tmp_path):
     assert rows.texts == [text for part in inputs for _, text in part]
     assert rows.labels.tolist() == [label for part in inputs for label, _ in part]
     assert rows.of(rows.test) == [text for _, text in inputs[1]]
-    place = tmp_path / "ids"
-    encode(Source(SAMPLE / "train.csv", None, rows.hashes["train"]), Vocabulary(list(SPECIALS), Tokenizer()), place)
-    encoded = open_encoded(place)
+    position = tmp_path / "ids"
+    encode(Source(SAMPLE / "train.csv", None, rows.hashes["train"]), Vocabulary(list(SPECIALS), Tokenizer()), position)
+    encoded = open_encoded(position)
     split = split_validation(encoded.labels, encoded.keys)
     assert np.array_equal(rows.training, split[0]) and np.array_equal(rows.validation, split[1])
 

@@ -37,9 +37,9 @@ def test_the_encoder_is_in_evaluation_mode_and_keeps_no_graph(bilm, vocabulary, 
     assert not bilm.training
     first = cache.read(collate(encoded, np.arange(5)))
     cache.close()
-    again = build(bilm.train(), encoded, tmp_path)
-    second = again.read(collate(encoded, np.arange(5)))
-    again.close()
+    repeated = build(bilm.train(), encoded, tmp_path)
+    second = repeated.read(collate(encoded, np.arange(5)))
+    repeated.close()
     assert all(torch.equal(a, b) and not a.requires_grad for a, b in zip(first, second, strict=True))
 
 
