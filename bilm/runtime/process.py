@@ -11,6 +11,7 @@ import gc
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
@@ -50,7 +51,8 @@ class _Command:
     def repeat(self, unraisable: Any) -> None:
         """For sys.unraisablehook: repeat a signal whose KeyboardInterrupt was lost in a destructor or a callback."""
         if isinstance(unraisable.exc_value, KeyboardInterrupt) and self.received:
-            _thread.interrupt_main(self.received.pop())
+            # From another thread and a moment later: within this call it would be lost again.
+            threading.Timer(0.01, _thread.interrupt_main, [self.received.pop()]).start()
         else:
             sys.__unraisablehook__(unraisable)
 
