@@ -1,4 +1,6 @@
-"""Encoder: what a classifier requires of the model that it reads, such as the language model."""
+"""Encoder: what a classifier requires of the model whose layers it combines, such as the language model."""
+
+from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor, nn
@@ -6,7 +8,7 @@ from torch import Tensor, nn
 from bilm.text.batching import Batch
 
 
-class Encoder(nn.Module):
+class Encoder(nn.Module, ABC):
     """A module that turns a batch of B texts into J layers of vectors, each (B, T, E).
 
     T: tokens in the longest text, with <s> and </s>.
@@ -17,13 +19,13 @@ class Encoder(nn.Module):
     num_layers: int
     output_dim: int
 
+    @abstractmethod
     def encode(self, batch: Batch) -> list[Tensor]:
         """e0, e1, ..., each (B, T, E); the vectors at padding are arbitrary."""
-        raise NotImplementedError
 
+    @abstractmethod
     def embed(self, batch: Batch, dtype: torch.dtype) -> Tensor:
         """Compute e0 alone, (B, T, E), as `dtype`."""
-        raise NotImplementedError
 
     def set_trainable(self, trainable: bool) -> None:
         """Make the weights that `encode` uses trainable, or fix them."""

@@ -1,5 +1,6 @@
 """TextTask: the part of a training task that pretraining and classification share."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,7 +13,7 @@ from bilm.text.vocabulary import EncodedTexts
 
 
 @dataclass
-class TextTask:
+class TextTask(ABC):
     """Batches of the `training_rows` of `texts`, each divided among the ranks; see loop.Task."""
 
     texts: EncodedTexts
@@ -31,6 +32,6 @@ class TextTask:
         loss, count, units = self.batch_loss(model, collate(self.texts, share if len(share) else item[:1]))
         return (loss, count, units) if len(share) else (loss * 0.0, 0, 0)
 
+    @abstractmethod
     def batch_loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, int, int]:
         """Sum of the losses over the targets of `batch`, number of targets, number of units."""
-        raise NotImplementedError
