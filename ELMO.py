@@ -145,6 +145,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         autocast=run.autocast,
         resume=action == "resume",
         log=options.tensorboard.log(run.folders.runs / "tensorboard" / "bilm", run.is_main),
+        describe_duration=describe_duration,
     )
     info = run.training_info(source, len(encoded), len(training_rows), settings)
     run.on_main(lambda: save(run, weights, checkpoint, model, vocabulary, info, state, base))
@@ -290,6 +291,18 @@ def build_model(
         assert model.tokens.word is not None
         model.tokens.word.weight.data.copy_(torch.from_numpy(vectors))
     return model
+
+
+def describe_duration(seconds_per_epoch: float, remaining: float) -> str:
+    """How long the `remaining` epochs take on this machine, and the presets that take less."""
+    from bilm.runtime.terminal import duration
+
+    text = f"At this speed the run takes another {duration(remaining * seconds_per_epoch)}."
+    for name, preset in PRETRAINING.items():
+        epochs = preset.get("epochs", FitConfig.epochs)
+        if epochs < remaining:
+            text += f" --preset {name} would take {duration(epochs * seconds_per_epoch)} in total."
+    return text
 
 
 def save(

@@ -78,6 +78,17 @@ def print_line(text: str) -> None:
         print(text, flush=True)
 
 
+def duration(seconds: float) -> str:
+    """Format a duration to about two digits: 40 s, 12 min, 2 h 10 min."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 90:
+        return f"{minutes} min"
+    hours, minutes = divmod(round(minutes, -1), 60)
+    return f"{hours} h {minutes} min"
+
+
 class ProgressFile(io.FileIO):
     """A file that reports to a progress bar how many bytes have been read."""
 

@@ -38,6 +38,8 @@ from bilm.training.tensorboard_log import Record
 
 # Steps between two readings of the running loss from the device: each makes the CPU wait for a GPU.
 STEPS_BETWEEN_READINGS = 25
+# Seconds of training after which the duration of the run is estimated; the first steps are slower than later ones.
+SECONDS_BEFORE_ESTIMATE = 20.0
 # Stop after this many consecutive steps without a finite gradient.
 MAX_LEFT_OUT_IN_A_ROW = 10
 
@@ -94,8 +96,12 @@ def fit(
     autocast: Callable[[], AbstractContextManager[object]],
     resume: bool,
     log: Callable[[int], AbstractContextManager[Record]] | None = None,
+    describe_duration: Callable[[float, float], str] | None = None,
 ) -> State:
     """Train `model`, load the weights of its best epoch into it, and return the history.
+
+    `describe_duration` is called once, when the speed is known, with the seconds of an epoch and how many epochs
+    remain; its result is printed.
 
     `log` is called with the number of steps done, and its result receives the figures of the run while it trains; see
     tensorboard_log.py. `settings` are compared with those of the checkpoint when resuming; "threads" is added to them
@@ -103,7 +109,7 @@ def fit(
     checkpoint belongs to another run. Under torchrun, each rank calls this with the same arguments except `log`; rank 0
     writes.
     """
-    run = _Run(model, task, optimizer, config, checkpoint_path, settings, autocast)
+    run = _Run(model, task, optimizer, config, checkpoint_path, settings, autocast, describe_duration)
     if resume:
         run.restore()
     elif run.device.type == "cpu" and (number := settle_threads(model, task, autocast)):
@@ -153,6 +159,7 @@ class _Run:
     path: Path
     settings: dict[str, Any]
     autocast: Callable[[], AbstractContextManager[object]]
+    describe_duration: Callable[[float, float], str] | None
     ranks: Ranks = field(default_factory=lambda: Ranks())
     state: State = field(default_factory=State)
     best_weights: dict[str, Tensor] | None = None
@@ -179,7 +186,7 @@ class _Run:
         """
         state, ranks = self.state, self.ranks
         plan, tally = self.task.plan(state.epoch), Tally(state, ranks.is_main)
-        started, units = time.monotonic(), 0
+        started, units, first = time.monotonic(), 0, state.batch
         bar = progress(
             total=len(plan),
             initial=state.batch,
@@ -203,6 +210,8 @@ class _Run:
                         f"loss {state.loss_sum / state.loss_count:.3f}, {rate:,.0f} {self.task.unit}/s", refresh=False
                     )
                 bar.update()
+                if time.monotonic() - started >= SECONDS_BEFORE_ESTIMATE:
+                    self.estimate_duration((time.monotonic() - started) / (state.batch - first), len(plan))
                 if state.left_out > left_out and ranks.is_main:
                     print_note(
                         f"{self.task.label}: steps left out until step {state.step}: {state.left_out - left_out}; the "
@@ -239,6 +248,13 @@ class _Run:
         threads.after_step(units, time.monotonic() - started)
         state.batch, state.step = state.batch + 1, state.step + 1
         return units, stop, save or stop
+
+    def estimate_duration(self, seconds_per_step: float, steps: int) -> None:
+        """Print, once, what `describe_duration` returns. steps: of an epoch."""
+        if self.describe_duration and self.ranks.is_main:
+            remaining = self.config.epochs - self.state.epoch - self.state.batch / steps
+            print_note(self.describe_duration(seconds_per_step * steps, remaining))
+        self.describe_duration = None
 
     def read(self, tally: "Tally") -> None:
         """Read the epoch's sums from the device and the other ranks, and check them."""

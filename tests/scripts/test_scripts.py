@@ -139,6 +139,17 @@ def test_characters_have_no_table_for_word2vec_to_fill():
     assert run.code == 2 and run.err.count("\n") == 1 and "which --token-layer char does not have" in run.err
 
 
+def test_pretraining_says_how_long_it_takes_and_which_presets_are_shorter(monkeypatch, tmp_path):
+    monkeypatch.setattr("bilm.training.loop.SECONDS_BEFORE_ESTIMATE", 0.0)
+    done = run_script("ELMO.py", *TINY, "--epochs", 10, "--data", SAMPLE, "--from-scratch", "--output", tmp_path)
+    (line,) = re.findall(r"^At this speed .*", done.err, re.MULTILINE)
+    assert re.fullmatch(
+        r"At this speed the run takes another \d+ s\. --preset fast would take \d+ s in total\. "
+        r"--preset base would take \d+ s in total\.",
+        line,
+    )
+
+
 def test_a_quick_look_is_written_beside(trained, tmp_path):
     data = tmp_path / "ag_news"
     data.mkdir()

@@ -46,7 +46,18 @@ class Clocked:
         self.modes.append(("validate", model.training or torch.is_grad_enabled()))
         return {"error": next(self.figures, 1.0)}
 
-    def fit(self, path, *, epochs=2, warmup=0.0, checkpoint_seconds=1e9, resume=False, record=None, settings=None):
+    def fit(
+        self,
+        path,
+        *,
+        epochs=2,
+        warmup=0.0,
+        checkpoint_seconds=1e9,
+        resume=False,
+        record=None,
+        settings=None,
+        describe=None,
+    ):
         return fit(
             self.model,
             self,
@@ -59,6 +70,7 @@ class Clocked:
             autocast=lambda: torch.autocast("cpu", enabled=False),
             resume=resume,
             log=record,
+            describe_duration=describe,
         )
 
 
@@ -147,6 +159,15 @@ def test_a_resumed_run_counts_the_seconds_of_both_sessions_and_not_the_break(mon
     serialization.save(path, "training", content)
     state = task.fit(path, resume=True)
     assert [epoch["seconds"] for epoch in state.epochs] == [11.0, 22.0]
+
+
+def test_the_duration_is_estimated_once_when_twenty_seconds_have_been_measured(monkeypatch, path, capsys):
+    """Steps of 2 s: the tenth of 40 in the first of three epochs, so that 2.75 epochs of 80 s remain."""
+    calls = []
+    describe = lambda *figures: calls.append(figures) or "It takes a while."  # noqa: E731
+    Clocked(monkeypatch, batches=40).fit(path, epochs=3, describe=describe)
+    assert calls == [(80.0, 2.75)]
+    assert capsys.readouterr().err.count("It takes a while.\n") == 1
 
 
 def test_a_checkpoint_is_written_when_its_time_has_come_and_at_the_end_of_an_epoch(monkeypatch, path, saves):
