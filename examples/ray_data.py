@@ -72,7 +72,7 @@ def main() -> None:
         "--actors",
         type=int,
         default=1,
-        help="processes on all machines together; one CPU must be left to reading and writing",
+        help="on all machines together",
     )
     parser.add_argument("--cpus", type=int, default=1, help="of each actor")
     options = parser.parse_args()
@@ -89,7 +89,7 @@ def main() -> None:
         batch_size=BATCH,
         batch_format="pyarrow",
     )
-    rows.write_parquet(options.output, mode="error")
+    rows.write_parquet(options.output, mode=ray.data.SaveMode.ERROR)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import importlib.util
 import tempfile
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,8 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # Ray's own
 # The same bits on most CPUs. Actors have other batches than one process, and the order in which a matrix product sums
 # may depend on the size of a batch.
 ROUNDING = 2e-6
+# A number, an empty text and a line break do not make a table wrong.
+TEXTS = [*(f"Stocks {i} fell in New York." for i in range(20)), *(f"Rain {i}\nfell." for i in range(18)), "2026", ""]
 
 
 @pytest.fixture(scope="module")
@@ -41,14 +44,8 @@ def example(cluster, monkeypatch):
     spec = importlib.util.spec_from_file_location("ray_data", ROOT / "examples" / "ray_data.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    monkeypatch.setattr(module, "BATCH", 8)
+    monkeypatch.setattr(module, "BATCH", 4)
     return module
-
-
-@pytest.fixture(scope="module")
-def texts() -> list[str]:
-    """Those of the first batch take far longer than the others: without care, they would be written last."""
-    return [*(f"Stocks {i} fell . " * 40 for i in range(8)), *(f"Rain {i}\nfell." for i in range(30)), "2026", ""]
 
 
 def run(example, monkeypatch, *options: object) -> None:
@@ -56,39 +53,61 @@ def run(example, monkeypatch, *options: object) -> None:
     example.main()
 
 
-def with_threads(actor: type) -> type:
-    """Let an actor also write how many threads it computes with."""
+def observed(actor: type, first_waits_for: Path | None = None) -> type:
+    """Let an actor write its process and its number of threads, too.
 
-    class WithThreads(actor):
+    first_waits_for: the first batch ends after another actor has written this file.
+    """
+
+    class Observed(actor):
         def __call__(self, batch):
+            import os
+            import time
+
             import torch
 
-            return super().__call__(batch).append_column("threads", [[torch.get_num_threads()] * len(batch)])
+            if first_waits_for and TEXTS[0] in batch["text"].to_pylist():
+                deadline = time.monotonic() + 60
+                while not first_waits_for.exists() and time.monotonic() < deadline:
+                    time.sleep(0.05)
+            elif first_waits_for:
+                first_waits_for.touch()
+            batch = super().__call__(batch).append_column("threads", [[torch.get_num_threads()] * len(batch)])
+            return batch.append_column("process", [[os.getpid()] * len(batch)])
 
-    return WithThreads
+    return Observed
 
 
-def test_classes_of_two_actors(example, monkeypatch, tmp_path, texts):
+def test_classes_of_two_actors(example, monkeypatch, tmp_path):
+    """The rows that are first are ready last. Long cells: a block of the CSV reader ends within one."""
     files = [tmp_path / "b.csv", tmp_path / "a.csv"]
-    pd.DataFrame({"number": range(20), "text": texts[:20]}).to_csv(files[0], index=False)
-    pd.DataFrame({"number": range(20, 40), "text": texts[20:]}).to_csv(files[1], index=False)
-    monkeypatch.setattr(example, "Classify", with_threads(example.Classify))
+    table = pd.DataFrame({"number": range(40), "text": TEXTS, "page": "line\n" * 20_000})
+    table[:20].to_csv(files[0], index=False)
+    table[20:].to_csv(files[1], index=False)
+    monkeypatch.setattr(example, "Classify", observed(example.Classify, tmp_path / "second_is_ready"))
     run(example, monkeypatch, "classes", *files, "--output", tmp_path / "out", "--actors", 2)
     rows = pd.read_parquet(tmp_path / "out")
-    assert rows["number"].tolist() == list(range(40)) and rows["text"].tolist() == texts
+    pd.testing.assert_frame_equal(rows[list(table)], table)
     classifier = TextClassifier.load()
-    assert rows["predicted"].tolist() == classifier.predict(texts)
+    assert rows["predicted"].tolist() == classifier.predict(TEXTS)
     probabilities = rows[[f"probability_{name}" for name in classifier.classes]].to_numpy()
-    np.testing.assert_allclose(probabilities, classifier.predict_proba(texts), rtol=0, atol=ROUNDING)
-    assert rows["threads"].eq(1).all()
+    np.testing.assert_allclose(probabilities, classifier.predict_proba(TEXTS), rtol=0, atol=ROUNDING)
+    assert rows["threads"].eq(1).all() and rows["process"].nunique() == 2
 
 
-def test_vectors_of_an_actor_with_two_cores(example, monkeypatch, tmp_path, texts):
-    pd.DataFrame({"text": texts}).to_parquet(tmp_path / "texts.parquet")
-    monkeypatch.setattr(example, "Embed", with_threads(example.Embed))
+def test_vectors_of_an_actor_with_two_cores(example, monkeypatch, tmp_path):
+    pd.DataFrame({"text": TEXTS}).to_parquet(tmp_path / "texts.parquet")
+    monkeypatch.setattr(example, "Embed", observed(example.Embed))
     run(example, monkeypatch, "vectors", tmp_path / "texts.parquet", "--output", tmp_path / "out", "--cpus", 2)
     rows = pd.read_parquet(tmp_path / "out")
-    assert rows["text"].tolist() == texts and rows["threads"].eq(2).all()
+    assert rows["text"].tolist() == TEXTS and rows["threads"].eq(2).all()
     vectors = np.stack(rows["vector"])
     assert vectors.dtype == np.float32
-    np.testing.assert_allclose(vectors, ELMo.load().sentence_vectors(texts), rtol=0, atol=ROUNDING)
+    np.testing.assert_allclose(vectors, ELMo.load().sentence_vectors(TEXTS), rtol=0, atol=ROUNDING)
+
+
+def test_actors_on_all_cpus_are_refused(example, monkeypatch, tmp_path, capsys):
+    """Reading would wait for them, and they for it."""
+    with pytest.raises(SystemExit):
+        run(example, monkeypatch, "classes", "texts.csv", "--output", tmp_path / "out", "--actors", 3)
+    assert "of the 3 CPUs, one has to be left" in capsys.readouterr().err and not (tmp_path / "out").exists()
