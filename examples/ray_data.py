@@ -3,12 +3,14 @@
     python examples/ray_data.py classes data/docstrings/test.csv --column text --output classes --actors 3
     python examples/ray_data.py vectors data/docstrings/test.csv --column text --output vectors --actors 3
 
-OUTPUT is a new folder of Parquet files. Read in the order of their names, as pandas.read_parquet(OUTPUT) reads them,
-they have the rows of the input in its order: all columns, and those that `Classify` or `Embed` adds.
+OUTPUT is a new folder of Parquet files with all columns of the input and those that `Classify` or `Embed` adds. Rows
+are written in any order; the column `row` numbers them, with gaps, as they are in the input:
+
+    pandas.read_parquet(OUTPUT).sort_values("row")
 
 Each actor is a process that loads the models once. A file is divided among them if it has several times BATCH rows.
-Without a cluster Ray starts one on this machine; RAY_ADDRESS names
-another, whose machines need this package, installed by `python -m pip install -e ".[ray]"`, and access to the files.
+Without a cluster Ray starts one on this machine; RAY_ADDRESS names another, whose machines need the files and this
+package: python -m pip install -e ".[ray]"
 """
 
 import argparse
@@ -17,6 +19,7 @@ import os
 import pyarrow as pa
 import ray
 from pyarrow import csv
+from ray.data.expressions import monotonically_increasing_id
 
 BATCH = 1024  # rows of a call: the vectors of as many texts are in memory at a time, 4 KB each
 
@@ -80,8 +83,9 @@ def main() -> None:
     ray.init(ignore_reinit_error=True)
     if options.actors * options.cpus >= (cpus := ray.cluster_resources()["CPU"]):
         parser.error(f"of the {cpus:.0f} CPUs, one has to be left to reading and writing: fewer --actors or --cpus")
-    ray.data.DataContext.get_current().execution_options.preserve_order = True
-    rows = read(options.files, options.column).map_batches(
+    ray.data.DataContext.get_current().execution_options.preserve_order = True  # of the rows to be numbered
+    rows = read(options.files, options.column).with_column("row", monotonically_increasing_id())
+    rows = rows.map_batches(
         Classify if options.what == "classes" else Embed,
         fn_constructor_kwargs={"column": options.column, "bilm": options.bilm and os.path.abspath(options.bilm)},
         compute=ray.data.ActorPoolStrategy(size=options.actors),

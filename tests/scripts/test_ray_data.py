@@ -86,7 +86,7 @@ def test_classes_of_two_actors(example, monkeypatch, tmp_path):
     table[20:].to_csv(files[1], index=False)
     monkeypatch.setattr(example, "Classify", observed(example.Classify, tmp_path / "second_is_ready"))
     run(example, monkeypatch, "classes", *files, "--output", tmp_path / "out", "--actors", 2)
-    rows = pd.read_parquet(tmp_path / "out")
+    rows = pd.read_parquet(tmp_path / "out").sort_values("row", ignore_index=True)
     pd.testing.assert_frame_equal(rows[list(table)], table)
     classifier = TextClassifier.load()
     assert rows["predicted"].tolist() == classifier.predict(TEXTS)
@@ -99,7 +99,7 @@ def test_vectors_of_an_actor_with_two_cores(example, monkeypatch, tmp_path):
     pd.DataFrame({"text": TEXTS}).to_parquet(tmp_path / "texts.parquet")
     monkeypatch.setattr(example, "Embed", observed(example.Embed))
     run(example, monkeypatch, "vectors", tmp_path / "texts.parquet", "--output", tmp_path / "out", "--cpus", 2)
-    rows = pd.read_parquet(tmp_path / "out")
+    rows = pd.read_parquet(tmp_path / "out").sort_values("row", ignore_index=True)
     assert rows["text"].tolist() == TEXTS and rows["threads"].eq(2).all()
     vectors = np.stack(rows["vector"])
     assert vectors.dtype == np.float32
