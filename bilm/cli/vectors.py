@@ -4,6 +4,7 @@
     bilm vectors --input texts.txt --output texts.npz --per text    one vector per text: the mean over its words
     bilm vectors --input news.csv --column Description --output news.npz --per text --layers 1,2
     bilm vectors --input texts.txt --output texts.hdf5 --mix models/classifier_trainable.pt    one layer: the mix
+    bilm vectors --input texts.txt --output texts.parquet --per text --dtype float16    a table, in half the space
 
 The vectors of a text do not depend on the other texts. `python -m bilm vectors` is the same command.
 """
@@ -34,7 +35,8 @@ class VectorOptions:
     """The vectors, and the file."""
 
     tokenized: bool = setting(False, "the texts are tokenised already: only the blank U+0020 and tabs separate tokens")
-    output: str = setting("vectors.hdf5", "file to write, .hdf5, .npz or .safetensors")
+    output: str = setting("vectors.hdf5", "file to write, .hdf5, .npz, .safetensors or .parquet")
+    dtype: str = setting("float32", "type of the values; float16 takes half the space", choices=("float32", "float16"))
     per: str = setting("token", "vectors of each token, or of each text", choices=("token", "text"))
     layers: str | None = setting(
         None, "numbers of layers, separated by commas, or all (default: all, but with --per text all except 0)"
@@ -67,8 +69,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     elmo = ELMo(pretrained, start_inference(options.model))
     mix = read_mix(Path(options.vectors.mix), pretrained) if options.vectors.mix else None
     layers = parse_layers("all" if options.vectors.mix else options.vectors.layers, elmo.num_layers)
+    names = ["mix"] if options.vectors.mix else [f"e{j}" for j in layers or range(elmo.num_layers)]
     path = Path(options.vectors.output)
-    count = write_vectors(path, compute_vectors(options, elmo, layers, mix))
+    count = write_vectors(path, compute_vectors(options, elmo, layers, mix), options.vectors.dtype, names)
     print_truncation(elmo.vocabulary.tokenizer)
     print(f"Wrote {display_path(path)}: {count:,} texts.")
 
@@ -125,6 +128,9 @@ def parse_layers(value: str | None, count: int) -> list[int] | None:
     if value == "all":
         return list(range(count))
     parts = value.split(",")
-    if not all(part.strip().isdecimal() and int(part) < count for part in parts):
-        raise UserError(f"--layers {value!r}: name numbers from 0 to {count - 1}, separated by commas, or all.")
-    return list(map(int, parts))
+    numbers = [int(part) for part in parts if part.strip().isdecimal() and int(part) < count]
+    if len(set(numbers)) < len(parts):
+        raise UserError(
+            f"--layers {value!r}: name different numbers from 0 to {count - 1}, separated by commas, or all."
+        )
+    return numbers

@@ -8,10 +8,12 @@ import time
 
 import h5py
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import ROOT, run_script
 
 from bilm import TextClassifier
+from bilm.inference import vector_files
 from bilm.inference.vector_files import write_vectors
 from bilm.runtime.errors import UserError
 
@@ -153,13 +155,101 @@ def test_safetensors(path, elmo, texts, tmp_path):
             np.testing.assert_allclose(result.get_tensor(str(i)), expected, atol=1e-6)
 
 
+def test_parquet(path, elmo, texts, file, tmp_path):
+    """A table of texts, read back with pandas; an empty line is a text without words."""
+    pytest.importorskip("pyarrow")
+    common = ("-m bilm vectors", "--bilm", path, "--input", file, "--output", tmp_path / "x.parquet")
+    expected = elmo.embed([*texts, "", texts[0]])
+    for layers, columns in ((None, ["e0", "e1", "e2"]), ("2,0", ["e2", "e0"])):
+        run = run_script(*common, *(["--layers", layers] if layers else []))
+        assert run.code == 0 and "7 texts" in run.out, run.err
+        table = pd.read_parquet(tmp_path / "x.parquet")
+        assert list(table) == ["text", "words", *columns] and table["text"].tolist() == [*texts, "", texts[0]]
+        assert [words.tolist() for words in table["words"]] == [elmo.words(text) for text in table["text"]]
+        for name in columns:
+            assert len(table[name][5]) == 0
+            for result, vectors in zip(table[name].drop(5), [*expected[:5], expected[6]], strict=True):
+                np.testing.assert_allclose(np.stack(result), vectors[int(name[1])], atol=1e-6)
+    assert run_script(*common, "--mix", path.with_name("classifier_trainable.pt")).code == 0
+    assert list(pd.read_parquet(tmp_path / "x.parquet")) == ["text", "words", "mix"]
+    assert run_script(*common, "--per", "text").code == 0
+    table = pd.read_parquet(tmp_path / "x.parquet")
+    assert list(table) == ["text", "vector"] and table["text"].tolist() == [*texts, "", texts[0]]
+    np.testing.assert_allclose(np.stack(table["vector"]), elmo.sentence_vectors(table["text"]), atol=1e-6)
+
+
+@pytest.mark.parametrize("words", [0, 3])
+def test_parquet_is_written_in_row_groups(tmp_path, monkeypatch, words):
+    """The file grows while the texts are read; lists of values have a fixed size."""
+    pa, parquet = (pytest.importorskip(name) for name in ("pyarrow", "pyarrow.parquet"))
+    monkeypatch.setattr(vector_files, "_ROW_GROUP", 100)
+    vectors, sizes = np.random.default_rng(0).random((20, 2, words, 4) if words else (20, 4), np.float32), []
+
+    def rows():
+        for i, array in enumerate(vectors):
+            sizes.append(sum(file.stat().st_size for file in tmp_path.iterdir()))
+            yield f"text {i}", ["a"] * words, array
+
+    assert write_vectors(tmp_path / "x.parquet", rows(), layers=["e0", "e1"]) == 20
+    assert sizes[-1] > sizes[10] > sizes[0]
+    file = parquet.ParquetFile(tmp_path / "x.parquet")
+    assert file.num_row_groups == (10 if words else 3)
+    kind = file.schema_arrow.field("e1" if words else "vector").type
+    assert (kind.value_type if words else kind) == pa.list_(pa.field("element", pa.float32()), 4)
+    table = file.read().to_pandas()
+    assert table["text"].tolist() == [f"text {i}" for i in range(20)]
+    for i, array in enumerate(vectors):
+        result = np.stack([np.stack(table[name][i]) for name in ("e0", "e1")]) if words else table["vector"][i]
+        assert np.array_equal(result, array)
+
+
+@pytest.mark.parametrize("kind", vector_files.KINDS)
+def test_float16(path, elmo, texts, tmp_path, kind):
+    if kind in vector_files._PACKAGES:
+        pytest.importorskip(vector_files._PACKAGES[kind])
+    file = tmp_path / f"x{kind}"
+    arguments = ("--per", "text", "--dtype", "float16", "--output", file)
+    run = run_script("-m bilm vectors", "--bilm", path, *texts, *arguments)
+    assert run.code == 0, run.err
+    if kind == ".npz":
+        vectors = np.load(file)["vectors"]
+    elif kind == ".parquet":
+        vectors = np.stack(pd.read_parquet(file)["vector"])
+    elif kind == ".hdf5":
+        with h5py.File(file) as result:
+            vectors = np.stack([result[str(i)] for i in range(len(texts))])
+    else:
+        tensors = pytest.importorskip("safetensors.numpy").load_file(file)
+        vectors = np.stack([tensors[str(i)] for i in range(len(texts))])
+    assert vectors.dtype == np.float16
+    np.testing.assert_allclose(vectors, elmo.sentence_vectors(texts), rtol=2e-3, atol=1e-6)
+
+
+def test_a_value_that_float16_cannot_hold_is_refused(tmp_path):
+    rows = [("a", ["a"], np.full(2, 65504.0)), ("b", ["b"], np.array([1.0, -70_000.0], np.float32))]
+    with pytest.raises(UserError, match=r"text 2 has a value beyond 65,504, the largest float16\. Write float32\."):
+        write_vectors(tmp_path / "x.npz", rows, "float16")
+    assert not list(tmp_path.iterdir())
+    assert write_vectors(tmp_path / "x.npz", rows[:1], "float16") == 1
+    assert np.load(tmp_path / "x.npz")["vectors"].tolist() == [[65504.0] * 2]
+
+
+@pytest.mark.parametrize("kind", vector_files.KINDS)
+def test_no_text_is_a_file_without_vectors(tmp_path, kind):
+    if kind in vector_files._PACKAGES:
+        pytest.importorskip(vector_files._PACKAGES[kind])
+    assert write_vectors(tmp_path / f"x{kind}", [], layers=["e0"]) == 0
+    assert kind != ".parquet" or pd.read_parquet(tmp_path / "x.parquet").shape == (0, 1)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["a", "--output", "x.txt"], "should end in .npz, .hdf5 or .safetensors"),
+        (["a", "--output", "x.txt"], "should end in .npz, .hdf5, .safetensors or .parquet"),
         (["a", "--mix", "x.pt", "--layers", "1"], "exclude each other"),
         (["a", "--mix", "x.pt"], "x.pt"),
         (["a", "--layers", "0,3"], "numbers from 0 to 2"),
+        (["a", "--layers", "1,1"], "different numbers from 0 to 2"),
         ([], "give texts, or --input"),
         (["--input", "nowhere.txt"], "nowhere.txt cannot be read"),
         (["a", "--device", "gpu"], "device 'gpu'"),
@@ -175,10 +265,10 @@ def test_mistakes_are_one_line_and_leave_no_file(path, tmp_path, arguments, mess
 
 def test_a_failure_keeps_the_earlier_file(tmp_path):
     def failing():
-        yield "one", ["one"], np.zeros((3, 1, 4), np.float32)
+        yield "one", ["one"], np.zeros(4, np.float32)
         raise OSError(28, "No space left on device")
 
-    for kind in (".npz", ".hdf5"):
+    for kind in (".npz", ".hdf5", ".parquet"):
         path = tmp_path / f"x{kind}"
         path.write_bytes(b"earlier")
         with pytest.raises(UserError, match="No space left"):

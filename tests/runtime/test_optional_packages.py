@@ -43,6 +43,7 @@ USES = [
     ("h5py", original),
     ("h5py", lambda folder: write_vectors(folder / "new" / "a.hdf5", [])),
     ("safetensors", lambda folder: write_vectors(folder / "new" / "a.safetensors", [])),
+    ("pyarrow", lambda folder: write_vectors(folder / "new" / "a.parquet", [])),
     ("floret", lambda folder: fit_fasttext([], np.zeros(0), np.zeros(0), np.zeros(0), folder / "new", seed=0)),
     ("floret", lambda _: baselines.is_available("fasttext", required=True)),
     ("gensim", lambda _: baselines.is_available("word2vec_5", required=True)),

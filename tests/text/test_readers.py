@@ -352,6 +352,11 @@ def test_texts_of_vector_files_can_be_read_back(tmp_path, texts):
     tensors = safetensors.load_file(tmp_path / "x.safetensors")
     assert json.loads(bytes(tensors["texts"])) == texts
     assert json.loads(bytes(tensors["words"])) == [words for _, words, _ in result]
+    pytest.importorskip("pyarrow")
+    write_vectors(tmp_path / "x.parquet", result, layers=["e0", "e1", "e2"])
+    frame = pandas.read_parquet(tmp_path / "x.parquet")
+    assert frame["text"].tolist() == texts == texts_of(tmp_path / "x.parquet", "text")
+    assert not texts or [list(words) for words in frame["words"]] == [words for _, words, _ in result]
 
 
 @one_folder
