@@ -59,7 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from bilm.inference.word_predictor import BLANK, WordPredictor
     from bilm.text.readers import replace_surrogates
 
-    model = WordPredictor(load_bilm(Path(options.model.bilm)), start_inference(options.model))
+    device = start_inference(options.model)
+    model = WordPredictor(load_bilm(Path(options.model.bilm)), device, options.model.precision)
     random = np.random.default_rng(query.seed)
     for text in map(replace_surrogates, query.texts):
         if query.after or query.before:

@@ -57,7 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from bilm.inference.elmo import ELMo
     from bilm.inference.token_index import Index, build_index
 
-    elmo, folder = ELMo.load(options.model.bilm, device=start_inference(options.model)), Path(options.neighbours.index)
+    device, folder = start_inference(options.model), Path(options.neighbours.index)
+    elmo = ELMo.load(options.model.bilm, device=device, precision=options.model.precision)
     if options.neighbours.build:
         count = build_index(elmo, batches_of_texts(options.texts), folder)
         print(f"Wrote {display_path(folder)}: {count:,} tokens.", end=" ")

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bilm.runtime.device import PRECISIONS
 from bilm.runtime.errors import UserError
 from bilm.runtime.optional_packages import require
 from bilm.runtime.options import setting
@@ -39,9 +40,7 @@ class RunOptions:
     )
     seed: int = setting(0, "seed of everything random", below=2**62)
     device: str = setting("auto", "auto (CUDA if available), cpu, cuda, cuda:1 ...; mps has not been tried")
-    precision: str = setting(
-        "auto", "bf16 where the hardware supports it natively, else fp32", choices=("auto", "bf16", "fp32")
-    )
+    precision: str = setting("auto", "bf16 where the hardware supports it natively, else fp32", choices=PRECISIONS)
     threads: int | None = setting(None, _THREADS, at_least=1)
 
     def __post_init__(self) -> None:
@@ -127,6 +126,12 @@ class ModelOptions:
 
     bilm: str = setting(str(ROOT / "models" / "bilstm.pt"), "file of the language model")
     device: str = setting("cpu", "cpu, cuda, cuda:1, auto ...")
+    precision: str = setting(
+        "fp32",
+        "bf16 is faster where the hardware supports it natively, to which auto keeps; answers in fp32 do not depend on "
+        "the machine",
+        choices=PRECISIONS,
+    )
     threads: int | None = setting(None, _THREADS, at_least=1)
 
 

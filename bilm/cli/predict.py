@@ -90,7 +90,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     texts = options.texts.read()
     device = start_inference(options.model)
-    model = TextClassifier.load(options.model.bilm, options.predict.classifier, device=device)
+    precision = options.model.precision
+    model = TextClassifier.load(options.model.bilm, options.predict.classifier, device=device, precision=precision)
     if options.predict.explain:
         explain(model, texts, options.predict.html)
     else:
@@ -119,9 +120,9 @@ def serve(options: Options) -> None:
     from bilm.text.corpus import SAMPLE
     from bilm.text.readers import batched, read_texts
 
-    bilm, device = Path(options.model.bilm), start_inference(options.model)
-    model = TextClassifier.load(bilm, options.predict.classifier, device=device)
-    elmo = ELMo(load_bilm(bilm), device)
+    bilm, device, precision = Path(options.model.bilm), start_inference(options.model), options.model.precision
+    model = TextClassifier.load(bilm, options.predict.classifier, device=device, precision=precision)
+    elmo = ELMo(load_bilm(bilm), device, precision=precision)
     file, column = options.texts.input, options.texts.column
     if file is None and tuple(model.classes) == CLASS_NAMES:
         file, column = str(SAMPLE / "train.csv"), "3"

@@ -56,9 +56,9 @@ class Runtime:
         return self.rank == 0
 
     def autocast(self) -> contextlib.AbstractContextManager:
-        import torch
+        from bilm.runtime.device import autocast
 
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16")
+        return autocast(self.device, self.precision)
 
     def seed(self, seed: int) -> None:
         """Seed this rank: ranks draw different dropout masks, but start from the same weights, those of rank 0."""

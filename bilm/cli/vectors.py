@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from bilm.inference.vector_files import write_vectors
 
     pretrained = load_bilm(Path(options.model.bilm))
-    elmo = ELMo(pretrained, start_inference(options.model))
+    elmo = ELMo(pretrained, start_inference(options.model), precision=options.model.precision)
     mix = read_mix(Path(options.vectors.mix), pretrained) if options.vectors.mix else None
     layers = parse_layers("all" if options.vectors.mix else options.vectors.layers, elmo.num_layers)
     names = ["mix"] if options.vectors.mix else [f"e{j}" for j in layers or range(elmo.num_layers)]

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from bilm.checkpoints.bundled import bundled_bilm
 from bilm.checkpoints.model_format import Pretrained, import_original, load_bilm
 from bilm.inference.input_checks import check_texts
 from bilm.modules.lstm import ProjectedLSTMStack
+from bilm.runtime.device import autocast, find_precision
 from bilm.runtime.errors import UserError
 from bilm.text.batching import Batch, collate, mask_of, plan_batches
 from bilm.text.vocabulary import EncodedTexts
@@ -24,8 +26,14 @@ class ELMo:
     num_layers: J, with the token layer as layer 0; output_dim: E, the width of a layer's vectors.
     """
 
-    def __init__(self, pretrained: Pretrained, device: str | torch.device = "cpu", stateful: bool = False):
-        """Arguments as in `load`. A stateful encoder copies the model. Raises UserError when it cannot be stateful."""
+    def __init__(
+        self,
+        pretrained: Pretrained,
+        device: str | torch.device = "cpu",
+        stateful: bool = False,
+        precision: str = "fp32",
+    ):
+        """Arguments and errors as in `load`. A stateful encoder copies the model."""
         model = copy.deepcopy(pretrained.model) if stateful else pretrained.model
         self.model = model.to(device).eval()
         self.num_layers = model.num_layers
@@ -34,6 +42,7 @@ class ELMo:
         self.info = pretrained.info
         self.hash = pretrained.hash
         self.device = torch.device(device)
+        self._autocast = partial(autocast, self.device, find_precision(precision, self.device))
         self.stateful = stateful
         stacks = (model.forward_lstm, model.backward_lstm)
         self._projected_stacks = [stack for stack in stacks if isinstance(stack, ProjectedLSTMStack)]
@@ -50,6 +59,7 @@ class ELMo:
         *,
         device: str | torch.device = "cpu",
         stateful: bool = False,
+        precision: str = "fp32",
     ) -> "ELMo":
         """Load a language model: ELMo.load("models/bilstm.pt"), or ELMo.load("options.json", "weights.hdf5").
 
@@ -58,11 +68,15 @@ class ELMo:
         stateful: as in the original program, sentence b of a call to `embed` starts in the state in which sentence b of
         the previous call ended. The vectors of a sentence then depend on the previous calls.
 
-        Raises UserError when a file is missing, damaged or of another kind, or when the model cannot be stateful.
+        precision: of the computation, "fp32", "bf16" or "auto", which is bf16 where the hardware supports it natively.
+        The results are fp32 in any case; computed in fp32, they are the same on every machine up to the last digits.
+
+        Raises UserError when a file is missing, damaged or of another kind, when the model cannot be stateful, or when
+        the device cannot compute in bf16.
         """
         file = bundled_bilm() if path is None else Path(path)
         pretrained = load_bilm(file) if weights is None else import_original(file, Path(weights))
-        return cls(pretrained, device, stateful)
+        return cls(pretrained, device, stateful, precision)
 
     def forget(self) -> None:
         """Reset the state, so that the next sentences start from zero, if the encoder is stateful."""
@@ -117,7 +131,9 @@ class ELMo:
         is_one_batch = self.stateful and len(texts)
         for rows in [np.arange(len(texts))] if is_one_batch else plan_batches(texts.lengths, BATCH_TOKENS):
             batch = collate(texts, rows).to(self.device)
-            yield batch, self.model.encode(batch)
+            with self._autocast():
+                layers = self.model.encode(batch)
+            yield batch, layers
 
 
 def _averaging_weights(lengths: torch.Tensor, width: int) -> torch.Tensor:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from bilm.checkpoints.bundled import bundled_bilm
 from bilm.checkpoints.model_format import Pretrained, TrainedClassifier, find_classifiers, load_bilm, load_classifier
 from bilm.evaluation.scoring import class_probabilities
 from bilm.inference.input_checks import check_text, check_texts
+from bilm.runtime.device import autocast, find_precision
 from bilm.runtime.errors import UserError
 from bilm.text.batching import iterate_batches
 
@@ -33,8 +35,16 @@ class Explanation:
 class TextClassifier:
     """A language model and a classifier trained on its layers."""
 
-    def __init__(self, pretrained: Pretrained, trained: TrainedClassifier, device: str | torch.device = "cpu"):
+    def __init__(
+        self,
+        pretrained: Pretrained,
+        trained: TrainedClassifier,
+        device: str | torch.device = "cpu",
+        precision: str = "fp32",
+    ):
+        """device, precision: see `load`."""
         self.device = torch.device(device)
+        self._autocast = partial(autocast, self.device, find_precision(precision, self.device))
         self.vocabulary = pretrained.vocabulary
         self.classes = list(trained.class_names)
         self.info = trained.info
@@ -48,18 +58,20 @@ class TextClassifier:
         classifier: str | Path | None = None,
         *,
         device: str | torch.device = "cpu",
+        precision: str = "fp32",
     ) -> "TextClassifier":
         """Load a language model and a classifier.
 
         bilm: file of the language model, by default the models/bilstm.pt of this repository. classifier: its file, by
-        default the classifier in the folder of `bilm` with the best validation accuracy.
+        default the classifier in the folder of `bilm` with the best validation accuracy. precision: see `ELMo.load`.
 
-        Raises UserError when a file is missing or damaged, or when the classifier belongs to another language model.
+        Raises UserError when a file is missing or damaged, when the classifier belongs to another language model, or
+        when the device cannot compute in bf16.
         """
         file = bundled_bilm() if bilm is None else Path(bilm)
         pretrained = load_bilm(file)
         path = Path(classifier) if classifier else best_classifier(file.parent, pretrained)
-        return cls(pretrained, load_classifier(path, pretrained), device)
+        return cls(pretrained, load_classifier(path, pretrained), device, precision)
 
     def predict_proba(self, texts: Iterable[str | Iterable[str]]) -> np.ndarray:
         """Compute the probabilities of `classes`: fp32 (N, C). A text may be a list of words (see ELMo.embed).
@@ -90,7 +102,7 @@ class TextClassifier:
     def _probabilities(self, texts: Sequence[Sequence[str]]) -> np.ndarray:
         encoded = self.vocabulary.encode_words(texts)
         batches = iterate_batches(encoded, np.arange(len(encoded)), BATCH_TOKENS)
-        return class_probabilities({"": self._model}, batches, len(encoded), self.device, torch.no_grad)[""]
+        return class_probabilities({"": self._model}, batches, len(encoded), self.device, self._autocast)[""]
 
 
 def best_classifier(folder: Path, pretrained: Pretrained) -> Path:

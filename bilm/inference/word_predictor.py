@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ import torch
 from bilm.checkpoints.model_format import Pretrained
 from bilm.metrics import perplexity
 from bilm.modules.language_model import DIRECTIONS
+from bilm.runtime.device import autocast, find_precision
 from bilm.runtime.errors import UserError
 from bilm.text.batching import collate, iterate_batches
 from bilm.text.tokenizer import Tokenizer
@@ -37,13 +39,18 @@ class Score:
 class WordPredictor:
     """Predicts words with the language model of a bilstm.pt."""
 
-    def __init__(self, pretrained: Pretrained, device: str | torch.device = "cpu"):
-        """Raises UserError when the language model has no softmax, as the original ELMo's files have none."""
+    def __init__(self, pretrained: Pretrained, device: str | torch.device = "cpu", precision: str = "fp32"):
+        """precision: see `ELMo.load`.
+
+        Raises UserError when the language model has no softmax, as the original ELMo's files have none, or when the
+        device cannot compute in bf16.
+        """
         if pretrained.model.softmax is None:
             raise UserError(
                 "this language model was imported without its softmax: it has vectors, but predicts no words."
             )
         self.device = torch.device(device)
+        self._autocast = partial(autocast, self.device, find_precision(precision, self.device))
         self.model = pretrained.model.to(self.device).eval()
         self.softmax = pretrained.model.softmax
         # Texts are not cut: a prediction depends on the words next to a blank or to the end.
@@ -59,8 +66,10 @@ class WordPredictor:
         scores: list[dict[str, Score]] = [{} for _ in range(len(encoded))]
         for batch in iterate_batches(encoded, np.arange(len(encoded)), BATCH_TOKENS) if len(encoded) else []:
             ends = np.cumsum(batch.lengths.numpy() - 1)
-            for direction, predictions in self.model.lm_targets(batch.to(self.device)).items():
-                nll = self.softmax.nll(predictions.states, predictions.targets).float().cpu().numpy()
+            with self._autocast():
+                directions = self.model.lm_targets(batch.to(self.device))
+            for direction, predictions in directions.items():
+                nll = self.softmax.nll(predictions.states.float(), predictions.targets).cpu().numpy()
                 words = [self.vocabulary.words[i] for i in predictions.targets.tolist()]
                 for row, start, end in zip(batch.rows, [0, *ends[:-1]], ends, strict=True):
                     scores[row][direction] = Score(words[start:end], nll[start:end])
@@ -116,8 +125,9 @@ class WordPredictor:
     def _states(self, words: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the top states of both directions at each token with its boundaries, (n + 2, D) each."""
         texts = self.vocabulary.encode_words([words])
-        top = self.model.encode(collate(texts, np.arange(1)).to(self.device))[-1][0]
-        forward, backward = top.chunk(2, dim=-1)
+        with self._autocast():
+            top = self.model.encode(collate(texts, np.arange(1)).to(self.device))[-1][0]
+        forward, backward = top.float().chunk(2, dim=-1)
         return forward, backward
 
 

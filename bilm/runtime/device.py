@@ -12,6 +12,8 @@ from bilm.runtime.errors import UserError
 if TYPE_CHECKING:  # torch takes seconds to import, and `--help` does not need it
     import torch
 
+PRECISIONS = ("auto", "bf16", "fp32")
+
 
 def find_device(name: str) -> "torch.device":
     """Return the device of this name; "auto" is CUDA where it is available, else the CPU. Raises UserError."""
@@ -29,11 +31,20 @@ def find_device(name: str) -> "torch.device":
 
 def find_precision(name: str, device: "torch.device") -> str:
     """Return "bf16" or "fp32"; "auto" is bf16 where the hardware computes in it natively. Raises UserError."""
+    if name not in PRECISIONS:
+        raise UserError(f"precision {name!r}: choose {', '.join(PRECISIONS[:-1])} or {PRECISIONS[-1]}.", "precision")
     if name == "auto":
         return "bf16" if has_native_bf16(device) else "fp32"
     if name == "bf16" and (reason := lack_of_bf16(device)):
-        raise UserError(f"precision bf16: {reason}. Use fp32, or leave the choice to the program.", "precision")
+        raise UserError(f"precision bf16: {reason}. Use fp32, or auto.", "precision")
     return name
+
+
+def autocast(device: "torch.device", precision: str) -> contextlib.AbstractContextManager:
+    """Return a context in which torch computes matrix products in "bf16", or everything in "fp32"."""
+    import torch
+
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
 
 
 def has_native_bf16(device: "torch.device") -> bool:
