@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,7 @@ from bilm.runtime.terminal import progress
 from bilm.text.ag_news import CLASS_NAMES
 from bilm.text.batching import Batch, iterate_batches
 from bilm.text.corpus import Source
+from bilm.text.readers import read_texts
 from bilm.text.vocabulary import EncodedTexts, Vocabulary
 from bilm.training.classification import predict
 
@@ -125,7 +127,9 @@ def measure_startup(job: Job, runtime: Runtime) -> dict[str, Any]:
 def measure_commands(bilm: Path, source: Source, repeats: int) -> dict[str, Any]:
     """Measure commands as a user calls them: a process each, from start to end. Also measure the library.
 
-    from_shell_seconds: one text; whole_file_seconds, documents_per_second: all texts; in_process_ms: one text when the
+    from_shell_seconds: one text, which is nearly all start-up; whole_file_seconds, documents_per_second: all texts.
+    in_process_seconds: the library reads the same file and computes the same, with the weights loaded;
+    share_of_in_process: its seconds over those of the command without start-up. in_process_ms: one text when the
     weights are loaded. Raises UserError when a command fails.
     """
     classifier, elmo = TextClassifier.load(bilm), ELMo.load(bilm)
@@ -157,6 +161,13 @@ def measure_commands(bilm: Path, source: Source, repeats: int) -> dict[str, Any]
             }
             for commands in (files, single)
         )
+        read = partial(read_texts, f"{folder}/texts.csv", "text")
+        library: dict[str, Callable[[], Any]] = {
+            "predict": lambda: classifier.predict_proba(read()),
+            "vectors": lambda: elmo.embed(read()),
+            "vectors_per_text": lambda: elmo.sentence_vectors(read()),
+        }
+        library_seconds = {name: timed(use, repeats) for name, use in library.items()}
     uses: dict[str, Callable[[str], Any]] = {
         "classify": lambda text: classifier.predict([text]),
         "vectors": lambda text: elmo.sentence_vectors([text]),
@@ -169,6 +180,13 @@ def measure_commands(bilm: Path, source: Source, repeats: int) -> dict[str, Any]
         "rows_trained": elmo.info["rows_trained"],
         "whole_file_seconds": {name: figure(seconds) for name, seconds in file_seconds.items()},
         "documents_per_second": {name: rate_figure(len(texts), seconds) for name, seconds in file_seconds.items()},
+        "in_process_seconds": {name: figure(seconds) for name, seconds in library_seconds.items()},
+        "share_of_in_process": {
+            name: four_digits(
+                median(seconds) / (median(file_seconds[name]) - median(single_seconds[name.removesuffix("_per_text")]))
+            )
+            for name, seconds in library_seconds.items()
+        },
         "from_shell_seconds": {name: figure(seconds) for name, seconds in single_seconds.items()},
         "in_process_ms": {name: figure(_milliseconds(use, texts[:_SINGLE])) for name, use in uses.items()},
     }

@@ -33,8 +33,9 @@ if TYPE_CHECKING:
 
     from bilm.inference.text_classifier import TextClassifier
 
-# Texts that are read before the first of them is classified.
-BATCH_TEXTS = 512
+# Texts that are read before the first of them is classified: sorted by length, many waste less on padding. Whoever
+# writes to standard input may wait for the answers.
+BATCH_TEXTS, BATCH_TEXTS_STDIN = 2048, 512
 DEFAULT_PORT = 8000
 
 
@@ -83,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # Imported after the options are parsed: torch takes seconds, and --help does not need it.
     from bilm.inference.text_classifier import TextClassifier
     from bilm.runtime.terminal import progress
-    from bilm.text.readers import batched
+    from bilm.text.readers import STDIN, batched
 
     if options.predict.serve:
         serve(options)
@@ -97,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     else:
         write = Writer(options.predict.format, model.classes)
         with progress(unit="text", label="classifying", disable=options.texts.input is None) as bar:
-            for batch in batched(texts, BATCH_TEXTS):
+            for batch in batched(texts, BATCH_TEXTS_STDIN if options.texts.input == STDIN else BATCH_TEXTS):
                 for text, probabilities in zip(batch, model.predict_proba(batch), strict=True):
                     write(text, probabilities)
                 sys.stdout.flush()

@@ -137,6 +137,11 @@ def test_the_tools_with_trained_weights(trained, tmp_path):
         assert entry["median"] == pytest.approx(40 / complete[name]["median"], rel=1e-2)
     assert all(entry["median"] > 0.1 for entry in result["from_shell_seconds"].values()), "each is a process"
     assert set(result["in_process_ms"]) == {"classify", "vectors", "explain"} and result["corpus"] == "sample"
+    library, start = result["in_process_seconds"], result["from_shell_seconds"]
+    assert set(library) == set(result["share_of_in_process"]) == {"predict", "vectors", "vectors_per_text"}
+    for name, share in result["share_of_in_process"].items():
+        alone = complete[name]["median"] - start[name.removesuffix("_per_text")]["median"]
+        assert share * alone == pytest.approx(library[name]["median"], abs=2e-3)
 
 
 @pytest.mark.slow

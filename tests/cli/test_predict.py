@@ -35,8 +35,9 @@ def predict(weights, *arguments, inputs: str = "") -> SimpleNamespace:
     return SimpleNamespace(returncode=run.code, stdout=run.out, stderr=run.err)
 
 
-def test_classes_are_those_of_the_evaluation(trained, weights, texts, tmp_path):
+def test_classes_are_those_of_the_evaluation(trained, weights, texts, tmp_path, monkeypatch):
     """In order, over several batches, from a column of a CSV, by the classifier that is best on validation."""
+    monkeypatch.setattr("bilm.cli.predict.BATCH_TEXTS", 250)
     results = trained[0] / "results/sample"
     summary = json.loads((results / "summary.json").read_text())["classifiers"]
     best = max(summary, key=lambda mode: summary[mode]["validation_accuracy"])
@@ -54,6 +55,18 @@ def test_classes_are_those_of_the_evaluation(trained, weights, texts, tmp_path):
     assert classifier.predict(plain) == [answer["class"] for answer in answers]
     for answer in answers:
         assert answer["class"] == max(names, key=answer["probabilities"].__getitem__)
+
+
+def test_fewer_texts_of_standard_input_are_classified_at_once(weights, texts, tmp_path, monkeypatch):
+    """A file is cut into larger pieces: there, nobody waits for the first answer."""
+    sizes, classify = [], TextClassifier.predict_proba
+    monkeypatch.setattr("bilm.cli.predict.BATCH_TEXTS", 80)
+    monkeypatch.setattr("bilm.cli.predict.BATCH_TEXTS_STDIN", 60)
+    monkeypatch.setattr(TextClassifier, "predict_proba", lambda self, x: sizes.append(len(x)) or classify(self, x))
+    (tmp_path / "texts.txt").write_text("".join(f"{text}\n" for text in texts))
+    assert predict(weights, "--input", tmp_path / "texts.txt").returncode == 0
+    assert predict(weights, "--input", "-", inputs=(tmp_path / "texts.txt").read_text()).returncode == 0
+    assert sizes == [80, 80, 60, 60, 40]
 
 
 def test_a_prediction_does_not_depend_on_the_batch(classifier, texts):
