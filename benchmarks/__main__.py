@@ -4,6 +4,7 @@ python -m benchmarks            on all of AG News                    -> results/
 python -m benchmarks --quick    a test of the benchmark, in seconds  -> results/limit-400/benchmark.json
 python -m benchmarks --busy     instead: pretraining while other programs run, which it starts -> results/busy.json
 python -m benchmarks --tools    instead: the commands of `python -m bilm`, on the test rows    -> results/tools.json
+python -m benchmarks --bulk 1000000    instead: `predict` and `vectors`, on so many rows       -> results/bulk.json
 
 Run nothing else at the same time. Every figure is the median of several repetitions, with minimum and maximum.
 """
@@ -28,7 +29,10 @@ class BenchmarkOptions:
     quick: bool = setting(False, "few rows, few steps, one repetition: tests the benchmark, its figures mean nothing")
     busy: bool = setting(False, "pretraining while other programs keep one core, or all cores, busy")
     tools: bool = setting(False, "the commands of `python -m bilm`, with trained weights, as a user calls them")
-    bilm: str | None = setting(None, "with --tools: the language model (default: models/bilstm.pt)")
+    bulk: int | None = setting(
+        None, "`predict` and `vectors` on a file of so many rows, made from the training rows", at_least=1
+    )
+    bilm: str | None = setting(None, "with --tools or --bulk: the language model (default: models/bilstm.pt)")
 
 
 @dataclass(frozen=True)
@@ -42,15 +46,16 @@ class Options:
 def main(arguments: Sequence[str] | None = None) -> None:
     groups = parse_options(Options, __doc__, arguments=arguments)
     run_options, options = groups.run, groups.benchmark
-    if options.bilm and not options.tools:
-        raise UserError("--bilm is for --tools.")
-    if run_options.train and not options.tools:
-        raise UserError("--train is for --tools: the rest is measured on AG News.")
+    calls_commands = options.tools or options.bulk
+    if options.bilm and not calls_commands:
+        raise UserError("--bilm is for --tools and --bulk.")
+    if run_options.train and not calls_commands:
+        raise UserError("--train is for --tools and --bulk: the rest is measured on AG News.")
     # Imported after the options are parsed: torch takes seconds, and --help does not need it.
     import tempfile
     from pathlib import Path
 
-    from benchmarks import inference, pretraining
+    from benchmarks import bulk, inference, pretraining
     from benchmarks.measure import as_text
     from benchmarks.parts import QUICK, QUICK_ROWS, Job, Sizes, in_own_process
 
@@ -61,12 +66,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     corpus, out = run.corpus, run.folders
     out.results.mkdir(parents=True, exist_ok=True)
     name, stamp = "benchmark", {"quick": options.quick}
+    bilm = Path(options.bilm or ROOT / "models" / "bilstm.pt")
     if options.tools:
         name, source = "tools", corpus.source("test", run_options.limit)
-        figures = inference.measure_commands(
-            Path(options.bilm or ROOT / "models" / "bilstm.pt"), source, sizes.slow_repeats
-        )
+        figures = inference.measure_commands(bilm, source, sizes.slow_repeats)
         figures |= {"precision": "fp32", "processes": 1}
+    elif options.bulk:
+        name, source = "bulk", corpus.source("train", run_options.limit)
+        with tempfile.TemporaryDirectory(dir=out.runs, prefix="benchmark-") as folder:
+            texts = [text for _, text in source.rows()]
+            figures = bulk.measure(bilm, texts, options.bulk, run.precision, Path(folder))
     else:
         with tempfile.TemporaryDirectory(dir=out.runs, prefix="benchmark-") as folder:
             job = Job(run_options, sizes, corpus.path("train"), corpus.path("test"), Path(folder))

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,6 @@ from bilm.runtime.device import peak_memory
 from bilm.runtime.errors import UserError
 
 SECONDS_BETWEEN_SAMPLES = 0.05
-_STATUS = Path("/proc/self/status")
 
 
 @dataclass(frozen=True)
@@ -119,21 +118,23 @@ def memory_of_process() -> Iterator[dict[str, int | None]]:
 
     def sample() -> None:
         while not done.wait(SECONDS_BETWEEN_SAMPLES):
-            samples.append(_status_mb().get("RssAnon", 0.0))
+            samples.append(status_mb().get("RssAnon", 0.0))
 
     thread = threading.Thread(target=sample, daemon=True)
     thread.start()
     yield figures
     done.set()
     thread.join()
-    status = _status_mb()
+    status = status_mb()
     figures["peak_memory_mb"] = round(status.get("VmHWM") or peak_memory(torch.device("cpu")) / 2**20)
     figures["anonymous_memory_mb"] = round(max(*samples, status.get("RssAnon", 0.0))) or None
     if torch.cuda.is_initialized():
         figures["gpu_memory_mb"] = round(torch.cuda.max_memory_allocated() / 2**20)
 
 
-def _status_mb() -> dict[str, float]:
-    """Return the sizes that the kernel reports for this process, in MB; empty without /proc."""
-    text = _STATUS.read_text(encoding="utf-8") if _STATUS.exists() else ""
+def status_mb(process: int | str = "self") -> dict[str, float]:
+    """Return the sizes that the kernel reports for a process, in MB; empty without /proc, or when it has ended."""
+    text = ""
+    with suppress(OSError):
+        text = Path(f"/proc/{process}/status").read_text(encoding="utf-8")
     return {name: int(kilobytes) / 2**10 for name, kilobytes in re.findall(r"^(\w+):\s+(\d+) kB$", text, re.MULTILINE)}

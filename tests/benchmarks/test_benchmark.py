@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from conftest import SAMPLE, run_process, run_script
 
+from benchmarks import bulk
 from benchmarks.efficiency import matrix_operations, softmax_operations, training_operations, with_shares
 from benchmarks.growth import write_csv
 from benchmarks.measure import figure, rate_figure
@@ -142,6 +143,29 @@ def test_the_tools_with_trained_weights(trained, tmp_path):
     for name, share in result["share_of_in_process"].items():
         alone = complete[name]["median"] - start[name.removesuffix("_per_text")]["median"]
         assert share * alone == pytest.approx(library[name]["median"], abs=2e-3)
+
+
+def test_files_of_many_rows(trained, tmp_path):
+    weights = trained[0] / "models/sample/bilstm.pt"
+    common = ["--data", SAMPLE, "--limit", 40, "--output", tmp_path, "--bilm", weights, "--precision", "fp32"]
+    run = run_script("-m benchmarks", "--bulk", 200, *common, OMP_NUM_THREADS="1")
+    assert run.code == 0, run.err
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert [path.name for path in written] == ["bulk.json"], "no temporary file is left"
+    result = json.loads(written[0].read_text())
+    assert result["documents"] == 200 and result["words"] > 2000 and result["precision"] == "fp32"
+    assert set(result["commands"]) == {"predict", "vectors"}
+    for figures in result["commands"].values():
+        assert figures["documents_per_second"] == pytest.approx(200 / figures["seconds"], rel=1e-2)
+        assert figures["words_per_second"] == pytest.approx(result["words"] / figures["seconds"], rel=1e-2)
+        assert figures["output_mb"] > 0 and (figures["peak_memory_mb"] or 100) >= 100
+
+
+@pytest.mark.parametrize(("answers", "message"), [("1 a\n3 c\n", "row 2 of its output is '3 c'"), ("1 a\n", "has 1 ")])
+def test_missing_answers_of_many_rows_are_an_error(trained_bilm, tmp_path, monkeypatch, answers, message):
+    monkeypatch.setattr(bulk, "_run", lambda _, output: output.write_text("text\n" + answers) and (1.0, None))
+    with pytest.raises(UserError, match=f"predict.*{message}"):
+        bulk.measure(trained_bilm, ["a", "b", "c"], 2, "fp32", tmp_path)
 
 
 @pytest.mark.slow
