@@ -56,6 +56,12 @@ class EmbeddingOptions:
         "initial values of the token embedding: random, or word2vec (skip-gram trained on the same descriptions)",
         choices=("random", "word2vec"),
     )
+    embedding_optimizer: str = setting(
+        "adagrad",
+        "optimizer of the table of word vectors: adagrad, which changes only the rows of the words in a batch, or "
+        "adamw, as for all other weights",
+        choices=("adagrad", "adamw"),
+    )
 
 
 @dataclass(frozen=True)
@@ -135,10 +141,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     size = f"{len(vocabulary):,} words; {sum(p.numel() for p in model.parameters()):,} parameters"
     run.print_rows(encoded, training_rows, validation_rows, options.tokenizer, size)
     batch_tokens, seed = options.fit.batch_tokens, options.run.seed
+    tables = model.embedding_tables() if options.embedding.embedding_optimizer == "adagrad" else []
     state = fit(
         model,
         PretrainingTask(encoded.texts, training_rows, validation_rows, batch_tokens, seed, run.device),
-        build_optimizer(model.learning_rates(options.fit.learning_rate), options.fit.weight_decay),
+        build_optimizer(model.learning_rates(options.fit.learning_rate), options.fit.weight_decay, tables),
         options.fit,
         checkpoint_path=checkpoint,
         settings=settings,

@@ -26,7 +26,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bilm.config import CLASSIFICATION, FIXED_ENCODER_MODES, MODES, ClassifierConfig, FitConfig
+from bilm.config import CLASSIFICATION, CLASSIFIER_FIT, FIXED_ENCODER_MODES, MODES, ClassifierConfig, FitConfig
 from bilm.runtime.errors import UserError
 from bilm.runtime.options import parse_options, setting
 from bilm.runtime.paths import display_path
@@ -89,7 +89,7 @@ class Options:
     classification: ClassificationOptions = ClassificationOptions()
     cache: CacheOptions = CacheOptions()
     classifier: ClassifierConfig = ClassifierConfig()
-    fit: FitConfig = FitConfig(epochs=4, learning_rate=2e-3)
+    fit: FitConfig = CLASSIFIER_FIT
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -11,9 +11,9 @@ from benchmarks.data import BATCH_TOKENS, Data, load_vocabulary, training_data
 from benchmarks.measure import figure, four_digits, now, rate_figure, timed
 from benchmarks.parts import Job
 from benchmarks.pretraining import DOCUMENTS
-from benchmarks.training import FIT, SHAPE, Training, classifier_on
+from benchmarks.training import SHAPE, Training, classifier_on
 from bilm.cli.run import Runtime
-from bilm.config import MODES
+from bilm.config import CLASSIFIER_FIT, MODES
 from bilm.modules.language_model import BiLM
 from bilm.runtime.errors import UserError
 from bilm.runtime.terminal import progress
@@ -75,9 +75,9 @@ def _epoch_seconds(
     layer_seconds = now() - started
     encoder = copy.deepcopy(encoder) if mode == "finetune" else encoder
     model = classifier_on(encoder, mode).to(runtime.device)
-    rows = (data.training_rows, data.validation_rows, FIT.batch_tokens)
+    rows = (data.training_rows, data.validation_rows, CLASSIFIER_FIT.batch_tokens)
     task = ClassificationTask(mode, data.texts, data.labels, *rows, job.run.seed, runtime.device, cache)
-    rates = [(model.classifier, FIT.learning_rate), *encoder.learning_rates(FIT.learning_rate)]
+    rates = [(model.classifier, CLASSIFIER_FIT.learning_rate), *encoder.learning_rates(CLASSIFIER_FIT.learning_rate)]
     training, plans = Training(model, task, rates, runtime), map(task.plan, range(epochs))
     seconds = timed(lambda: training.seconds(next(plans)), epochs)
     if cache is not None:

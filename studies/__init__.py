@@ -1,7 +1,9 @@
 """Comparisons that the report shows: `python -m studies.NAME`."""
 
-from bilm.config import CLASSIFICATION, ClassifierConfig, FitConfig
+from dataclasses import replace
+
+from bilm.config import CLASSIFICATION, CLASSIFIER_FIT, ClassifierConfig
 
 # Settings of the classifiers in all studies: those of the preset best.
 CLASSIFIER = ClassifierConfig(dropout=CLASSIFICATION["best"]["dropout"])
-FIT = FitConfig(epochs=CLASSIFICATION["best"]["epochs"], learning_rate=2e-3)
+FIT = replace(CLASSIFIER_FIT, epochs=CLASSIFICATION["best"]["epochs"])

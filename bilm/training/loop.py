@@ -33,7 +33,7 @@ from bilm.runtime.files import reject_malformed
 from bilm.runtime.process import defer_signals
 from bilm.runtime.provenance import first_difference
 from bilm.runtime.terminal import print_line, print_note, progress
-from bilm.training.optimizer import schedule
+from bilm.training.optimizer import clip_gradients, schedule
 from bilm.training.tensorboard_log import Record
 
 # Steps between two readings of the running loss from the device: each makes the CPU wait for a GPU.
@@ -134,7 +134,8 @@ def settle_threads(model: nn.Module, task: Task, autocast: Callable[[], Abstract
         torch.set_rng_state(random_state)
         with autocast():
             loss, _, _ = task.loss(model.train(), item, 0, 1)
-        return torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
+        found = torch.autograd.grad(loss, parameters, allow_unused=True)
+        return tuple(torch.zeros(()) if g is None else g.to_dense() for g in found)
 
     def have_same_gradients(one: int, other: int) -> bool:
         number = torch.get_num_threads()
@@ -238,10 +239,10 @@ class _Run:
         count, stop, save = ranks.sum(count, bool(self.signals), due)
         # DistributedDataParallel averages gradients over the ranks; multiplied by their number, that is the sum.
         (loss_sum * (ranks.size / count)).backward()
-        norm = nn.utils.clip_grad_norm_(self.parameters, self.config.clip_norm)
+        norm = clip_gradients(self.parameters, self.config.clip_norm)
         finite = tally.add(loss_sum.detach(), count, norm)
-        # The fused AdamW changes nothing where this is 1, without a transfer from a GPU to the CPU. PyTorch's gradient
-        # scaler sets it in the same way.
+        # A fused optimizer changes nothing where this is 1, without a transfer from a GPU to the CPU. PyTorch's own
+        # gradient scaler sets it in the same way.
         self.optimizer.found_inf = 1.0 - finite.float()  # type: ignore[attr-defined]
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
