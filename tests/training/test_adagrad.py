@@ -90,7 +90,7 @@ def test_a_loaded_state_continues_the_same_steps(model):
     train(model, [optimizer], BATCHES[:2])
     other = copy.deepcopy(model)
     resumed = build_optimizer([(other, RATE)], 0.1, [other[0]])
-    resumed.load_state_dict(optimizer.state_dict())
+    resumed.load_state_dict(copy.deepcopy(optimizer.state_dict()))
     train(model, [optimizer], BATCHES[2:])
     train(other, [resumed], BATCHES[2:])
     for one, same in zip(model.parameters(), other.parameters(), strict=True):
