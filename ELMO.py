@@ -58,8 +58,8 @@ class EmbeddingOptions:
     )
     embedding_optimizer: str = setting(
         "adagrad",
-        "optimizer of the table of word vectors: adagrad, which changes only the rows of the words in a batch, or "
-        "adamw, as for all other weights",
+        "optimizer of the table of word vectors (token layers word, word+char): adagrad, which changes only the rows "
+        "of the words in a batch, or adamw, as for all other weights",
         choices=("adagrad", "adamw"),
     )
 
@@ -187,7 +187,12 @@ def find_base_model(options: Options, corpus: Corpus) -> Pretrained | None:
     from bilm.checkpoints.model_format import load_bilm
 
     path = Path(options.start.start_from) if options.start.start_from else None
-    shape = replace(options.model, dropout=BiLMConfig.dropout), options.tokenizer, options.vocabulary, options.embedding
+    shape = (
+        replace(options.model, dropout=BiLMConfig.dropout),
+        replace(options.embedding, embedding_optimizer=EmbeddingOptions.embedding_optimizer),
+        options.tokenizer,
+        options.vocabulary,
+    )
     if path is None and corpus.is_fallback and not options.start.from_scratch and all(g == type(g)() for g in shape):
         path = find_bundled_bilm(ROOT / "models")
     return load_bilm(path) if path else None
@@ -234,7 +239,10 @@ def settings_of(run: Run, options: Options, source: Source, base: Pretrained | N
     inputs |= {"unlabelled": source.more.identity} if source.more else {}
     inputs |= {"start": base.hash} if base else {}
     groups = (options.embedding, options.model, options.tokenizer, options.vocabulary, options.fit)
-    return comparable_settings(run.settings(*groups, **inputs), source.same_words_by_both_rules)
+    settings = comparable_settings(run.settings(*groups, **inputs), source.same_words_by_both_rules)
+    if settings["embedding_optimizer"] == "adamw":
+        del settings["embedding_optimizer"]  # runs from before there was a choice do not name it
+    return settings
 
 
 def choose_action(options: Options, weights: Path, checkpoint: Path, settings: dict[str, Any]) -> str:
@@ -304,11 +312,11 @@ def describe_duration(seconds_per_epoch: float, remaining: float) -> str:
     """How long the `remaining` epochs take on this machine, and the presets that take less."""
     from bilm.runtime.terminal import duration
 
-    text = f"At this speed the run takes another {duration(remaining * seconds_per_epoch)}."
+    text = f"At this speed the run takes about another {duration(remaining * seconds_per_epoch)}."
     for name, preset in PRETRAINING.items():
         epochs = preset.get("epochs", FitConfig.epochs)
         if epochs < remaining:
-            text += f" --preset {name} would take {duration(epochs * seconds_per_epoch)} in total."
+            text += f" --preset {name} would take about {duration(epochs * seconds_per_epoch)} in total."
     return text
 
 

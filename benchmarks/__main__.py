@@ -47,6 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     groups = parse_options(Options, __doc__, arguments=arguments)
     run_options, options = groups.run, groups.benchmark
     calls_commands = options.tools or options.bulk
+    if sum(map(bool, (options.busy, options.tools, options.bulk))) > 1:
+        raise UserError("--busy, --tools and --bulk exclude each other.")
     if options.bilm and not calls_commands:
         raise UserError("--bilm is for --tools and --bulk.")
     if run_options.train and not calls_commands:

@@ -64,7 +64,7 @@ class Training(Generic[Model]):
         return count
 
     def update(self, loss: torch.Tensor, count: int) -> None:
-        """Do what follows the backward pass: clip the gradient, check that it is finite, apply AdamW."""
+        """Do what follows the backward pass: clip the gradient, check that it is finite, update the weights."""
         norm = clip_gradients(self.parameters, FIT.clip_norm)
         is_finite = self.tally.add(loss, count, norm)
         self.optimizer.found_inf = 1.0 - is_finite.float()

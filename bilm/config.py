@@ -139,7 +139,7 @@ class FitConfig:
     """The training loop, the same for the language model and the classifiers; the defaults are for the former."""
 
     epochs: int = setting(4, "passes over the training rows", at_least=1)
-    learning_rate: float = setting(1e-2, "peak learning rate of AdamW")
+    learning_rate: float = setting(1e-2, "peak learning rate of AdamW; Adagrad, for word vectors, has 20 times this")
     warmup: float = setting(
         0.05, "share of the run in which the learning rate rises; then it falls on a cosine to 0", below=1
     )
@@ -150,7 +150,7 @@ class FitConfig:
 
 
 # The defaults for the classifiers.
-CLASSIFIER_FIT = FitConfig(learning_rate=2e-3, batch_tokens=2048)
+CLASSIFIER_FIT = FitConfig(epochs=4, learning_rate=2e-3, batch_tokens=2048)
 
 # By name, what --preset changes in the defaults of ELMO.py and of classification.py; docs/performance.md has times.
 # "best" is what the weights in models/ were trained with.

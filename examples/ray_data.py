@@ -71,12 +71,7 @@ def main() -> None:
     parser.add_argument("--column", required=True, help="with the texts")
     parser.add_argument("--output", required=True, help="a folder that does not exist")
     parser.add_argument("--bilm", help="language model, beside its classifiers (default: that of this repository)")
-    parser.add_argument(
-        "--actors",
-        type=int,
-        default=1,
-        help="on all machines together",
-    )
+    parser.add_argument("--actors", type=int, default=1, help="on all machines together")
     parser.add_argument("--cpus", type=int, default=1, help="of each actor")
     options = parser.parse_args()
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")

@@ -128,8 +128,8 @@ class ModelOptions:
     device: str = setting("cpu", "cpu, cuda, cuda:1, auto ...")
     precision: str = setting(
         "fp32",
-        "bf16 is faster where the hardware supports it natively, to which auto keeps; answers in fp32 do not depend on "
-        "the machine",
+        "fp32: the same answers on every machine; bf16: faster, where supported; auto: bf16 where the hardware has it "
+        "natively",
         choices=PRECISIONS,
     )
     threads: int | None = setting(None, _THREADS, at_least=1)

@@ -14,9 +14,9 @@
 The innermost lists have a fixed size in Arrow. A .parquet without texts has only the column text.
 
 The .hdf5 per token is the format of `allennlp elmo --all` (allennlp/commands/elmo.py, before 1.0): the key of a text's
-vectors, fp32 there, is its number from 0. The dataset sentence_to_index, of shape (1,), is JSON: {text: number as a
-string}, with white space removed from both ends of the text (`str.strip`); equal texts have the number of the last one.
-allennlp refused empty lines; here an empty text has vectors of shape (J, 0, E).
+vectors (fp32 in allennlp) is its number from 0. The dataset sentence_to_index, of shape (1,), is JSON: {text: number
+as a string}, with white space removed from both ends of the text (`str.strip`); equal texts have the number of the last
+one. allennlp refused empty lines; here an empty text has vectors of shape (J, 0, E).
 """
 
 import json
@@ -64,13 +64,10 @@ def write_vectors(path: Path, rows: Iterable[Row], dtype: str = "float32", layer
 
 
 def _converted(rows: Iterable[Row], dtype: str) -> Iterator[Row]:
-    """Yield the rows with vectors of this type."""
-    largest = np.finfo(dtype).max
+    """Yield the rows with vectors of this type. Raises UserError for a value that float16 cannot hold."""
     for number, (text, words, vectors) in enumerate(rows, start=1):
-        if np.abs(vectors).max(initial=0) > largest:
-            raise UserError(
-                f"text {number} has a value beyond {largest:,.0f}, the largest {dtype}. Write float32.", "dtype"
-            )
+        if dtype == "float16" and np.abs(vectors).max(initial=0) > np.finfo(dtype).max:
+            raise UserError(f"text {number} has a value beyond 65,504, the largest float16. Write float32.", "dtype")
         yield text, words, vectors.astype(dtype, copy=False)
 
 

@@ -100,8 +100,8 @@ def fit(
 ) -> State:
     """Train `model`, load the weights of its best epoch into it, and return the history.
 
-    `describe_duration` is called once, when the speed is known, with the seconds of an epoch and how many epochs
-    remain; its result is printed.
+    `describe_duration` is called once, in the first epoch that lasts longer than SECONDS_BEFORE_ESTIMATE, with the
+    seconds of an epoch and how many epochs remain; its result is printed.
 
     `log` is called with the number of steps done, and its result receives the figures of the run while it trains; see
     tensorboard_log.py. `settings` are compared with those of the checkpoint when resuming; "threads" is added to them

@@ -30,13 +30,14 @@ class Optimizer(torch.optim.AdamW):
     found_inf: Tensor | None = None  # 1.0 for a step that changes nothing
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+    def step(self) -> None:  # type: ignore[override]
         for group in self.param_groups:
-            for table in group["params"] if group["table"] else ():
+            # Groups from a checkpoint of an earlier version do not have the key.
+            for table in group["params"] if group.get("table") else ():
                 if table.grad is not None:
                     _adagrad(table, self.state[table], group["lr"], self.found_inf)
                     table.grad = None  # AdamW ignores parameters without a gradient
-        super().step(closure)
+        super().step()
 
 
 def _adagrad(table: Tensor, state: dict[str, Any], rate: float, found_inf: Tensor | None) -> None:
@@ -76,20 +77,14 @@ def build_optimizer(
         matrices = [p for p in trainable if p.dim() > 1 and p not in weights]
         others = [p for p in trainable if p.dim() <= 1]
         of_tables = [p for p in trainable if p in weights]
-        for rate, decay, members in (
-            (learning_rate, weight_decay, matrices),
-            (learning_rate, 0.0, others),
-            (TABLE_RATE * learning_rate, 0.0, of_tables),
+        for members, rate, decay, is_table in (
+            (matrices, learning_rate, weight_decay, False),
+            (others, learning_rate, 0.0, False),
+            (of_tables, TABLE_RATE * learning_rate, 0.0, True),
         ):
             if members:
                 parameters.append(
-                    {
-                        "params": members,
-                        "lr": rate,
-                        "peak": rate,
-                        "weight_decay": decay,
-                        "table": members is of_tables,
-                    }
+                    {"params": members, "lr": rate, "peak": rate, "weight_decay": decay, "table": is_table}
                 )
     return Optimizer(parameters, fused=True)
 

@@ -97,6 +97,22 @@ def test_a_loaded_state_continues_the_same_steps(model):
         assert torch.equal(one, same)
 
 
+def test_a_checkpoint_of_an_earlier_version_has_groups_without_a_table(model):
+    optimizer = build_optimizer([(model, RATE)], 0.1)
+    train(model, [optimizer], BATCHES[:1])
+    state = copy.deepcopy(optimizer.state_dict())
+    for group in state["param_groups"]:
+        del group["table"]
+    optimizer.load_state_dict(state)
+    train(model, [optimizer], BATCHES[1:])
+
+
+def test_gradients_are_sparse_on_a_cpu_only():
+    table = nn.Embedding(3, 2, device="meta")
+    build_optimizer([(table, RATE)], 0.0, [table])
+    assert not table.sparse
+
+
 def test_a_table_learns_at_a_multiple_of_the_rate_of_its_module_without_decay(model):
     groups = build_optimizer([(model, RATE)], 0.1, [model[0]]).param_groups
     (table,) = [group for group in groups if group["table"]]
