@@ -139,7 +139,7 @@ class FitConfig:
     """The training loop, the same for the language model and the classifiers; the defaults are for the former."""
 
     epochs: int = setting(4, "passes over the training rows", at_least=1)
-    learning_rate: float = setting(1e-2, "peak learning rate of AdamW; Adagrad, for word vectors, has 20 times this")
+    learning_rate: float = setting(5e-3, "peak learning rate of AdamW; Adagrad, for word vectors, has 40 times this")
     warmup: float = setting(
         0.05, "share of the run in which the learning rate rises; then it falls on a cosine to 0", below=1
     )
@@ -157,7 +157,13 @@ CLASSIFIER_FIT = FitConfig(epochs=4, learning_rate=2e-3, batch_tokens=2048)
 PRETRAINING: dict[str, dict[str, Any]] = {
     "fast": {"epochs": 2, "dropout": 0.0},
     "base": {},
-    "best": {"epochs": 12, "dropout": 0.25, "batch_tokens": 2048, "embedding_optimizer": "adamw"},
+    "best": {
+        "epochs": 12,
+        "dropout": 0.25,
+        "learning_rate": 1e-2,
+        "batch_tokens": 2048,
+        "embedding_optimizer": "adamw",
+    },
 }
 
 CLASSIFICATION: dict[str, dict[str, Any]] = {

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 # Adagrad's learning rate for embedding tables, relative to AdamW's for the other weights; docs/log.md.
-TABLE_RATE = 20.0
+TABLE_RATE = 40.0
 _EPSILON = 1e-10
 
 
