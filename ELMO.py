@@ -59,7 +59,7 @@ class EmbeddingOptions:
     embedding_optimizer: str = setting(
         "adagrad",
         "optimizer of the table of word vectors (token layers word, word+char): adagrad, which changes only the rows "
-        "of the words in a batch, or adamw, as for all other weights",
+        "of the words in a batch, or adamw, as for all other weights; a model to start from goes on with adamw",
         choices=("adagrad", "adamw"),
     )
 
@@ -199,7 +199,7 @@ def find_base_model(options: Options, corpus: Corpus) -> Pretrained | None:
 
 
 def adapt_options(options: Options, base: Pretrained | None) -> Options:
-    """Options with the shape and the tokenizer of the language model to start from, and the given dropout.
+    """Options with the shape and the tokenizer of the language model to start from, the given dropout, and AdamW.
 
     Raises UserError if an option has a value that is neither the default nor that of the model to start from.
     """
@@ -218,7 +218,10 @@ def adapt_options(options: Options, base: Pretrained | None) -> Options:
     fit = options.fit
     if not options.start.start_from and fit.learning_rate == FitConfig.learning_rate:
         fit = replace(fit, learning_rate=CONTINUED_LEARNING_RATE)
-    return replace(options, model=replace(model, dropout=options.model.dropout), tokenizer=tokenizer, fit=fit)
+    # Adagrad's first step moves every vector by the full rate, whatever the vector has learned.
+    embedding = replace(options.embedding, embedding_optimizer="adamw")
+    model = replace(model, dropout=options.model.dropout)
+    return replace(options, embedding=embedding, model=model, tokenizer=tokenizer, fit=fit)
 
 
 def find_rows(options: Options, corpus: Corpus) -> Source:

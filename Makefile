@@ -5,7 +5,7 @@
 # make check  what CI runs: linter, formatter, types, fast tests
 # make studies   baselines, label efficiency, lambdas: what the report compares; some hours
 # make report    report.pdf from results/
-# make bench  how fast everything is here, and how much memory it takes   -> results/benchmark.json
+# make bench  how fast everything is here, and how much memory it takes   -> results/benchmark_PRECISION.json
 # make reliability   the long tests: kills, damaged files, determinism   -> results/reliability.json; and all slow ones
 # make mutation   small faults put into the code, one at a time: do tests fail?   -> results/mutation.json
 # make audit  known vulnerabilities of what requirements.txt installs (asks the network)

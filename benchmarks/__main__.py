@@ -1,12 +1,13 @@
 """Measure speed and memory on this machine; about 10 minutes.
 
-python -m benchmarks            on all of AG News                    -> results/benchmark.json
-python -m benchmarks --quick    a test of the benchmark, in seconds  -> results/limit-400/benchmark.json
+python -m benchmarks            on all of AG News                    -> results/benchmark_bf16.json, or _fp32.json
+python -m benchmarks --quick    a test of the benchmark, in seconds  -> results/limit-400/
 python -m benchmarks --busy     instead: pretraining while other programs run, which it starts -> results/busy.json
 python -m benchmarks --tools    instead: the commands of `python -m bilm`, on the test rows    -> results/tools.json
 python -m benchmarks --bulk 1000000    instead: `predict` and `vectors`, on so many rows       -> results/bulk.json
 
-Run nothing else at the same time. Every figure is the median of several repetitions, with minimum and maximum.
+The file has the precision in its name: bf16 where the hardware computes in it, else fp32. Run nothing else at the same
+time. Every figure is the median of several repetitions, with minimum and maximum.
 """
 
 from collections.abc import Sequence
@@ -67,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     run = open_run(run_options, "training", single_process=True)  # another training run would slow both down
     corpus, out = run.corpus, run.folders
     out.results.mkdir(parents=True, exist_ok=True)
-    name, stamp = "benchmark", {"quick": options.quick}
+    name, stamp, is_full = f"benchmark_{run.precision}", {"quick": options.quick}, False
     bilm = Path(options.bilm or ROOT / "models" / "bilstm.pt")
     if options.tools:
         name, source = "tools", corpus.source("test", run_options.limit)
@@ -84,17 +85,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
             if options.busy:
                 name, (figures, _) = "busy", in_own_process(pretraining.measure_busy, job)
             else:
-                figures = measure_all(job, run.precision)
+                figures, is_full = measure_all(job, run.precision), True
     result = {**stamp, **run.stamp(), **figures}
     path = out.results / f"{name}.json"
-    if name == "benchmark":
+    if is_full:
         del result["peak_memory_mb"]  # of this process; `memory` has that of each part
     write_json(path, result)
-    print((f"\n{as_text(result)}\n\n" if name == "benchmark" else "") + f"Wrote {display_path(path)}.")
+    print((f"\n{as_text(result)}\n\n" if is_full else "") + f"Wrote {display_path(path)}.")
 
 
 def measure_all(job: Any, precision: str) -> dict[str, Any]:
-    """Run all parts, each in its own process; return the contents of benchmark.json without the stamp."""
+    """Run all parts, each in its own process; return the contents of the file without the stamp."""
     from functools import partial
 
     from benchmarks import classifiers, efficiency, growth, inference, pretraining

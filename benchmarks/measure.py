@@ -44,7 +44,7 @@ def rate_figure(amount: float, seconds: Iterable[float]) -> dict[str, float]:
 
 
 def as_text(result: dict[str, Any]) -> str:
-    """Format the contents of benchmark.json: one row for each figure, and the table of growth."""
+    """Format the result of all parts: one row for each figure, and the table of growth."""
     sections = ("machine", "pretraining", "classifier", "inference", "token_layers", "startup", "memory")
     rows = [row for name in sections for row in _rows(name, result[name])]
     growth = [[_number(x["median"] if isinstance(x, dict) else x) for x in size.values()] for size in result["growth"]]

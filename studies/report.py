@@ -31,7 +31,7 @@ SOURCES = {
     "label_efficiency": "python -m studies.label_efficiency",
     "summary": "python -m studies.baselines, then python evaluate.py --split all --duplicates",
     "mistakes": "python evaluate.py",
-    "benchmark": "python -m benchmarks",
+    "benchmark_bf16": "python -m benchmarks --precision bf16",
     # Collected from several runs; the files say how.
     "softmax_curve": "git checkout results/softmax_curve.json",
     "make_best": "git checkout results/make_best.json",

@@ -86,3 +86,8 @@ def test_the_optimizer_of_the_word_vectors_is_the_chosen_one(tmp_path, monkeypat
     assert len(trained_by_adagrad) == tables
     for i, state in optimizer["state"].items():
         assert set(state) == ({"step", "sum"} if i in trained_by_adagrad else {"step", "exp_avg", "exp_avg_sq"})
+
+
+def test_a_model_to_start_from_goes_on_with_adamw():
+    adapted = ELMO.adapt_options(options("--start-from", str(SHIPPED)), load_bilm(SHIPPED))
+    assert adapted.embedding.embedding_optimizer == "adamw"

@@ -1,7 +1,7 @@
 """The number of CPU threads of a command: one per free core, and fewer while other programs need the cores.
 
 OpenMP threads wait for each other by spinning, so that one thread without a core of its own delays all others: next to
-a single busy program, training with a thread per core is slower than with one thread (results/benchmark.json).
+a single busy program, training with a thread per core is slower than with one thread (results/busy.json).
 
 Only commands call `start`; the library does not change its caller's number of threads. OMP_NUM_THREADS and --threads
 take precedence. The loops of training and inference call `after_step`, on the thread that computes.

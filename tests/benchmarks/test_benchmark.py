@@ -34,12 +34,14 @@ MODES = {"trainable", "frozen", "function", "finetune"}
 
 @pytest.fixture(scope="module")
 def result(tmp_path_factory) -> dict:
-    """benchmark.json of a quick run on the sample."""
+    """The file of a quick run on the sample."""
     output = tmp_path_factory.mktemp("benchmark")
-    run = run_script("-m benchmarks", "--quick", "--data", SAMPLE, "--output", output, OMP_NUM_THREADS="1")
+    run = run_script(
+        "-m benchmarks", "--quick", "--data", SAMPLE, "--output", output, "--precision", "fp32", OMP_NUM_THREADS="1"
+    )
     assert run.code == 0, run.err
     written = [path for path in output.rglob("*") if path.is_file()]
-    assert [path.name for path in written] == ["benchmark.json"], "no temporary file is left"
+    assert [path.name for path in written] == ["benchmark_fp32.json"], "no temporary file is left"
     assert str(written[0]) in run.out
     return json.loads(written[0].read_text(encoding="utf-8"))
 

@@ -50,7 +50,10 @@ def test_the_nearest_are_those_of_the_largest_cosine(elmo, corpus, folder):
             assert cosine == pytest.approx(neighbour.similarity, abs=2e-3)
             assert elmo.words(neighbour.text) == neighbour.words
     itself = index.nearest(everything[7][2, 2], 2, 1)[0]
-    assert (itself.text, itself.position) == (corpus[7], 2) and itself.similarity == pytest.approx(1, abs=1e-3)
+    assert itself.similarity == pytest.approx(1, abs=1e-3)
+    found = everything[corpus.index(itself.text)][2, itself.position]
+    # Itself, or a vector whose cosine to it is 1 in half precision.
+    np.testing.assert_allclose(found, everything[7][2, 2], atol=0.05 * np.abs(found).max())
     assert len(index.nearest(everything[7][2, 2], 2, 1000)) == len(set(corpus))
 
 
