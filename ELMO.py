@@ -57,10 +57,10 @@ class EmbeddingOptions:
         choices=("random", "word2vec"),
     )
     embedding_optimizer: str = setting(
-        "adagrad",
-        "optimizer of the table of word vectors (token layers word, word+char): adagrad, which changes only the rows "
-        "of the words in a batch, or adamw, as for all other weights; a model to start from goes on with adamw",
-        choices=("adagrad", "adamw"),
+        "adamw",
+        "optimizer of the table of word vectors (token layers word, word+char): adamw, as for all other weights, or "
+        "adagrad, which changes only the rows of the words in a batch; a model to start from goes on with adamw",
+        choices=("adamw", "adagrad"),
     )
 
 

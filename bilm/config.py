@@ -92,7 +92,7 @@ class BiLMConfig:
 
     width: int = setting(256, "D: width of the token embedding and of each LSTM", at_least=1)
     layers: int = setting(2, "stacked LSTM layers per direction", at_least=1)
-    dropout: float = setting(0.1, "dropout on the input and the output of every LSTM layer", below=1)
+    dropout: float = setting(0.2, "dropout on the input and the output of every LSTM layer", below=1)
     softmax: str = setting(
         "adaptive",
         "output layer: adaptive (rare words get narrow clusters; several times faster on a CPU) or full",
@@ -138,32 +138,32 @@ class ClassifierConfig:
 class FitConfig:
     """The training loop, the same for the language model and the classifiers; the defaults are for the former."""
 
-    epochs: int = setting(4, "passes over the training rows", at_least=1)
-    learning_rate: float = setting(5e-3, "peak learning rate of AdamW; Adagrad, for word vectors, has 40 times this")
+    epochs: int = setting(8, "passes over the training rows", at_least=1)
+    learning_rate: float = setting(1e-2, "peak learning rate of AdamW; Adagrad, for word vectors, has 40 times this")
     warmup: float = setting(
         0.05, "share of the run in which the learning rate rises; then it falls on a cosine to 0", below=1
     )
     weight_decay: float = setting(0.01, "AdamW's weight decay, on matrices only")
     clip_norm: float = setting(1.0, "largest norm of the gradient; a longer one is scaled down")
-    batch_tokens: int = setting(1024, "tokens in a batch, including padding", at_least=1)
+    batch_tokens: int = setting(2048, "tokens in a batch, including padding", at_least=1)
     checkpoint_seconds: float = setting(60.0, "seconds between checkpoints; 0 writes one after every step")
 
 
 # The defaults for the classifiers.
-CLASSIFIER_FIT = FitConfig(epochs=4, learning_rate=2e-3, batch_tokens=2048)
+CLASSIFIER_FIT = FitConfig(epochs=4, learning_rate=2e-3)
 
 # By name, what --preset changes in the defaults of ELMO.py and of classification.py; docs/performance.md has times.
 # "best" is what the weights in models/ were trained with.
 PRETRAINING: dict[str, dict[str, Any]] = {
-    "fast": {"epochs": 2, "dropout": 0.0},
-    "base": {},
-    "best": {
-        "epochs": 12,
-        "dropout": 0.25,
-        "learning_rate": 1e-2,
-        "batch_tokens": 2048,
-        "embedding_optimizer": "adamw",
+    "fast": {
+        "epochs": 2,
+        "dropout": 0.0,
+        "learning_rate": 5e-3,
+        "batch_tokens": 1024,
+        "embedding_optimizer": "adagrad",
     },
+    "base": {},
+    "best": {"epochs": 12, "dropout": 0.25},
 }
 
 CLASSIFICATION: dict[str, dict[str, Any]] = {

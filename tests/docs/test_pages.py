@@ -306,54 +306,49 @@ def test_speed_with_other_programs_running_is_what_was_measured():
     assert "it would reach {}, {} and {} (".format(*rates["one_per_core"]) in flowing(PERFORMANCE)
 
 
-def test_times_are_what_was_measured():
-    """presets.json has rates on two cores without bf16. With bf16 the settings before were measured: by the ratio."""
-    measured, before, best = results("presets"), results("make_run"), results("make_best")
-    rates = {name: rate["median"] for name, rate in measured["tokens_per_second"].items()}
-    epoch_before = before["parts_seconds"]["pretraining"] / 8
-    slower = results("epoch_without_bf16")["seconds"] / epoch_before
-    with_bf16, without = (
-        {name: seconds * rates["before"] / rates[name] for name in ("fast", "base")}
-        for seconds in (epoch_before, measured["tokens_per_epoch"] / rates["before"])
-    )
-    best_pretraining = best["parts_seconds"]["pretraining"]
-    rest = before["seconds"] - before["parts_seconds"]["pretraining"]
-    expected = {
-        "one epoch": (with_bf16["base"], without["base"]),
-        "`--preset fast`": tuple(PRETRAINING["fast"]["epochs"] * column["fast"] for column in (with_bf16, without)),
-        "the default": tuple(FitConfig().epochs * column["base"] for column in (with_bf16, without)),
-        "`--preset best`": (best_pretraining, best_pretraining * slower),
-        "the rest of `make run`": (rest, rest * slower),
-    }
-    for name, seconds in expected.items():
-        (row,) = re.findall(rf"^\| {re.escape(name)} \| (\d+) min \| (\d+) min \|$", page(PERFORMANCE), re.MULTILINE)
-        assert [int(cell) for cell in row] == [round(s / 60) for s in seconds], (name, seconds)
-    assert f"{slower:.1f} times as long" in flowing(PERFORMANCE)
-    minutes = [round((expected["the default"][i] + expected["the rest of `make run`"][i]) / 60) for i in (0, 1)]
-    assert "takes about {} minutes on two CPU cores with bf16 and about {} on two without".format(*minutes) in flowing(
-        README
-    )
+def share_of_time_before() -> float:
+    """Time of the preset fast over its time with the settings before: by epochs and rates."""
+    rates = results("presets")["tokens_per_second"]
+    return PRETRAINING["fast"]["epochs"] / 3 * rates["before"]["median"] / rates["fast"]["median"]
 
 
 def test_time_to_a_perplexity_is_what_was_measured():
-    measured = results("presets")
-    rates = {name: rate["median"] for name, rate in measured["tokens_per_second"].items()}
-    rows = re.findall(
-        r"^\| `(\w+)` \| (\d+) \| ([\d.]+) \| ([\d.]+) min \| (\d+) \| ([\d.]+) \| ([\d.]+) min \| ([\d.]+) \|$",
-        section(PERFORMANCE, "Time to a perplexity"),
-        re.MULTILINE,
+    measured, before = results("presets"), results("make_fast")
+    rates = {name: f"{rate['median']:,}" for name, rate in measured["tokens_per_second"].items()}
+    text = flowing(PERFORMANCE)
+    assert f"{rates['before']} tokens/s before, {rates['fast']} now" in text
+    now, then = measured["fast"]["validation_perplexity"], before["validation_perplexity"]
+    assert f"perplexity {now:.1f} instead of {then:.1f}, in {share_of_time_before():.2f} of the time" in text
+    assert f"reach {measured['base_with_the_settings_of_fast']['validation_perplexity']:.1f}" in text
+
+
+def test_times_are_what_was_measured():
+    """With bf16: make_run.json and make_fast.json. Without: an epoch is measured, the rest follows by its ratio."""
+    default, fast, best = (results(f"make_{name}") for name in ("run", "fast", "best"))
+    without = results("epoch_without_bf16")
+    assert without["rows_trained"] == default["rows_trained"] and without["precision"] == "fp32"
+    epoch = default["parts_seconds"]["pretraining"] / FitConfig().epochs
+    ratio = without["seconds"] / epoch
+    best_seconds = sum(best["parts_seconds"].values())
+    fast_seconds = fast["seconds"] - fast["parts_seconds"]["pretraining"] * (1 - share_of_time_before())
+    result = {
+        "one epoch of pretraining": (epoch, without["seconds"]),
+        "`--preset fast`": (fast_seconds, fast_seconds * ratio),
+        "the default, `make run`": (default["seconds"], default["seconds"] * ratio),
+        "`--preset best`": (best_seconds, best_seconds * ratio),
+    }
+    for name, seconds in result.items():
+        (row,) = re.findall(
+            rf"^\| {re.escape(name)} \| (\d+) min \| (?:about )?(\d+) min", page(PERFORMANCE), re.MULTILINE
+        )
+        assert [int(cell) for cell in row] == [round(s / 60) for s in seconds], (name, seconds)
+    assert f"the ratio of the epochs, {ratio:.1f}" in flowing(PERFORMANCE)
+    with_bf16, without_bf16 = (round(s / 60) for s in result["the default, `make run`"])
+    fast_minutes = " and about ".join(str(round(s / 60)) for s in result["`--preset fast`"])
+    assert (
+        f"took {with_bf16} minutes on two CPU cores with bf16, and takes about {without_bf16} on two without; "
+        f"`--preset fast` {fast_minutes}" in flowing(README)
     )
-    assert [name for name, *_ in rows] == ["fast", "base"]
-    for name, *cells in rows:
-        epochs = (results("make_fast" if name == "fast" else "make_run"), measured[name])
-        before, now = (f"{entry['validation_perplexity']:.1f}" for entry in epochs)
-        epochs_before, epochs_now = {"fast": 3, "base": 8}[name], PRETRAINING[name].get("epochs", FitConfig().epochs)
-        seconds_before = epochs_before * measured["tokens_per_epoch"] / rates["before"]
-        seconds = epochs_now * measured["tokens_per_epoch"] / rates[name]
-        assert cells == [
-            *(str(epochs_before), before, f"{seconds_before / 60:.1f}"),
-            *(str(epochs_now), now, f"{seconds / 60:.1f}", f"{seconds / seconds_before:.2f}"),
-        ]
 
 
 # --- docs/reliability.md, docs/characters.md, docs/tools.md ---------------------------------------------------------
@@ -507,12 +502,20 @@ def test_the_results_in_the_readme_are_those_of_the_summary(summary):
 
 
 def test_what_the_commands_print_is_what_was_measured():
-    """The shortened output in README.md has the figures of presets.json."""
-    measured = results("presets")["base"]
+    """The shortened output in README.md has the figures of make_run.json."""
+    measured = results("make_run")
     output = blocks("text", [README])[0]
-    assert f"{results('presets')['rows_trained']:,} descriptions to train on" in output
-    assert f"validation perplexity {measured['validation_perplexity']:.1f}" in output
-    assert not re.search(r"accuracy [\d.]", output), "accuracies of a run that was not measured"
+    assert f"{measured['rows_trained']:,} descriptions to train on" in output
+    seconds = measured["parts_seconds"]
+    assert f"perplexity {measured['validation_perplexity']:.1f}, {seconds['pretraining']:,.0f} s." in output
+    displayed = re.findall(r"classifier \((\w+)\): ... validation accuracy ([\d.]+), (\d+) s\.", output)
+    assert displayed == [
+        (mode, f"{measured['accuracy'][mode]['validation']:.4f}", f"{seconds[f'classifier_{mode}']:.0f}")
+        for mode in ("trainable", "frozen", "function")
+    ]
+    best = max(measured["accuracy"], key=lambda mode: measured["accuracy"][mode]["validation"])
+    assert f"classifier.pt: {best}, the best on validation" in output
+    assert f"classifier trainable: accuracy {measured['accuracy']['trainable']['test']:.4f}" in output
 
 
 def test_language_model_figures_are_those_of_the_summary(summary):
@@ -539,16 +542,22 @@ def test_near_duplicates_are_those_of_the_summary(summary):
 
 
 def test_presets_are_what_was_measured():
-    rows = re.findall(r"^\| `(\w+)` \| `make (\w+)` \| (\d+) \| ([\d.]+) \| ([^|]+) \|$", page(RESULTS), re.MULTILINE)
+    rows = re.findall(
+        r"^\| `(\w+)` \| `make (\w+)` \| (\d+) \| ([\d.]+) \| (\d+) \| (\d+) \| ([^|]+) \|", page(RESULTS), re.M
+    )
     assert [row[0] for row in rows] == list(PRETRAINING)
-    for preset, make, epochs, perplexity, accuracies in rows:
-        measured = results("make_best") if make == "best" else results("presets")[preset]
+    for preset, make, epochs, perplexity, pretraining, classifiers, accuracies in rows:
+        measured = results(f"make_{make}")
+        parts = measured["parts_seconds"]
+        if preset == "fast":
+            measured = {**results("presets")["fast"], "accuracy": {}}
+            parts["pretraining"] *= share_of_time_before()
         assert int(epochs) == PRETRAINING[preset].get("epochs", FitConfig().epochs)
         assert float(perplexity) == round(measured["validation_perplexity"], 1)
+        assert int(pretraining) == round(parts["pretraining"] / 60)
+        assert int(classifiers) == round((sum(parts.values()) - parts["pretraining"]) / 60)
         displayed = re.findall(r"`(\w+)` ([\d.]+)", accuracies)
-        assert {m: float(a) for m, a in displayed} == {
-            m: round(f["test"], 4) for m, f in measured.get("accuracy", {}).items()
-        }
+        assert {m: float(a) for m, a in displayed} == {m: round(f["test"], 4) for m, f in measured["accuracy"].items()}
 
 
 def test_few_labels_are_what_was_measured():
