@@ -294,6 +294,14 @@ def test_speed_of_the_tools_is_what_was_measured():
         assert float(displayed.replace(",", "")) == round(measured[part][name]["median"], digits), name
 
 
+def test_files_of_many_rows_are_what_was_measured():
+    predict, vectors = (results("bulk")["commands"][name] for name in ("predict", "vectors"))
+    rates = " and ".join(f"{command['documents_per_second']:.0f}" for command in (predict, vectors))
+    assert f"{rates} documents/s from start to end" in flowing(PERFORMANCE)
+    peaks = " and ".join(f"{command['peak_memory_mb']:,}" for command in (predict, vectors))
+    assert f"a peak of {peaks} MB of memory" in flowing(PERFORMANCE)
+
+
 def test_speed_with_other_programs_running_is_what_was_measured():
     measured = results("busy")
     assert measured["corpus"] == "ag_news" and not measured["quick"] and measured["cores"] == 2
