@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import SAMPLE, run_script
+from conftest import SAMPLE, needs_bf16, run_script
 
 from bilm.checkpoints import serialization
 
@@ -28,7 +28,7 @@ def train(output: Path, precision: str, **environment: str) -> tuple[dict[str, A
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", ["fp32", pytest.param("bf16", marks=needs_bf16)])
 @pytest.mark.parametrize("machine", MACHINES)
 def test_twice_the_same_and_how_far_from_here(tmp_path, record, machine, precision):
     if precision == "bf16" and "ONEDNN_MAX_CPU_ISA" in MACHINES[machine]:
