@@ -22,7 +22,7 @@ from benchmarks.training import SHAPE, Training, pretraining
 from bilm.cli.run import Runtime
 from bilm.modules.language_model import DIRECTIONS, BiLM
 from bilm.modules.softmax import AdaptiveSoftmax, FullSoftmax
-from bilm.runtime.device import hardware
+from bilm.runtime.device import hardware, has_native_bf16
 from bilm.runtime.terminal import progress
 from bilm.text.batching import collate, reverse_within_length
 from bilm.text.vocabulary import EncodedTexts
@@ -36,19 +36,22 @@ FORWARD_AND_BACKWARD = 3  # operations of a training step over those of its forw
 def measure_machine(job: Job, runtime: Runtime) -> dict[str, Any]:
     """Describe the machine and measure its rates.
 
-    gemm_*: matrix products, in 10^9 operations per second (a multiplication and an addition are two). copy: in 10^9
-    bytes per second, bytes read plus bytes written.
+    gemm_*: matrix products in fp32, and in bf16 where the hardware computes in it, in 10^9 operations per second (a
+    multiplication and an addition are two). copy: in 10^9 bytes per second, bytes read plus bytes written.
     """
     source = torch.ones(job.sizes.copied_mb * 2**20, dtype=torch.uint8, device=runtime.device)
     target = torch.zeros_like(source)
+    dtypes = {"fp32": torch.float32}
+    # Emulated, a product takes minutes.
+    if runtime.precision == "bf16" or has_native_bf16(runtime.device):
+        dtypes["bf16"] = torch.bfloat16
     return {
         "cpu": hardware(torch.device("cpu")),
         "cores": os.cpu_count(),
         "torch_threads": torch.get_num_threads(),
         "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
         "gpu": hardware(runtime.device) if runtime.device.type == "cuda" else None,
-        "gemm_fp32_gflops": _matrix_products(job, runtime.device, torch.float32),
-        "gemm_bf16_gflops": _matrix_products(job, runtime.device, torch.bfloat16),
+        **{f"gemm_{name}_gflops": _matrix_products(job, runtime.device, dtype) for name, dtype in dtypes.items()},
         "copy_gb_per_second": rate_figure(
             2 * source.numel() / 1e9, timed(partial(target.copy_, source), job.sizes.repeats)
         ),
