@@ -251,19 +251,26 @@ BESIDE = ("alone", "one", "one_per_core")
 
 
 def test_speed_is_what_was_measured():
-    """Every row that names a figure of results/benchmark_bf16.json by its key shows that figure."""
-    measured = results("benchmark_bf16")
-    assert measured["corpus"] == "ag_news" and not measured["quick"]
+    """Every row that names a figure by its key shows it: with bf16, and without."""
     text = section(PERFORMANCE, "Speed and memory")
-    rows = re.findall(r"^\|[^|]+\| ([\d.,]+)[^|]*\| `([\w.]+)` \|$", text, re.MULTILINE)
-    assert len(rows) > 15
-    for displayed, key in rows:
-        figure: Any = measured
-        for part in key.split("."):
-            figure = figure[int(part) if isinstance(figure, list) else part]
-        figure = figure["median"] if isinstance(figure, dict) else figure
-        digits = len(displayed.partition(".")[2])
-        assert float(displayed.replace(",", "")) == round(figure, digits), key
+    rows = re.findall(r"^\|[^|]+\| ([\d.,]+) \| ([\d.,]+|not measured) \| `([\w.]+)` \|$", text, re.MULTILINE)
+    assert len(rows) > 25
+    for column, name in enumerate(("benchmark_bf16", "benchmark_fp32")):
+        measured = results(name)
+        assert measured["corpus"] == "ag_news" and not measured["quick"]
+        for row in rows:
+            displayed, figure = row[column], figure_at(measured, row[2])
+            digits = len(displayed.partition(".")[2])
+            assert figure is None or float(displayed.replace(",", "")) == round(figure, digits), row[2]
+            assert (figure is None) == (displayed == "not measured"), row[2]
+
+
+def figure_at(measured: dict, key: str) -> float | None:
+    """The figure with this key, the median of several; None if it was not measured."""
+    figure: Any = measured
+    for part in key.split("."):
+        figure = figure.get(part)
+    return figure["median"] if isinstance(figure, dict) else figure
 
 
 def test_growth_is_what_was_measured():
