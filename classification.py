@@ -2,6 +2,7 @@
 
     python classification.py                    trainable, frozen and function   -> models/classifier_MODE.pt
     python classification.py --mode finetune    the language model is trained too
+    python classification.py --mode hybrid      with TF-IDF features: for a few thousand texts of your own
     python classification.py --preset best      all four, as the weights in models/ were trained
     python classification.py --resume           continue after Ctrl-C or a crash
     python classification.py --train FILE --text-column NAME --label-column NAME      classes of your own texts
@@ -11,6 +12,7 @@
     frozen      the same with random lambdas that never change
     function    a learned function of [e0; e1; e2]
     finetune    as trainable, and the weights of the language model are trained too
+    hybrid      a linear model on TF-IDF of words and pairs of words beside the mean vectors of e1 and e2
 
 models/classifier.pt is a copy of the classifier with the best validation accuracy.
 """
@@ -26,7 +28,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bilm.config import CLASSIFICATION, CLASSIFIER_FIT, FIXED_ENCODER_MODES, MODES, ClassifierConfig, FitConfig
+from bilm.config import CLASSIFICATION, CLASSIFIER_FIT, FIXED_ENCODER_MODES, HYBRID, MODES, ClassifierConfig, FitConfig
 from bilm.runtime.errors import UserError
 from bilm.runtime.options import parse_options, setting
 from bilm.runtime.paths import display_path
@@ -45,6 +47,7 @@ from utils import (
 if TYPE_CHECKING:
     from bilm.checkpoints.model_format import Pretrained
     from bilm.text.corpus import Source
+    from bilm.text.encoded_corpus import EncodedCorpus
     from bilm.training.classification import ClassifierTrainer, Trained
     from bilm.training.layer_cache import LayerCache
 
@@ -56,7 +59,7 @@ class ClassificationOptions:
     mode: str = setting(
         "kept",
         "which classifier to train; kept: trainable, frozen and function; all: these and finetune",
-        choices=(*MODES, "kept", "all"),
+        choices=(*MODES, HYBRID, "kept", "all"),
     )
     encoder_learning_rate: float = setting(1e-3, "peak learning rate of the language model in mode finetune")
 
@@ -104,7 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     settings = settings_by_mode(run, options, source, pretrained)
     # For all modes before the first is trained, so that a question comes before hours of training.
     actions = run.on_main(lambda: choose_actions(run, options, pretrained, settings))
-    trainer, num_rows = prepare(run, options, source, pretrained, actions)
+    trainer, encoded = prepare(run, options, source, pretrained, actions)
     cache, cache_seconds = cache_fixed_layers(run, options, trainer, pretrained, actions)
     if set(actions.values()) != {"skip"} and (note := run.on_main(lambda: keep_bundled(run.folders.models))):
         run.print(note)
@@ -112,9 +115,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if action == "skip":
             run.print(f"{display_path(weights_of(run, mode))} already has a classifier with these settings; skipped.")
             continue
+        if mode == HYBRID:
+            info = run.training_info(source, len(encoded), len(trainer.training_rows), settings[mode])
+            train_hybrid(run, trainer, encoded, pretrained, list(source.classes), info)
+            continue
         trained = train(run, options, mode, trainer, pretrained, settings[mode], action == "resume", cache)
         report_combination(run, mode, trained)
-        info = run.training_info(source, num_rows, len(trainer.training_rows), settings[mode])
+        info = run.training_info(source, len(encoded), len(trainer.training_rows), settings[mode])
         info["seconds_for_layers"] = round(cache_seconds, 2)  # once for all modes
         run.on_main(partial(save, run, mode, trained, pretrained, list(source.classes), info))
     best = run.on_main(lambda: keep_best_classifier(run.folders.models, pretrained))
@@ -169,13 +176,14 @@ def choose_actions(
 
 def prepare(
     run: Run, options: Options, source: Source, pretrained: Pretrained, actions: dict[str, str]
-) -> tuple[ClassifierTrainer, int]:
-    """Encode and split the rows, and print what is known about them; returns the number of rows as well."""
+) -> tuple[ClassifierTrainer, EncodedCorpus]:
+    """Encode and split the rows, and print what is known about them."""
     from bilm.text.encoded_corpus import encode
     from bilm.text.split import split_validation
     from bilm.training.classification import ClassifierTrainer
 
-    encoded = run.encode(lambda folder: encode(source, pretrained.vocabulary, folder))
+    vocabulary = pretrained.vocabulary.opened() if HYBRID in actions else pretrained.vocabulary
+    encoded = run.encode(lambda folder: encode(source, vocabulary, folder))
     class_names = list(source.classes)
     training_rows, validation_rows = split_validation(encoded.labels, encoded.keys, class_names)
     run.folders.prepare()
@@ -195,7 +203,7 @@ def prepare(
     rows = (training_rows, validation_rows, len(class_names))
     where = (run.device, run.autocast)
     trainer = ClassifierTrainer(encoded.texts, encoded.labels, *rows, options.classifier, options.fit, *where)
-    return trainer, len(encoded)
+    return trainer, encoded
 
 
 def cache_fixed_layers(
@@ -242,6 +250,60 @@ def train(
     )
 
 
+def train_hybrid(
+    run: Run,
+    trainer: ClassifierTrainer,
+    encoded: EncodedCorpus,
+    pretrained: Pretrained,
+    class_names: list[str],
+    info: dict[str, Any],
+) -> None:
+    """Train the hybrid classifier; write its file and its figures."""
+    import numpy as np
+
+    from bilm.checkpoints.model_format import save_classifier
+    from bilm.modules.classifier import EncoderClassifier
+    from bilm.runtime.files import write_json
+    from bilm.runtime.terminal import progress
+    from bilm.text.batching import collate, iterate_batches, plan_batches
+    from bilm.text.split import validation_splits
+    from bilm.training.hybrid import HybridTrainer, pool_texts
+
+    started, encoder, texts = time.monotonic(), pretrained.model, encoded.texts
+    rows, layers = np.arange(len(texts)), range(1, encoder.num_layers)
+    total = len(plan_batches(texts.lengths, trainer.fit_config.batch_tokens))
+    batches = iterate_batches(texts, rows, trainer.fit_config.batch_tokens)
+    bar = progress(batches, total=total, unit="batch", label=f"classifier ({HYBRID}): layers")
+    vectors = pool_texts(encoder.to(run.device).eval(), layers, bar, len(texts), run.device, run.autocast)
+    words = collate(texts, rows).words()
+    learner = HybridTrainer(words, vectors, trainer.labels, trainer.num_classes, run.options.seed)
+    splits = validation_splits(trainer.labels, encoded.keys, trainer.training_rows, trainer.validation_rows)
+    choice = learner.choose(splits)
+    training_rows = trainer.training_rows if len(splits) == 1 else rows
+    classifier = learner.fit(training_rows, choice, encoder, layers)
+    path = weights_of(run, HYBRID)
+    info |= {
+        "rows_trained": len(training_rows),
+        "validation_accuracy": choice.accuracy,
+        "features": list(choice.parts),
+        "strength": choice.strength,
+        "validation_accuracies": {f"{'+'.join(parts)} {C}": value for (parts, C), value in choice.accuracies.items()},
+        "validation_splits": len(splits),
+        "temperature": float(classifier.temperature),
+        "combination": {"before": {}, "after": {}},
+        "seconds": round(time.monotonic() - started, 1),
+    }
+    results = run.folders.results / f"classifier_{HYBRID}_training.json"
+    model = EncoderClassifier(encoder, classifier, finetuned=False)
+    save_classifier(path, model.cpu(), pretrained.hash, class_names, info)
+    write_json(results, info)
+    print(
+        f"classifier ({HYBRID}): reads {', '.join(choice.parts)}; C = {choice.strength}; validation accuracy "
+        f"{choice.accuracy:.4f} ({'one split' if len(splits) == 1 else f'{len(splits)} folds'}); "
+        f"{info['seconds']:,.0f} s.\n  Wrote {display_path(path)} and {display_path(results)}."
+    )
+
+
 def report_combination(run: Run, mode: str, trained: Trained) -> None:
     """Print the lambdas and gamma before and after the training."""
     run.print(f"  before: {in_words(trained.before)}\n  after:  {in_words(trained.after)}")
@@ -272,6 +334,7 @@ def save(
         "validation_accuracy": state.best_figure,
         "best_epoch": state.best_epoch + 1,
         "combination": {"before": trained.before, "after": trained.after},
+        "temperature": float(trained.model.classifier.temperature),
         "seconds": round(state.seconds, 1),
     }
     save_classifier(weights, trained.model.cpu(), pretrained.hash, class_names, info)

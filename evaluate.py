@@ -50,9 +50,14 @@ class EvaluationOptions:
     duplicates: bool = setting(
         False, "also evaluate separately the test rows that nearly repeat a training row, and the other ones"
     )
+    ensemble: str | None = setting(
+        None, "also evaluate this ensemble, a file of `python -m bilm ensemble`; its name is that of the file"
+    )
     batch_tokens: int = setting(8192, "tokens in a batch, including padding")
 
     def __post_init__(self) -> None:
+        if self.ensemble and not self.ensemble.endswith(".json"):
+            raise UserError("--ensemble takes a file of `python -m bilm ensemble`, which ends in .json.")
         for name in ("robustness", "duplicates"):
             if getattr(self, name) and self.split == "train":
                 raise UserError(f"--{name} is for test rows: --split test or all.")
@@ -162,7 +167,7 @@ def evaluate_split(evaluation: Evaluation, split: str, source: Source) -> None:
 
     run, evaluator = evaluation.run, evaluation.evaluator
     pretrained, folder = evaluator.pretrained, run.folders.encoded("evaluation") / split
-    encode(source, pretrained.vocabulary, folder)
+    encode(source, evaluator.vocabulary, folder)
     encoded = open_encoded(folder)
     rows = np.arange(len(encoded))
     if split == "train":
@@ -182,6 +187,8 @@ def evaluate_split(evaluation: Evaluation, split: str, source: Source) -> None:
         evaluate_classifiers(evaluation, split, encoded.labels[rows], probabilities, list(source.classes))
         if split == "test":
             evaluate_test_rows(evaluation, source, encoded, probabilities)
+    if evaluation.options.ensemble:
+        evaluate_ensemble(evaluation, split, source, encoded.labels[rows], rows)
 
 
 def evaluate_classifiers(
@@ -193,13 +200,18 @@ def evaluate_classifiers(
     """
     from bilm.evaluation import summary as summaries
     from bilm.evaluation.tables import classifier_table
-    from bilm.metrics import classification_figures
+    from bilm.metrics import calibration_error, classification_figures
+    from bilm.training.calibration import uncalibrated
 
     classifiers, predictions = evaluation.evaluator.classifiers, evaluation.predictions
     members = {mode: trained.hash for mode, trained in classifiers.items()}
     for name, values in probabilities.items():
         classes = values.argmax(1)
         figures = classification_figures(labels, classes, class_names)
+        figures["calibration_error"] = calibration_error(values, labels)
+        if name != ENSEMBLE:
+            before = uncalibrated(values, float(classifiers[name].model.classifier.temperature))
+            figures["calibration_error_at_temperature_1"] = calibration_error(before, labels)
         print(f"\n{classifier_table(name, figures)}", flush=True)
         if name == ENSEMBLE:
             summaries.add_ensemble(evaluation.summary, members, split, figures)
@@ -208,6 +220,30 @@ def evaluate_classifiers(
         if split == "test":
             predictions.models[name] = (members.get(name) or summaries.name_of_ensemble(members), classes)
             predictions.labels = labels
+
+
+def evaluate_ensemble(evaluation: Evaluation, split: str, source: Source, labels: np.ndarray, rows: np.ndarray) -> None:
+    """Print and collect the metrics of the ensemble of --ensemble on these rows, int64."""
+    from pathlib import Path
+
+    from bilm.evaluation.summary import add_named_ensemble
+    from bilm.evaluation.tables import classifier_table
+    from bilm.inference.text_classifier import TextClassifier
+    from bilm.metrics import calibration_error, classification_figures
+
+    run, path = evaluation.run, Path(str(evaluation.options.ensemble))
+    model = TextClassifier.load(classifier=path, device=run.device, precision=run.precision)
+    if model.classes != list(source.classes):
+        raise UserError(f"{path} was trained on other classes than those of {run.corpus.train}.", "ensemble")
+    texts = [text for _, text in source.rows()]
+    probabilities = model.predict_proba([texts[i] for i in rows])
+    classes = probabilities.argmax(1)
+    figures = classification_figures(labels, classes, model.classes)
+    figures["calibration_error"] = calibration_error(probabilities, labels)
+    print(f"\n{classifier_table(path.stem, figures)}", flush=True)
+    add_named_ensemble(evaluation.summary, path.stem, model.hash, split, figures)
+    if split == "test":
+        evaluation.predictions.models[path.stem], evaluation.predictions.labels = (model.hash, classes), labels
 
 
 def evaluate_test_rows(
@@ -232,7 +268,7 @@ def evaluate_test_rows(
         evaluation.predictions.near_duplicates = find_duplicates(run.corpus, run.options.limit)
     if evaluation.options.robustness:
         classes = {name: values.argmax(1) for name, values in probabilities.items()}
-        rows = (encoded.labels, source.rows(), evaluator.pretrained.vocabulary, encoded.texts)
+        rows = (encoded.labels, source.rows(), evaluator.vocabulary, encoded.texts)
         figures = robustness(classes, *rows, evaluator.classes, run.options.seed)
         for name, values in figures.items():
             add_robustness(evaluation.summary, name, values)

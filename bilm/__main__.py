@@ -8,6 +8,7 @@ from bilm.runtime.process import run_script
 
 COMMANDS = {
     "predict": "classify texts, explain the answers, serve a page in the browser",
+    "ensemble": "write a file that names several classifiers, to be used as one",
     "vectors": "write the vectors of texts to a file",
     "neighbours": "find where else a word occurs in the same sense",
     "lm": "score a text, fill a blank, continue a text",

@@ -17,6 +17,8 @@ WORD_RULES = ("unicode", "legacy")
 # last one it is trained too.
 FIXED_ENCODER_MODES = ("trainable", "frozen", "function")
 MODES = (*FIXED_ENCODER_MODES, "finetune")
+# The classifier that reads TF-IDF features as well (modules/hybrid.py).
+HYBRID = "hybrid"
 # The name of the mean of the probabilities of several classifiers.
 ENSEMBLE = "ensemble"
 

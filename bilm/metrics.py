@@ -83,6 +83,18 @@ def classification_figures(actual: np.ndarray, predicted: np.ndarray, class_name
     }
 
 
+def calibration_error(probabilities: np.ndarray, actual: np.ndarray, bins: int = 15) -> float:
+    """Return the expected calibration error (Naeini et al. 2015): probabilities fp (N, C), actual int (N,).
+
+    Texts are grouped by the probability of their most probable class into `bins` intervals of equal width; the error is
+    the mean over the texts of the difference between the accuracy and the mean probability of their group.
+    """
+    confidence, right = probabilities.max(1), probabilities.argmax(1) == actual
+    groups = np.minimum((confidence * bins).astype(int), bins - 1)
+    sums = np.bincount(groups, weights=right - confidence, minlength=bins)
+    return float(np.abs(sums).sum() / max(len(actual), 1))
+
+
 def mcnemar(actual: np.ndarray, one: np.ndarray, other: np.ndarray) -> dict[str, Any]:
     """Compare two classifiers by the exact test of McNemar 1947: int arrays (N,) of labels and of both predictions.
 

@@ -5,7 +5,7 @@ Trained weights are saved in half precision, which halves the files; imported we
 
 import contextlib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import UnionType
@@ -17,8 +17,9 @@ from torch.overrides import TorchFunctionMode
 
 from bilm.checkpoints import serialization
 from bilm.checkpoints.original_elmo import read_original
-from bilm.config import MODES, BiLMConfig, ClassifierConfig, bilm_config
+from bilm.config import HYBRID, MODES, BiLMConfig, ClassifierConfig, bilm_config
 from bilm.modules.classifier import Classifier, EncoderClassifier
+from bilm.modules.hybrid import HybridClassifier, HybridConfig
 from bilm.modules.language_model import BiLM
 from bilm.modules.softmax import AdaptiveSoftmax
 from bilm.runtime.errors import UserError
@@ -155,6 +156,12 @@ def extend_vocabulary(pretrained: Pretrained, vocabulary_size: int, dropout: flo
     return model
 
 
+def vocabulary_for(pretrained: Pretrained, classifiers: Iterable["TrainedClassifier"]) -> Vocabulary:
+    """The vocabulary to encode texts with: open-ended if one of the classifiers reads all words of a text."""
+    reads_words = any(isinstance(trained.model.classifier, HybridClassifier) for trained in classifiers)
+    return pretrained.vocabulary.opened() if reads_words else pretrained.vocabulary
+
+
 @dataclass(frozen=True)
 class TrainedClassifier:
     """A classifier from a file.
@@ -219,12 +226,23 @@ def load_classifier(path: Path, pretrained: Pretrained) -> TrainedClassifier:
         bilm, finetuned = pretrained.model, saved["tuned_encoder"] is not None
         if finetuned:
             bilm = _build_bilm(replace(bilm.config, softmax="none"), bilm.vocabulary_size, saved["tuned_encoder"])
-        config, names = ClassifierConfig(**saved["config"]), saved["class_names"]
-        classifier = Classifier(config, saved["mode"], bilm, len(names), seed=0)
-        classifier.load_state_dict(saved["weights"])
+        names = saved["class_names"]
+        classifier = _build_classifier(saved["mode"], saved["config"], bilm, len(names))
+        # Files of format version 3 have no temperature.
+        classifier.load_state_dict({"temperature": torch.ones(())} | saved["weights"])
         model = EncoderClassifier(bilm, classifier, finetuned).eval()
         info = _require_types(saved["info"], validation_accuracy=float, settings=dict, combination=dict, seed=int)
         return TrainedClassifier(model, names, info, saved["id"])
+
+
+def _build_classifier(
+    mode: str, config: dict[str, Any], encoder: BiLM, num_classes: int
+) -> Classifier | HybridClassifier:
+    if mode == HYBRID:
+        return HybridClassifier(
+            HybridConfig(**{name: tuple(values) for name, values in config.items()}), encoder, num_classes
+        )
+    return Classifier(ClassifierConfig(**config), mode, encoder, num_classes, seed=0)
 
 
 @dataclass(frozen=True)
@@ -249,7 +267,7 @@ class ClassifierFiles:
 def find_classifiers(folder: Path, pretrained: Pretrained) -> ClassifierFiles:
     """Find the classifier of each mode: classifier_MODE.pt, or classifier.pt if that is of this mode."""
     files = ClassifierFiles({}, {}, {}, {})
-    for path in [*(folder / f"classifier_{mode}.pt" for mode in MODES), folder / "classifier.pt"]:
+    for path in [*(folder / f"classifier_{mode}.pt" for mode in (*MODES, HYBRID)), folder / "classifier.pt"]:
         if not path.exists():
             continue
         try:
@@ -263,7 +281,7 @@ def find_classifiers(folder: Path, pretrained: Pretrained) -> ClassifierFiles:
             files.mismatched[mode] = str(error)
         except UserError as error:
             files.damaged[path] = error
-    modes = [mode for mode in MODES if mode in files.paths]
+    modes = [mode for mode in (*MODES, HYBRID) if mode in files.paths]
     return replace(
         files,
         paths={mode: files.paths[mode] for mode in modes},

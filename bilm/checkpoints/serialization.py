@@ -21,7 +21,8 @@ from torch import Tensor
 from bilm.runtime.errors import UserError
 from bilm.runtime.files import ADVICE, atomic_write
 
-FORMAT_VERSION = 3
+# Files of version 3 have no temperatures and no hybrid classifiers; nothing else differs.
+FORMAT_VERSION, OLDEST_VERSION = 4, 3
 
 
 def content_hash(content: Any) -> str:
@@ -87,10 +88,10 @@ def _load(path: Path, kind: str) -> dict[str, Any]:
     if file["kind"] != kind:
         raise UserError(f"{path} is a {file['kind']!r:.40} file; a {kind!r} file is needed here.")
     version = file.get("format_version")
-    if not isinstance(version, int) or version != FORMAT_VERSION:
+    if not isinstance(version, int) or not OLDEST_VERSION <= version <= FORMAT_VERSION:
         raise UserError(
             f"{path} has format version {version if isinstance(version, int) else 'unknown'}; this program reads "
-            f"version {FORMAT_VERSION}. {ADVICE}"
+            f"versions {OLDEST_VERSION} to {FORMAT_VERSION}. {ADVICE}"
         )
     if not is_unchanged:
         raise UserError(f"{path} is damaged: its checksum does not match its content. {ADVICE}")

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from bilm.checkpoints.model_format import Pretrained, TrainedClassifier
+from bilm.checkpoints.model_format import Pretrained, TrainedClassifier, vocabulary_for
 from bilm.evaluation.scoring import class_probabilities, evaluate_language_model
 from bilm.runtime.terminal import progress
 from bilm.text.batching import Batch, iterate_batches, plan_batches
-from bilm.text.vocabulary import EncodedTexts
+from bilm.text.vocabulary import EncodedTexts, Vocabulary
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,11 @@ class Evaluator:
         self.pretrained.model.to(self.device)
         for trained in self.classifiers.values():
             trained.model.to(self.device)
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """To encode texts with; see model_format.vocabulary_for."""
+        return vocabulary_for(self.pretrained, self.classifiers.values())
 
     def language_model(self, texts: EncodedTexts, rows: np.ndarray) -> dict[str, Any]:
         """See scoring.evaluate_language_model; on these `rows` of `texts`, int64."""

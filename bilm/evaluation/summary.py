@@ -5,6 +5,7 @@
      "classifiers": {MODE: {SPLIT: {...}, "lambdas": [3], "gamma": float, "seeds": {SEED: test accuracy},
                             "robustness": {...}, ...}},
      "ensemble": {SPLIT: {...}, "members": {MODE: hash}},
+     "ensembles": {NAME of a file: {SPLIT: {...}, "hash": that of its members}},
      "baselines": {NAME: {...}},
      "near_duplicates": {"rows", "labels_differ", "accuracy": {NAME: {"near_duplicates", "rest"}}},
      "paired": {MODE or "ensemble": {NAME of a baseline: mcnemar on the test rows}},
@@ -75,6 +76,8 @@ def begin(
         "bilm": pretrained.hash,
         "test_csv": test_csv,
         **{part: previous[part] if same else {} for part in ("language_model", "classifiers", "ensemble")},
+        # Ensembles name their language models themselves.
+        "ensembles": previous.get("ensembles", {}) if previous.get("test_csv") == test_csv else {},
         "baselines": previous.get("baselines", {}),
     }
 
@@ -106,6 +109,16 @@ def add_ensemble(summary: dict[str, Any], members: dict[str, str], split: str, f
     _add_figures(summary, summary["ensemble"], split, figures)
 
 
+def add_named_ensemble(summary: dict[str, Any], name: str, sha256: str, split: str, figures: dict[str, Any]) -> None:
+    """Add metrics of an ensemble that a file names. Raises UserError if a classifier or baseline has this name."""
+    if name in {ENSEMBLE, *summary["classifiers"], *summary["baselines"]}:
+        raise UserError(f"another model is called {name!r}; rename the ensemble's file.", "ensemble")
+    ensembles = summary.setdefault("ensembles", {})
+    if ensembles.get(name, {}).get("hash") != sha256:
+        ensembles[name] = {"hash": sha256}
+    _add_figures(summary, ensembles[name], split, figures)
+
+
 def name_of_ensemble(members: dict[str, str]) -> str:
     """Return the identifier of an ensemble: the hashes of its members."""
     return " ".join(members[mode] for mode in sorted(members))
@@ -123,6 +136,7 @@ def refresh_comparisons(summary: dict[str, Any], predictions: Predictions) -> No
         summary["ensemble"], members = {}, {}
     if members:
         hashes[ENSEMBLE] = name_of_ensemble(members)
+    hashes |= {name: entry["hash"] for name, entry in summary.get("ensembles", {}).items()}
     current = hashes | {name: entry["hash"] for name, entry in summary["baselines"].items()}
     models = predictions.models
     predictions.models = {name: model for name, model in models.items() if current.get(name) == model[0]}

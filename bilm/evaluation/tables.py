@@ -107,6 +107,8 @@ def classifier_table(name: str, figures: dict[str, Any]) -> str:
         )
         if not counts.all()
     ]
+    if "calibration_error" in figures:
+        notes.append(_calibration(figures))
     return "\n".join(
         [
             f"{'' if name == 'ensemble' else 'classifier '}{name}: accuracy {figures['accuracy']:.4f}",
@@ -117,6 +119,14 @@ def classifier_table(name: str, figures: dict[str, Any]) -> str:
             *notes,
         ]
     )
+
+
+def _calibration(figures: dict[str, Any]) -> str:
+    text, before = (
+        f"expected calibration error {figures['calibration_error']:.4f}",
+        "calibration_error_at_temperature_1",
+    )
+    return text + (f" (without the temperature {figures[before]:.4f})" if before in figures else "")
 
 
 def _confusions(classes: Sequence[str], figures: dict[str, Any], count: int = 10) -> str:

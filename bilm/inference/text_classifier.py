@@ -4,12 +4,22 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from bilm.checkpoints.bundled import bundled_bilm
-from bilm.checkpoints.model_format import Pretrained, TrainedClassifier, find_classifiers, load_bilm, load_classifier
+from bilm.checkpoints.ensembles import SUFFIX, Member, read_ensemble
+from bilm.checkpoints.model_format import (
+    Pretrained,
+    find_classifiers,
+    load_bilm,
+    load_classifier,
+    vocabulary_for,
+)
+from bilm.checkpoints.serialization import content_hash
+from bilm.config import ENSEMBLE
 from bilm.evaluation.scoring import class_probabilities
 from bilm.inference.input_checks import check_text, check_texts
 from bilm.runtime.device import autocast, find_precision
@@ -33,23 +43,28 @@ class Explanation:
 
 
 class TextClassifier:
-    """A language model and a classifier trained on its layers."""
+    """A language model and a classifier trained on its layers; or an ensemble of such pairs."""
 
-    def __init__(
-        self,
-        pretrained: Pretrained,
-        trained: TrainedClassifier,
-        device: str | torch.device = "cpu",
-        precision: str = "fp32",
-    ):
+    def __init__(self, members: Sequence[Member], device: str | torch.device = "cpu", precision: str = "fp32"):
         """device, precision: see `load`."""
         self.device = torch.device(device)
         self._autocast = partial(autocast, self.device, find_precision(precision, self.device))
-        self.vocabulary = pretrained.vocabulary
-        self.classes = list(trained.class_names)
-        self.info = trained.info
-        self.hash = trained.hash
-        self._model = trained.model.to(self.device).eval()
+        by_language_model: dict[int, list[Member]] = {}
+        for member in members:
+            by_language_model.setdefault(id(member[0]), []).append(member)
+            member[1].model.to(self.device).eval()
+        self._groups = [
+            (vocabulary_for(group[0][0], [trained for _, trained in group]), [trained.model for _, trained in group])
+            for group in by_language_model.values()
+        ]
+        self.vocabulary = self._groups[0][0]
+        first = members[0][1]
+        self.classes, self.info, self.hash = list(first.class_names), first.info, first.hash
+        if len(members) > 1:
+            rows = max(trained.info["rows_trained"] for _, trained in members)
+            settings = {"mode": ENSEMBLE}
+            self.info = {**first.info, "rows_trained": rows, "settings": settings, "combination": {"after": {}}}
+            self.hash = content_hash([trained.hash for _, trained in members])
 
     @classmethod
     def load(
@@ -60,25 +75,28 @@ class TextClassifier:
         device: str | torch.device = "cpu",
         precision: str = "fp32",
     ) -> "TextClassifier":
-        """Load a language model and a classifier.
+        """Load a language model and a classifier, or an ensemble.
 
         bilm: file of the language model, by default the models/bilstm.pt of this repository. classifier: its file, by
-        default the classifier in the folder of `bilm` with the best validation accuracy. precision: see `ELMo.load`.
+        default the classifier in the folder of `bilm` with the best validation accuracy; or the .json of an ensemble,
+        which names its language models itself. precision: see `ELMo.load`.
 
         Raises UserError when a file is missing or damaged, when the classifier belongs to another language model, or
         when the device cannot compute in bf16.
         """
+        if classifier is not None and Path(classifier).suffix == SUFFIX:
+            return cls(read_ensemble(Path(classifier)), device, precision)
         file = bundled_bilm() if bilm is None else Path(bilm)
         pretrained = load_bilm(file)
         path = Path(classifier) if classifier else best_classifier(file.parent, pretrained)
-        return cls(pretrained, load_classifier(path, pretrained), device, precision)
+        return cls([(pretrained, load_classifier(path, pretrained))], device, precision)
 
     def predict_proba(self, texts: Iterable[str | Iterable[str]]) -> np.ndarray:
         """Compute the probabilities of `classes`: fp32 (N, C). A text may be a list of words (see ELMo.embed).
 
         Raises TypeError as `input_checks.check_texts`.
         """
-        return self._probabilities(list(map(self.vocabulary.tokenizer.words_of, check_texts(texts))))
+        return self._probabilities(list(check_texts(texts)))
 
     def predict(self, texts: Iterable[str | Iterable[str]]) -> list[str]:
         """Return the most probable class of each text. Raises TypeError as `predict_proba`."""
@@ -99,10 +117,16 @@ class TextClassifier:
         odds = np.log(probabilities[:, chosen]) - np.log1p(-np.minimum(probabilities[:, chosen], 1 - 1e-7))
         return Explanation(probabilities[0], words, odds[0] - odds[1:])
 
-    def _probabilities(self, texts: Sequence[Sequence[str]]) -> np.ndarray:
-        encoded = self.vocabulary.encode_words(texts)
-        batches = iterate_batches(encoded, np.arange(len(encoded)), BATCH_TOKENS)
-        return class_probabilities({"": self._model}, batches, len(encoded), self.device, self._autocast)[""]
+    def _probabilities(self, texts: Sequence[Any]) -> np.ndarray:
+        """The mean over all members, fp32 (N, C); a text is a string or a list of words."""
+        found: list[np.ndarray] = []
+        for vocabulary, models in self._groups:
+            encoded = vocabulary.encode_words(map(vocabulary.tokenizer.words_of, texts))
+            batches = iterate_batches(encoded, np.arange(len(encoded)), BATCH_TOKENS)
+            named = {str(i): model for i, model in enumerate(models)}
+            by_name = class_probabilities(named, batches, len(encoded), self.device, self._autocast)
+            found += [by_name[name] for name in named]
+        return found[0] if len(found) == 1 else np.mean(found, axis=0)
 
 
 def best_classifier(folder: Path, pretrained: Pretrained) -> Path:

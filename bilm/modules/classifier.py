@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from bilm.config import ClassifierConfig
 from bilm.modules.encoder import Encoder
+from bilm.modules.hybrid import HybridClassifier
 from bilm.modules.layers import Dropout, masked_mean_max
 from bilm.modules.scalar_mix import build_combiner
 from bilm.text.batching import Batch, mask_of
@@ -17,8 +18,10 @@ class Classifier(nn.Module):
     """Layers, each (B, T, E) -> logits (B, C).
 
     Pools over all tokens, including the boundaries: the state at </s> depends on the whole text, and a text without
-    words still gets a class.
+    words still gets a class. The logits are divided by `temperature`, which training.calibration sets afterwards.
     """
+
+    temperature: Tensor
 
     def __init__(self, config: ClassifierConfig, mode: str, encoder: Encoder, num_classes: int, seed: int):
         super().__init__()
@@ -29,13 +32,14 @@ class Classifier(nn.Module):
         self.dropout = Dropout(config.dropout)
         self.hidden = nn.Linear(encoder.output_dim, config.hidden)
         self.out = nn.Linear(2 * config.hidden, num_classes)
+        self.register_buffer("temperature", torch.ones(()))
 
     def forward(self, layers: Sequence[Tensor], batch: Batch) -> Tensor:
         x = self.hidden(self.dropout(self.combine(layers))).relu()
         pooled = masked_mean_max(x, mask_of(batch.lengths, x.shape[1]).to(x.device))
         # In fp32: a product with only C outputs is not faster in bf16.
         with torch.autocast(pooled.device.type, enabled=False):
-            return self.out(self.dropout(pooled.float()))
+            return self.out(self.dropout(pooled.float())) / self.temperature
 
     def loss(self, layers: Sequence[Tensor], batch: Batch, labels: Tensor) -> Tensor:
         """Sum over the batch of the cross-entropy with label smoothing, nats."""
@@ -50,7 +54,7 @@ class EncoderClassifier(nn.Module):
     gradient.
     """
 
-    def __init__(self, encoder: Encoder, classifier: Classifier, finetuned: bool):
+    def __init__(self, encoder: Encoder, classifier: Classifier | HybridClassifier, finetuned: bool):
         super().__init__()
         encoder.set_trainable(finetuned)
         self.encoder = encoder
@@ -72,4 +76,7 @@ class EncoderClassifier(nn.Module):
     def forward(self, batch: Batch, labels: Tensor | None = None, upper: Sequence[Tensor] | None = None) -> Tensor:
         """Logits (B, C), or with `labels` (B,) the summed loss, (). `upper`: e1, e2, ... if computed before."""
         layers = self.layers(batch, upper)
-        return self.classifier(layers, batch) if labels is None else self.classifier.loss(layers, batch, labels)
+        if labels is None:
+            return self.classifier(layers, batch)
+        assert isinstance(self.classifier, Classifier), "a hybrid classifier is not trained by its loss"
+        return self.classifier.loss(layers, batch, labels)

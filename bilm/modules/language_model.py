@@ -98,8 +98,7 @@ class BiLM(Encoder):
         # Computed on the CPU, which has the lengths: `nonzero` would wait for a GPU to learn how many there are.
         positions = mask_of(lengths - 1, ids.shape[1]).flatten().nonzero().squeeze(1).to(ids.device)
         _, forward, backward = self._read(batch)
-        if self.config.reads_characters:
-            ids = torch.where(ids < self.vocabulary_size, ids, UNK)
+        ids = torch.where(ids < self.vocabulary_size, ids, UNK)
         return {
             direction: LMTargets(
                 # The gradient of index_select takes a fifth of the time of that of x[positions].

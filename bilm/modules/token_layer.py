@@ -26,7 +26,7 @@ CHARACTERS_RATE = 0.2
 class TokenLayer(nn.Module):
     """Ids (...) -> vectors (..., `width`). `kind`: one of config.TOKEN_LAYERS.
 
-    Where characters are read, ids >= `vocabulary_size` are words of the batch's lexicon outside the vocabulary.
+    Ids >= `vocabulary_size` are words of the batch's lexicon outside the vocabulary. To the table they are <unk>.
     """
 
     def __init__(self, kind: str, vocabulary_size: int, width: int, characters: CharCNNConfig):
@@ -48,8 +48,7 @@ class TokenLayer(nn.Module):
     def forward(self, ids: Tensor, lexicon: Lexicon | None) -> Tensor:
         """Raises ValueError if characters are read and `lexicon` is None."""
         if self.characters is None:
-            assert self.word is not None
-            return self.word(ids)
+            return self._from_table(ids)
         if lexicon is None:
             raise ValueError("a token layer that reads characters needs the words that ids stand for")
         if not self.training and not torch.is_grad_enabled():
@@ -63,9 +62,11 @@ class TokenLayer(nn.Module):
         """Compute the vectors (U, `width`) of words (U,) from their characters, plus those of the table if any."""
         assert self.characters is not None
         x = self.characters(lexicon.characters_of(ids, self.characters.config.max_characters))
-        if self.word is not None:
-            x = x + self.word(torch.where(ids < self.vocabulary_size, ids, UNK))
-        return x
+        return x if self.word is None else x + self._from_table(ids)
+
+    def _from_table(self, ids: Tensor) -> Tensor:
+        assert self.word is not None
+        return self.word(torch.where(ids < self.vocabulary_size, ids, UNK))
 
 
 class _WordVectorCache:

@@ -22,13 +22,22 @@ from bilm.text.vocabulary import PAD, EncodedTexts, Lexicon
 class Batch:
     """ids: int64 (B, T); lengths: int64 (B,), always on the CPU; rows: int64 (B,), the index of each text.
 
-    lexicon: the words of the ids; only models that read characters need it.
+    lexicon: the words of the ids; only models that read characters, and hybrid classifiers, need it.
     """
 
     ids: Tensor
     lengths: Tensor
     rows: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     lexicon: Lexicon | None = None
+
+    def words(self) -> list[list[str]]:
+        """Return the words of each text, without its boundaries. Raises ValueError without a lexicon."""
+        if self.lexicon is None:
+            raise ValueError("these texts have no words, only ids")
+        words = self.lexicon.words
+        return [
+            [words[i] for i in ids[1 : n - 1]] for ids, n in zip(self.ids.tolist(), self.lengths.tolist(), strict=True)
+        ]
 
     def to(self, device: torch.device) -> "Batch":
         # A copy from pinned memory to a GPU runs in parallel to the GPU's work.

@@ -105,6 +105,10 @@ class Vocabulary:
         # Without the specials: a word of a text that is written like one is a word like any other.
         self.ids = {word: i for i, word in enumerate(self.words) if i >= len(SPECIALS)}
 
+    def opened(self) -> "Vocabulary":
+        """The same words, open-ended."""
+        return Vocabulary(self.words, self.tokenizer, open_ended=True)
+
     @classmethod
     def from_counts(
         cls, counts: Mapping[str, int], tokenizer: Tokenizer, config: VocabularyConfig, base_words: Sequence[str] = ()

@@ -15,6 +15,7 @@ from bilm.modules.classifier import Classifier, EncoderClassifier
 from bilm.modules.scalar_mix import ScalarMix
 from bilm.text.batching import Batch, iterate_batches
 from bilm.text.vocabulary import EncodedTexts
+from bilm.training.calibration import best_temperature
 from bilm.training.layer_cache import LayerCache
 from bilm.training.loop import State, fit
 from bilm.training.optimizer import build_optimizer
@@ -149,4 +150,16 @@ class ClassifierTrainer:
             resume=resume,
             log=log,
         )
+        classifier.temperature.fill_(self._temperature(model, cache))
         return Trained(model, state, before, classifier.combine.describe())
+
+    @torch.no_grad()
+    def _temperature(self, model: EncoderClassifier, cache: LayerCache | None) -> float:
+        """The best temperature on the validation rows."""
+        rows = self.validation_rows
+        logits = np.empty((len(self.texts), self.num_classes), dtype=np.float32)
+        with self.autocast():
+            for batch in iterate_batches(self.texts, rows, self.fit_config.batch_tokens):
+                upper = cached_layers(cache, batch, self.device)
+                logits[batch.rows] = model.eval()(batch.to(self.device), upper=upper).cpu().numpy()
+        return best_temperature(logits[rows], self.labels[rows])

@@ -57,8 +57,8 @@ def test_a_flipped_byte_is_refused_or_harmless(saved):
 def test_another_kind_or_version_is_refused_by_name(saved, monkeypatch):
     with pytest.raises(UserError, match="is a 'bilm' file; a 'classifier' file is needed"):
         serialization.load(saved, "classifier")
-    monkeypatch.setattr(serialization, "FORMAT_VERSION", 99)
-    with pytest.raises(UserError, match="format version 3"):
+    monkeypatch.setattr(serialization, "OLDEST_VERSION", 5)
+    with pytest.raises(UserError, match="format version 4; this program reads versions 5 to"):
         serialization.load(saved, "bilm")
 
 

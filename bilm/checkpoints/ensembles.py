@@ -1,0 +1,72 @@
+"""Ensembles: a small JSON file that names classifiers, on one or more language models, by their files and hashes.
+
+    {"kind": "ensemble", "members": [{"bilm": "bilstm.pt", "classifier": "classifier_finetune.pt", "hash": "..."}, ...]}
+
+Paths are relative to the folder of the file. An ensemble answers with the mean of its members' probabilities.
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from bilm.checkpoints.model_format import Pretrained, TrainedClassifier, load_bilm, load_classifier
+from bilm.config import ENSEMBLE
+from bilm.runtime.errors import UserError
+from bilm.runtime.files import read_json, reject_malformed, write_json
+
+SUFFIX = ".json"
+Member = tuple[Pretrained, TrainedClassifier]
+
+
+def write_ensemble(path: Path, classifiers: Sequence[Path]) -> list[Member]:
+    """Write an ensemble of classifiers, each with its bilstm.pt in the same folder; return the members.
+
+    Raises UserError when a file cannot be read or written, or when the classes of the classifiers differ.
+    """
+    files = [(classifier.parent / "bilstm.pt", classifier) for classifier in classifiers]
+    members = _load(files)
+    _require_same_classes(path, members)
+    entries = [
+        {"bilm": _relative(bilm, path), "classifier": _relative(classifier, path), "hash": trained.hash}
+        for (bilm, classifier), (_, trained) in zip(files, members, strict=True)
+    ]
+    write_json(path, {"kind": ENSEMBLE, "members": entries})
+    return members
+
+
+def read_ensemble(path: Path) -> list[Member]:
+    """Return the members of the ensemble in `path`.
+
+    Raises UserError when a file is missing or malformed, or when a member is not the one that was chosen.
+    """
+    if not path.exists():
+        raise UserError(f"there is no {path}.", "classifier")
+    content = read_json(path)
+    with reject_malformed(path):
+        if content["kind"] != ENSEMBLE or not content["members"]:
+            raise ValueError("no ensemble")
+        entries = [(path.parent / m["bilm"], path.parent / m["classifier"], str(m["hash"])) for m in content["members"]]
+    members = _load([(bilm, classifier) for bilm, classifier, _ in entries])
+    for (_, classifier, expected), (_, trained) in zip(entries, members, strict=True):
+        if trained.hash != expected:
+            raise UserError(
+                f"{classifier} was trained again after {path} was written. Make the ensemble again: python -m bilm "
+                "ensemble"
+            )
+    _require_same_classes(path, members)
+    return members
+
+
+def _load(files: Sequence[tuple[Path, Path]]) -> list[Member]:
+    """Load each language model once."""
+    models = {bilm: load_bilm(bilm) for bilm in dict.fromkeys(bilm for bilm, _ in files)}
+    return [(models[bilm], load_classifier(classifier, models[bilm])) for bilm, classifier in files]
+
+
+def _relative(file: Path, ensemble: Path) -> str:
+    return Path(os.path.relpath(file, ensemble.parent)).as_posix()
+
+
+def _require_same_classes(path: Path, members: Sequence[Member]) -> None:
+    if len({tuple(trained.class_names) for _, trained in members}) > 1:
+        raise UserError(f"{path}: the classifiers of an ensemble need the same classes, in the same order.")

@@ -1,0 +1,51 @@
+"""Write a small file that names several classifiers, to be used as one.
+
+    bilm ensemble --output models/best.json models/classifier_finetune.pt models/classifier_function.pt
+    bilm ensemble --output models/best.json models/classifier.pt other/models/classifier.pt    two language models
+    bilm predict --classifier models/best.json "Stocks fell ..."
+
+Its answers are the means of the probabilities of the classifiers, whose language models are the bilstm.pt beside them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bilm.runtime.errors import UserError
+from bilm.runtime.options import parse_options, setting
+from bilm.runtime.paths import display_path
+
+
+@dataclass(frozen=True)
+class EnsembleOptions:
+    """The members, and the file."""
+
+    classifiers: tuple[str, ...] = setting((), "files of classifiers, two or more", positional=True)
+    output: str = setting("ensemble.json", "file to write, .json")
+
+    def __post_init__(self) -> None:
+        if Path(self.output).suffix != ".json":
+            raise UserError(f"the name of {self.output} should end in .json.", "output")
+
+
+@dataclass(frozen=True)
+class Options:
+    """All options of this command, by group."""
+
+    ensemble: EnsembleOptions = EnsembleOptions()
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = parse_options(Options, __doc__, arguments=arguments, program="python -m bilm ensemble").ensemble
+    if len(options.classifiers) < 2:
+        raise UserError("name two or more files of classifiers.")
+    # Imported after the options are parsed: torch takes seconds, and --help does not need it.
+    from bilm.checkpoints.ensembles import write_ensemble
+
+    path = Path(options.output)
+    members = write_ensemble(path, [Path(name) for name in options.classifiers])
+    models = len({pretrained.hash for pretrained, _ in members})
+    print(
+        f"Wrote {display_path(path)}: {len(members)} classifiers on {models} language "
+        f"model{'s' if models > 1 else ''}. Next: python -m bilm predict --classifier {display_path(path)}"
+    )

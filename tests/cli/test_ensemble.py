@@ -1,0 +1,73 @@
+"""Ensembles as files: written by hash, used by predict, refused where a member has changed."""
+
+import shutil
+
+import numpy as np
+import pytest
+from conftest import run_script
+
+from bilm import TextClassifier
+from bilm.runtime.errors import UserError
+
+TEXTS = ["Stocks fell in New York.", "The coach resigned today.", ""]
+
+
+@pytest.fixture
+def models(trained_bilm, tmp_path):
+    """Two folders with the same models."""
+    for name in ("one", "two"):
+        shutil.copytree(trained_bilm.parent, tmp_path / name)
+    return tmp_path
+
+
+def test_an_ensemble_answers_with_the_mean_of_its_members(models):
+    files = [models / "one/classifier_trainable.pt", models / "one/classifier_frozen.pt"]
+    files.append(models / "two/classifier_function.pt")
+    run = run_script("-m", "bilm", "ensemble", "--output", models / "one/best.json", *files)
+    assert run.code == 0 and "3 classifiers on 1 language model." in run.out, run.err
+    each = [TextClassifier.load(file.parent / "bilstm.pt", file).predict_proba(TEXTS) for file in files]
+    ensemble = TextClassifier.load(classifier=models / "one/best.json")
+    np.testing.assert_allclose(ensemble.predict_proba(TEXTS), np.mean(each, axis=0), atol=1e-6)
+    assert ensemble.info["settings"]["mode"] == "ensemble" and len(ensemble.explain(TEXTS[0]).weights) == 6
+    run = run_script("-m", "bilm", "predict", "--classifier", models / "one/best.json", TEXTS[0])
+    assert run.code == 0 and ensemble.predict(TEXTS[:1])[0] in run.out
+    shutil.move(models / "one", models / "elsewhere")
+    shutil.move(models / "two", models / "one")
+    with pytest.raises(UserError, match=r"there is no .*two"):  # paths are relative to the file
+        TextClassifier.load(classifier=models / "elsewhere/best.json")
+
+
+def test_a_member_that_was_trained_again_is_refused(models):
+    files = [models / f"one/classifier_{mode}.pt" for mode in ("trainable", "frozen")]
+    assert run_script("-m", "bilm", "ensemble", "--output", models / "best.json", *files).code == 0
+    shutil.copy(files[1], files[0])
+    run = run_script("-m", "bilm", "predict", "--classifier", models / "best.json", TEXTS[0])
+    assert run.code == 2 and "classifier_trainable.pt was trained again" in run.err
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", '{"kind": "ensemble"}', '{"kind": "ensemble", "members": []}', '{"members": [{}]}']
+)
+def test_another_file_is_refused(models, content):
+    (models / "best.json").write_text(content)
+    run = run_script("-m", "bilm", "predict", "--classifier", models / "best.json", TEXTS[0])
+    assert run.code == 2 and "best.json" in run.err and "Traceback" not in run.err
+
+
+def test_one_classifier_or_another_name_is_refused(models):
+    one = models / "one/classifier_frozen.pt"
+    assert "two or more" in run_script("-m", "bilm", "ensemble", "--output", models / "best.json", one).err
+    assert ".json" in run_script("-m", "bilm", "ensemble", "--output", models / "best.pt", one, one).err
+    assert not list(models.glob("best*"))
+
+
+def test_members_with_other_classes_are_refused(models):
+    from bilm.checkpoints import serialization
+
+    file = models / "two/classifier_frozen.pt"
+    content = serialization.load(file, "classifier")
+    serialization.save(file, "classifier", content | {"class_names": content["class_names"][::-1]})
+    run = run_script(
+        "-m", "bilm", "ensemble", "--output", models / "best.json", models / "one/classifier_frozen.pt", file
+    )
+    assert run.code == 2 and "same classes" in run.err and not (models / "best.json").exists()

@@ -1,0 +1,121 @@
+"""The hybrid classifier against scikit-learn; folds; words that the language model does not know."""
+
+from contextlib import nullcontext
+
+import numpy as np
+import pytest
+import torch
+from scipy import sparse
+from sklearn.decomposition import PCA
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import LinearSVC
+
+from bilm.checkpoints.model_format import identity, load_bilm, load_classifier, save_bilm, save_classifier
+from bilm.evaluation.scoring import class_probabilities
+from bilm.inference.text_classifier import TextClassifier
+from bilm.modules.classifier import EncoderClassifier
+from bilm.modules.hybrid import pooled_vectors
+from bilm.runtime.errors import UserError
+from bilm.text.batching import collate
+from bilm.training.hybrid import PARTS, Choice, HybridTrainer, pool_texts
+
+CPU = torch.device("cpu")
+# Only the last word tells the classes apart, and the language model knows neither of the two.
+ROWS = [f"the {noun} was {word}" for noun in ("coach", "club", "moon", "rain", "water") for word in ("zyx", "qwv")]
+LABELS = np.array([0, 1] * 5)
+SPLITS = [(np.arange(4, 10), np.arange(4)), (np.arange(4), np.arange(4, 10))]
+
+
+@pytest.fixture
+def trainer(bilm, vocabulary) -> HybridTrainer:
+    batch = collate(vocabulary.opened().encode(ROWS), np.arange(len(ROWS)))
+    vectors = pool_texts(bilm, (1, 2), [batch], len(ROWS), CPU, nullcontext)
+    return HybridTrainer(batch.words(), vectors, LABELS, num_classes=3, seed=0)
+
+
+def choice_of(trainer, *parts: str, strength: float = 1.0) -> Choice:
+    logits = np.array([[1.0, -1, -9], [-1, 1, -9]] * 5)
+    return Choice(parts, strength, {(parts, strength): 1.0}, logits)
+
+
+def logits_of(classifier, bilm, vocabulary, texts) -> np.ndarray:
+    batch = collate(vocabulary.opened().encode(texts), np.arange(len(texts)))
+    with torch.no_grad():
+        return EncoderClassifier(bilm, classifier, finetuned=False)(batch).numpy()
+
+
+@pytest.mark.parametrize("parts", PARTS)
+def test_logits_are_those_of_a_linear_svm(trainer, bilm, vocabulary, parts):
+    classifier = trainer.fit(np.arange(8), choice_of(trainer, *parts), bilm, (1, 2))
+    words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
+    pieces = TfidfVectorizer(ngram_range=(2, 5), sublinear_tf=True, analyzer="char_wb", min_df=2)
+    # The rows differ in five words: their pooled vectors have as many distinct values, and a component less.
+    rank = np.linalg.matrix_rank(StandardScaler().fit_transform(trainer.vectors[:8]), tol=1e-3)
+    deep = make_pipeline(StandardScaler(), PCA(rank, whiten=True))
+    learned = {"words": words.fit_transform(ROWS[:8]), "pieces": pieces.fit_transform(ROWS[:8])}
+    learned["vectors"] = deep.fit_transform(trainer.vectors[:8]) / rank**0.5
+    svm = LinearSVC(C=1.0, random_state=0).fit(sparse.hstack([learned[part] for part in parts]), LABELS[:8])
+    new = {"words": words.transform(ROWS), "pieces": pieces.transform(ROWS)}
+    new["vectors"] = deep.transform(trainer.vectors) / rank**0.5
+    expected = svm.decision_function(sparse.hstack([new[part] for part in parts]))
+    logits = logits_of(classifier, bilm, vocabulary, ROWS) * float(classifier.temperature)
+    np.testing.assert_allclose(logits[:8, 1], expected[:8], rtol=1e-2, atol=1e-3)
+    np.testing.assert_allclose(logits[:8, 0], -expected[:8], rtol=1e-2, atol=1e-3)
+
+
+def test_pooled_vectors_are_means_over_tokens_and_the_vectors_of_first_words(bilm, vocabulary):
+    batch = collate(vocabulary.encode(["Rain.", "", "The coach resigned today"]), np.arange(3))
+    layers = bilm.encode(batch)
+    pooled = pooled_vectors(layers[1:], batch)
+    for row, length in enumerate(batch.lengths.tolist()):
+        expected = [part for x in layers[1:] for part in (x[row, :length].mean(0), x[row, 1])]
+        torch.testing.assert_close(pooled[row], torch.cat(expected))
+
+
+def test_words_that_the_language_model_does_not_know_decide(trainer, bilm, vocabulary):
+    classifier = trainer.fit(np.arange(10), choice_of(trainer, "words", "pieces", "vectors"), bilm, (1, 2))
+    new = ["nobody said zyx", "nobody said qwv"]
+    assert logits_of(classifier, bilm, vocabulary, new).argmax(1).tolist() == [0, 1]
+
+
+def test_a_class_without_rows_is_never_predicted(trainer, bilm, vocabulary):
+    classifier = trainer.fit(np.arange(10), choice_of(trainer, "words", "pieces", "vectors"), bilm, (1, 2))
+    assert (torch.from_numpy(logits_of(classifier, bilm, vocabulary, [*ROWS, ""])).softmax(1)[:, 2] == 0).all()
+
+
+def test_what_a_fold_answers_does_not_depend_on_the_labels_that_it_leaves_out(trainer):
+    choice = trainer.choose(SPLITS[:1])
+    assert np.isnan(choice.logits[4:]).all() and np.isfinite(choice.logits[:4]).all()
+    other = HybridTrainer(trainer.words, trainer.vectors, np.array([1, 0, 1, 0, *LABELS[4:]]), 3, 0)
+    assert choice.accuracies == {key: 1.0 - value for key, value in other.choose(SPLITS[:1]).accuracies.items()}
+
+
+def test_features_are_chosen_by_validation_accuracy_and_the_fewest_of_equal_ones(trainer):
+    choice = trainer.choose(SPLITS)
+    assert choice.accuracy == max(choice.accuracies.values()) and np.isfinite(choice.logits).all()
+    equal = [parts for (parts, _), value in choice.accuracies.items() if value == choice.accuracy]
+    assert choice.parts == min(equal, key=PARTS.index)
+
+
+def test_one_class_is_an_error(trainer):
+    with pytest.raises(UserError, match="all of one class"):
+        HybridTrainer(trainer.words, trainer.vectors, np.zeros(10, np.int64), 1, 0).choose(SPLITS)
+
+
+def test_a_file_gives_the_same_probabilities_and_explanations(trainer, bilm, vocabulary, tmp_path):
+    classifier = trainer.fit(np.arange(10), choice_of(trainer, "words", "pieces", "vectors"), bilm, (1, 2))
+    bilm_info = {"rows_trained": 10, "validation_perplexity": 1.0, "settings": {}}
+    save_bilm(tmp_path / "bilstm.pt", bilm, vocabulary, bilm_info)
+    info = {"validation_accuracy": 1.0, "settings": {}, "combination": {}, "seed": 0}
+    model = EncoderClassifier(bilm, classifier, finetuned=False)
+    names = ["good", "bad", "none"]
+    save_classifier(tmp_path / "classifier_hybrid.pt", model, identity(bilm, vocabulary), names, info)
+    pretrained = load_bilm(tmp_path / "bilstm.pt")
+    loaded = TextClassifier([(pretrained, load_classifier(tmp_path / "classifier_hybrid.pt", pretrained))])
+    batch = collate(vocabulary.opened().encode(ROWS), np.arange(len(ROWS)))
+    expected = class_probabilities({"": model}, [batch], len(ROWS), CPU, torch.no_grad)[""]
+    np.testing.assert_allclose(loaded.predict_proba(ROWS), expected, atol=5e-3)
+    explanation = loaded.explain("nobody was zyx")
+    assert explanation.words[int(explanation.weights.argmax())] == "zyx"
