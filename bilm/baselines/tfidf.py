@@ -23,34 +23,33 @@ from sklearn.svm import LinearSVC
 from bilm.runtime.errors import UserError
 from bilm.text.tokenizer import Tokenizer
 
-# What a word is: a token of this project's tokenizer, or what is between blanks. Both keep marks and single letters,
-# which scikit-learn's default drops. The tokenizer changes the case itself, after it has removed markup.
+# What a word is: a token of this project's tokenizer, which changes the case after it has removed markup; what is
+# between blanks; or scikit-learn's default, two or more letters and digits. The first two keep marks and single letters.
 WORDS: dict[str, dict[str, Any]] = {
-    "tokenizer": {"tokenizer": Tokenizer().split, "lowercase": False},
-    "blanks": {"tokenizer": str.split},
+    "tokenizer": {"tokenizer": Tokenizer().split, "token_pattern": None, "lowercase": False},
+    "blanks": {"tokenizer": str.split, "token_pattern": None},
+    "default": {},
 }
-# By name: a function that builds a classifier for a strength (C) and a seed; and the strengths, by factors of about 3.
-# Beyond them there is nothing to gain: with a smaller C the weights hardly change their direction, with a larger one
-# nearly all training rows are well separated already.
-CLASSIFIERS: dict[str, tuple[Callable[[float, int], Any], tuple[float, ...]]] = {
-    "svm": (
-        lambda C, seed: LinearSVC(C=C, max_iter=10_000, random_state=seed),
-        (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0),
-    ),
+# By name: a function that builds a classifier for a strength (C) and a seed, and the strength that a search begins at.
+CLASSIFIERS: dict[str, tuple[Callable[[float, int], Any], float]] = {
+    "svm": (lambda C, seed: LinearSVC(C=C, max_iter=10_000, random_state=seed), 1.0),
     # Each class against the rest, as in LinearSVC; a multinomial model takes many times longer here.
     "logistic": (
         lambda C, seed: OneVsRestClassifier(LogisticRegression(C=C, solver="liblinear", random_state=seed)),
-        (0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0),
+        30.0,
     ),
 }
+# Beyond these there is nothing to gain: with a smaller C the weights hardly change their direction, with a larger one
+# nearly all training rows are well separated already.
+STRENGTHS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
 
 
 @dataclass(frozen=True)
 class Recipe:
     """What validation chose.
 
-    kind: one of CLASSIFIERS; words: one of WORDS; strength: C; accuracies: on validation, by (words, strength), of all
-    that were tried.
+    kind: one of CLASSIFIERS; words: one of WORDS; strength: C, one of STRENGTHS; accuracies: on validation, by
+    (words, strength), of all that were tried.
     """
 
     kind: str
@@ -61,7 +60,7 @@ class Recipe:
 
 def word_weights(words: str) -> TfidfVectorizer:
     """TF-IDF of words and pairs of words. words: one of WORDS."""
-    return TfidfVectorizer(**WORDS[words], token_pattern=None, ngram_range=(1, 2), sublinear_tf=True)
+    return TfidfVectorizer(**WORDS[words], ngram_range=(1, 2), sublinear_tf=True)
 
 
 def linear_model(kind: str, strength: float, seed: int) -> Any:
@@ -104,18 +103,17 @@ def search(kind: str, accuracy: Callable[[str, float], float]) -> Recipe:
     """Choose words and strength by `accuracy` (words, strength) on validation rows, the smaller strength of equal ones.
 
     For each kind of words, the neighbours of the best strength are tried until it has no untried ones: it is then
-    between two others, or at an end of the strengths in CLASSIFIERS. The first search begins in the middle of these,
-    the second at the best of the first.
+    between two others, or at an end of STRENGTHS. The first search begins at the strength in CLASSIFIERS, each further
+    one at the best of the one before.
     """
-    _, strengths = CLASSIFIERS[kind]
     accuracies: dict[tuple[str, float], float] = {}
-    best = len(strengths) // 2
+    best = STRENGTHS.index(CLASSIFIERS[kind][1])
     for words in WORDS:
         tried: dict[int, float] = {}
-        while untried := {*range(len(strengths))[max(0, best - 1) : best + 2]} - tried.keys():
-            tried |= {index: accuracy(words, strengths[index]) for index in untried}
+        while untried := {*range(len(STRENGTHS))[max(0, best - 1) : best + 2]} - tried.keys():
+            tried |= {index: accuracy(words, STRENGTHS[index]) for index in untried}
             best = max(sorted(tried), key=tried.__getitem__)
-        accuracies |= {(words, strengths[index]): tried[index] for index in sorted(tried)}
+        accuracies |= {(words, STRENGTHS[index]): tried[index] for index in sorted(tried)}
     words, strength = max(sorted(accuracies, key=lambda pair: pair[1]), key=accuracies.__getitem__)
     return Recipe(kind, words, strength, accuracies)
 
