@@ -24,7 +24,7 @@ from bilm.runtime.errors import UserError
 from bilm.text.tokenizer import Tokenizer
 
 # What a word is: a token of this project's tokenizer, which changes the case after it has removed markup; what is
-# between blanks; or scikit-learn's default, two or more letters and digits. The first two keep marks and single letters.
+# between blanks; or scikit-learn's default, two or more letters and digits. The others keep marks and single letters.
 WORDS: dict[str, dict[str, Any]] = {
     "tokenizer": {"tokenizer": Tokenizer().split, "token_pattern": None, "lowercase": False},
     "blanks": {"tokenizer": str.split, "token_pattern": None},
