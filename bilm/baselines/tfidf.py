@@ -23,12 +23,11 @@ from sklearn.svm import LinearSVC
 from bilm.runtime.errors import UserError
 from bilm.text.tokenizer import Tokenizer
 
-# What a word is: a token of this project's tokenizer, which changes the case after it has removed markup; what is
-# between blanks; or scikit-learn's default, two or more letters and digits. The others keep marks and single letters.
+# What a word is: a token of this project's tokenizer, which changes the case after it has removed markup, or what is
+# between blanks. Both keep marks and single letters, which scikit-learn's default drops.
 WORDS: dict[str, dict[str, Any]] = {
-    "tokenizer": {"tokenizer": Tokenizer().split, "token_pattern": None, "lowercase": False},
-    "blanks": {"tokenizer": str.split, "token_pattern": None},
-    "default": {},
+    "tokenizer": {"tokenizer": Tokenizer().split, "lowercase": False},
+    "blanks": {"tokenizer": str.split},
 }
 # By name: a function that builds a classifier for a strength (C) and a seed, and the strength that a search begins at.
 CLASSIFIERS: dict[str, tuple[Callable[[float, int], Any], float]] = {
@@ -60,7 +59,7 @@ class Recipe:
 
 def word_weights(words: str) -> TfidfVectorizer:
     """TF-IDF of words and pairs of words. words: one of WORDS."""
-    return TfidfVectorizer(**WORDS[words], ngram_range=(1, 2), sublinear_tf=True)
+    return TfidfVectorizer(**WORDS[words], token_pattern=None, ngram_range=(1, 2), sublinear_tf=True)
 
 
 def linear_model(kind: str, strength: float, seed: int) -> Any:
@@ -103,8 +102,8 @@ def search(kind: str, accuracy: Callable[[str, float], float]) -> Recipe:
     """Choose words and strength by `accuracy` (words, strength) on validation rows, the smaller strength of equal ones.
 
     For each kind of words, the neighbours of the best strength are tried until it has no untried ones: it is then
-    between two others, or at an end of STRENGTHS. The first search begins at the strength in CLASSIFIERS, each further
-    one at the best of the one before.
+    between two others, or at an end of STRENGTHS. The first search begins at the strength in CLASSIFIERS, the second at
+    the best of the first.
     """
     accuracies: dict[tuple[str, float], float] = {}
     best = STRENGTHS.index(CLASSIFIERS[kind][1])

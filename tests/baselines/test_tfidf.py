@@ -42,8 +42,7 @@ def test_the_search_widens_on_both_sides_until_the_best_strength_is_inside(best)
     assert recipe.strength == best
     tried = {words: [s for w, s in recipe.accuracies if w == words] for words in WORDS}
     assert tried["tokenizer"] == [*STRENGTHS[max(0, min(top, start) - 1) : max(top, start) + 2]]
-    for words in ("blanks", "default"):
-        assert tried[words] == [*STRENGTHS[max(0, top - 1) : top + 2]], "it begins at the best of the one before"
+    assert tried["blanks"] == [*STRENGTHS[max(0, top - 1) : top + 2]], "it begins at the best of the first"
 
 
 def test_of_equal_accuracies_the_smaller_strength_is_chosen():
@@ -53,12 +52,10 @@ def test_of_equal_accuracies_the_smaller_strength_is_chosen():
     assert (recipe.words, recipe.strength) == ("tokenizer", 0.03)
 
 
-# By kind of words: a text of class n % 2 that only these tell from one of the other class. For the default, marks tell
-# the wrong class in the second half of the rows.
+# By kind of words: a text of class n % 2 that only these tell from one of the other class.
 TEXT = {
     "tokenizer": lambda n: f"so{n}{'!?'[n % 2]}",
     "blanks": lambda n: ("great!", "great !")[n % 2],
-    "default": lambda n: f"{('good', 'bad')[n % 2]} {('! !', '? ?')[(n + n // 20) % 2]}",
 }
 
 
@@ -72,7 +69,7 @@ def test_what_a_word_is_is_chosen_on_validation(kind, words):
     assert fit(recipe, texts, labels, seed=0).predict(texts).tolist() == labels.tolist()
 
 
-@pytest.mark.parametrize("words", ["tokenizer", "blanks"])
+@pytest.mark.parametrize("words", WORDS)
 def test_marks_and_single_letters_are_words(words):
     model = fit(Recipe("svm", words, 1.0, {}), ["You say X ?", "You say Y !"], np.array([0, 1]), seed=0)
     assert {"x", "y", "?", "!", "say x", "x ?"} <= {*model[0].vocabulary_}
