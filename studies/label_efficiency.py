@@ -9,8 +9,9 @@
     word2vec_classifier, elmo_classifier    the classifier of classification.py with trainable lambdas
     elmo_finetune        the same, and the language model is trained too
 
-Vectors and TF-IDF weights are learned from all training descriptions, without labels. The strength of each regression
-is chosen on the validation rows, once for all draws of a size; so is the best epoch of each classifier.
+Vectors and TF-IDF weights are learned from all training descriptions, without labels. The strength of each linear model
+and what a word of TF-IDF is are chosen on the validation rows, once for all draws of a size; so is the best epoch of
+each classifier.
 """
 
 from __future__ import annotations
@@ -45,9 +46,9 @@ SIZES = (25, 50, 100, 250, 1000, 5000)
 ALL = "all"
 # From this number of labels per class on, draws hardly differ, and classifiers are trained in addition to regressions.
 MANY, DRAWS_OF_MANY = 1000, 3
-# Values of C to choose from: for vectors of variance 1, and for TF-IDF, whose vectors have length 1.
+# Values of C to choose from, for vectors of variance 1. Those of TF-IDF: bilm/baselines/tfidf.py.
 STRENGTHS = (0.001, 0.003, 0.01, 0.03, 0.1, 1.0)
-STRENGTHS_BY_METHOD = {"tfidf": (0.1, 1.0, 10.0), "elmo_self_training": (0.001, 0.003, 0.01)}
+STRENGTHS_OF_SELF_TRAINING = (0.001, 0.003, 0.01)
 CLASSIFIERS = ("word2vec_classifier", "elmo_classifier", "elmo_finetune")
 # Unlabelled texts for self-training: more of them take longer without a measurable gain.
 UNLABELLED = 15_000
@@ -165,7 +166,8 @@ class Methods:
     """The methods that are compared, with what they read.
 
     study: trains classifiers on ELMo; words: the texts as ids for word vectors; word2vec: their vectors; features: by
-    method, the features of all texts (N, D) for a linear model; unlabelled: rows for self-training, int64.
+    method, the features of all texts (N, D) for a linear model, for `tfidf` by its kind of words; unlabelled: rows for
+    self-training, int64.
     """
 
     study: Study
@@ -184,7 +186,7 @@ class Methods:
         """Compute all vectors; this reads every text several times."""
         import numpy as np
 
-        from bilm.baselines.tfidf import word_weights
+        from bilm.baselines.tfidf import WORDS, word_weights
         from bilm.baselines.word_vectors import skip_gram, svd_vectors
         from bilm.modules.static_encoder import StaticEncoder
         from studies.dataset import words_of
@@ -195,7 +197,9 @@ class Methods:
         inputs = (words, rows.training, len(vocabulary), encoder.output_dim)
         svd = StaticEncoder(svd_vectors(*inputs, seed=seed, window=WINDOW)).to(run.device)
         word2vec = StaticEncoder(skip_gram(*inputs, seed=seed, window=WINDOW)).to(run.device)
-        features: dict[str, Any] = {"tfidf": word_weights().fit(rows.of(rows.training)).transform(rows.texts)}
+        training = rows.of(rows.training)
+        weighted = {words: word_weights(words).fit(training).transform(rows.texts) for words in WORDS}
+        features: dict[str, Any] = {"tfidf": weighted}
         features["svd"] = mean_vectors(run, svd, words, rows.training, "vectors of svd")
         features["word2vec"] = mean_vectors(run, word2vec, words, rows.training, "vectors of word2vec")
         features["elmo"] = mean_vectors(run, encoder, encoded, rows.training, "vectors of elmo")
@@ -213,15 +217,38 @@ class Methods:
 
     def evaluate(self, name: str, label: str, draws: list[np.ndarray]) -> dict[str, Any]:
         """The validation accuracy of a method, averaged over the draws of labelled rows, and its test accuracies."""
+        if name == "tfidf":
+            return self._choose_tfidf(draws)
         by_method: Callable = self._train_classifiers if name in CLASSIFIERS else self._choose_strength
         return by_method(name, label, draws)
+
+    def _choose_tfidf(self, draws: list[np.ndarray]) -> dict[str, Any]:
+        from bilm.baselines.self_training import scores
+        from bilm.baselines.tfidf import linear_model, search
+
+        rows, test_accuracies = self.study.rows, {}
+
+        def accuracy(words: str, strength: float) -> float:
+            x, scored = self.features["tfidf"][words], []
+            for labelled in draws:
+                model = linear_model("svm", strength, self.seed).fit(x[labelled], rows.labels[labelled])
+                scored.append(scores(model, x, rows.labels, (rows.validation, rows.test)))
+            validation, test = zip(*scored, strict=True)
+            test_accuracies[words, strength] = list(test)
+            return statistics.mean(validation)
+
+        recipe = search("svm", accuracy)
+        chosen = (recipe.words, recipe.strength)
+        figures = {"words": recipe.words, "strength": recipe.strength, "validation_accuracy": recipe.accuracies[chosen]}
+        return {**figures, **spread(test_accuracies[chosen])}
 
     def _choose_strength(self, name: str, label: str, draws: list[np.ndarray]) -> dict[str, Any]:
         from bilm.baselines.self_training import choose_strength, scores
         from bilm.runtime.terminal import progress
 
         rows, features = self.study.rows, self.features[name]
-        pairs = [(C, labelled) for C in STRENGTHS_BY_METHOD.get(name, STRENGTHS) for labelled in draws]
+        strengths = STRENGTHS_OF_SELF_TRAINING if name == "elmo_self_training" else STRENGTHS
+        pairs = [(C, labelled) for C in strengths for labelled in draws]
         scored = []
         for C, labelled in progress(pairs, total=len(pairs), unit="fit", label=label):
             model = self._fit_linear(name, features, labelled, C)
@@ -232,15 +259,13 @@ class Methods:
     def _fit_linear(self, name: str, features: Any, labelled: np.ndarray, C: float) -> Any:
         import numpy as np
         from sklearn.linear_model import LogisticRegression
-        from sklearn.svm import LinearSVC
 
         from bilm.baselines.self_training import self_train
 
         labels = self.study.rows.labels
         if name == "elmo_self_training":
             return self_train(features, labels, labelled, np.setdiff1d(self.unlabelled, labelled), C)
-        model = LinearSVC(C=C, random_state=self.seed % 2**32) if name == "tfidf" else None
-        return (model or LogisticRegression(C=C, max_iter=1000)).fit(features[labelled], labels[labelled])
+        return LogisticRegression(C=C, max_iter=1000).fit(features[labelled], labels[labelled])
 
     def _train_classifiers(self, name: str, label: str, draws: list[np.ndarray]) -> dict[str, Any]:
         parts = []

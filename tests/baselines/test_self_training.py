@@ -65,6 +65,7 @@ def test_the_script(trained, tmp_path):
     assert set(sizes) == {"25", "50", "all"}, "of 90 rows a class, 100 cannot be drawn"
     linear = {"tfidf", "svd", "word2vec", "elmo"}
     assert set(sizes["25"]) == {*linear, "elmo_self_training"}
+    assert all({"words", "strength"} <= set(methods["tfidf"]) for methods in sizes.values())
     assert set(sizes["all"]) == {*linear, "word2vec_classifier", "elmo_classifier"}
     for size, methods in sizes.items():
         for figures in methods.values():
