@@ -100,6 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # Imported after the options are parsed: torch takes seconds, and --help does not need it.
     from bilm.checkpoints.bundled import keep_bundled
     from bilm.checkpoints.model_format import keep_best_classifier, load_bilm
+    from bilm.cli.hybrid import train_hybrid
 
     run = open_run(options.run, "training")
     source = run.on_main(lambda: labelled_rows(run))
@@ -117,7 +118,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             continue
         if mode == HYBRID:
             info = run.training_info(source, len(encoded), len(trainer.training_rows), settings[mode])
-            train_hybrid(run, trainer, encoded, pretrained, list(source.classes), info)
+            train_hybrid(run, pretrained, encoded, source.classes, info)
             continue
         trained = train(run, options, mode, trainer, pretrained, settings[mode], action == "resume", cache)
         report_combination(run, mode, trained)
@@ -247,60 +248,6 @@ def train(
         encoder_learning_rate=options.classification.encoder_learning_rate if finetuned else None,
         cache=None if finetuned else cache,
         log=options.tensorboard.log(run.folders.runs / "tensorboard" / f"classifier_{mode}", run.is_main),
-    )
-
-
-def train_hybrid(
-    run: Run,
-    trainer: ClassifierTrainer,
-    encoded: EncodedCorpus,
-    pretrained: Pretrained,
-    class_names: list[str],
-    info: dict[str, Any],
-) -> None:
-    """Train the hybrid classifier; write its file and its figures."""
-    import numpy as np
-
-    from bilm.checkpoints.model_format import save_classifier
-    from bilm.modules.classifier import EncoderClassifier
-    from bilm.runtime.files import write_json
-    from bilm.runtime.terminal import progress
-    from bilm.text.batching import collate, iterate_batches, plan_batches
-    from bilm.text.split import validation_splits
-    from bilm.training.hybrid import HybridTrainer, pool_texts
-
-    started, encoder, texts = time.monotonic(), pretrained.model, encoded.texts
-    rows, layers = np.arange(len(texts)), range(1, encoder.num_layers)
-    total = len(plan_batches(texts.lengths, trainer.fit_config.batch_tokens))
-    batches = iterate_batches(texts, rows, trainer.fit_config.batch_tokens)
-    bar = progress(batches, total=total, unit="batch", label=f"classifier ({HYBRID}): layers")
-    vectors = pool_texts(encoder.to(run.device).eval(), layers, bar, len(texts), run.device, run.autocast)
-    words = collate(texts, rows).words()
-    learner = HybridTrainer(words, vectors, trainer.labels, trainer.num_classes, run.options.seed)
-    splits = validation_splits(trainer.labels, encoded.keys, trainer.training_rows, trainer.validation_rows)
-    choice = learner.choose(splits)
-    training_rows = trainer.training_rows if len(splits) == 1 else rows
-    classifier = learner.fit(training_rows, choice, encoder, layers)
-    path = weights_of(run, HYBRID)
-    info |= {
-        "rows_trained": len(training_rows),
-        "validation_accuracy": choice.accuracy,
-        "features": list(choice.parts),
-        "strength": choice.strength,
-        "validation_accuracies": {f"{'+'.join(parts)} {C}": value for (parts, C), value in choice.accuracies.items()},
-        "validation_splits": len(splits),
-        "temperature": float(classifier.temperature),
-        "combination": {"before": {}, "after": {}},
-        "seconds": round(time.monotonic() - started, 1),
-    }
-    results = run.folders.results / f"classifier_{HYBRID}_training.json"
-    model = EncoderClassifier(encoder, classifier, finetuned=False)
-    save_classifier(path, model.cpu(), pretrained.hash, class_names, info)
-    write_json(results, info)
-    print(
-        f"classifier ({HYBRID}): reads {', '.join(choice.parts)}; C = {choice.strength}; validation accuracy "
-        f"{choice.accuracy:.4f} ({'one split' if len(splits) == 1 else f'{len(splits)} folds'}); "
-        f"{info['seconds']:,.0f} s.\n  Wrote {display_path(path)} and {display_path(results)}."
     )
 
 

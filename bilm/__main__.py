@@ -7,6 +7,7 @@ from functools import partial
 from bilm.runtime.process import run_script
 
 COMMANDS = {
+    "fit": "train a classifier on your own texts, and compare it with TF-IDF",
     "predict": "classify texts, explain the answers, serve a page in the browser",
     "ensemble": "write a file that names several classifiers, to be used as one",
     "vectors": "write the vectors of texts to a file",

@@ -33,7 +33,7 @@ RANKS = {
 }
 COMMANDS = [
     *(["ELMO.py"], ["classification.py"], ["evaluate.py"]),
-    *(["-m", "bilm", name] for name in ("predict", "ensemble", "vectors", "neighbours", "lm")),
+    *(["-m", "bilm", name] for name in ("fit", "predict", "ensemble", "vectors", "neighbours", "lm")),
     *(["-m", f"studies.{name}"] for name in ("baselines", "label_efficiency", "lambda_study", "report")),
     ["-m", "benchmarks"],
 ]

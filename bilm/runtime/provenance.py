@@ -23,7 +23,7 @@ def run_settings(options: Any, runtime: Any, *groups: Any, **inputs: str) -> dic
     settings: dict[str, Any] = {"seed": options.seed, "limit": options.limit, "precision": runtime.precision, **inputs}
     for group in groups:
         settings.update(dataclasses.asdict(group))
-    del settings["checkpoint_seconds"]
+    settings.pop("checkpoint_seconds", None)
     return settings
 
 

@@ -1,0 +1,179 @@
+"""Train a classifier on your own texts, and compare it with TF-IDF.
+
+    bilm fit news.csv --text-column text --label-column topic
+    bilm fit train.csv --text-column text --label-column topic --test test.csv
+
+The classifier is linear in TF-IDF features of the words and in vectors of ELMo (mode hybrid of classification.py); the
+language model stays as it is. TF-IDF with a linear SVM, as strong as validation makes it, is trained on the same rows.
+Both are compared on rows that they were not trained on: by five-fold cross-validation, or on a twentieth of the rows
+where that is a thousand or more; and on the test rows, if there are any.
+"""
+
+import shlex
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bilm.cli.options import ModelOptions, RunOptions
+from bilm.cli.run import Run, open_run
+from bilm.config import HYBRID
+from bilm.runtime.errors import UserError
+from bilm.runtime.options import parse_options, setting
+from bilm.runtime.paths import display_path
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from bilm.checkpoints.model_format import Pretrained
+    from bilm.cli.hybrid import HybridResult
+    from bilm.text.corpus import Source
+    from bilm.text.encoded_corpus import EncodedCorpus
+
+BASELINE = "tfidf_svm"
+# The duration is estimated by a trial on every tenth text. It tries as much as one of the folds, on a tenth of the texts.
+TRIAL = 10
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """The texts, and where to write."""
+
+    train: tuple[str, ...] = setting(
+        (), "file with texts and their classes: .csv, .tsv, .jsonl, .parquet", positional=True
+    )
+    text_column: str | None = setting(None, "column of the texts, by name or by number from 1")
+    label_column: str | None = setting(None, "column of the classes, which may have any names")
+    test: str | None = setting(None, "file with more such rows, to test on")
+    output: str | None = setting(None, "folder under which models/ and results/ are written (default: this one)")
+    seed: int = setting(0, "seed of everything random", below=2**62)
+
+    def __post_init__(self) -> None:
+        if self.train and not (self.text_column and self.label_column):
+            raise UserError("name the columns: --text-column NAME --label-column NAME.")
+
+
+@dataclass(frozen=True)
+class Options:
+    """All options of this command, by group."""
+
+    fit: FitOptions = FitOptions()
+    model: ModelOptions = ModelOptions()
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = parse_options(Options, __doc__, arguments=arguments, program="python -m bilm fit")
+    if len(options.fit.train) != 1:
+        raise UserError("name one file of texts.")
+    # Imported after the options are parsed: torch takes seconds, and --help does not need it.
+    from bilm.checkpoints.model_format import keep_best_classifier, load_bilm
+    from bilm.cli.hybrid import train_hybrid
+    from bilm.runtime.files import write_json
+    from bilm.text.encoded_corpus import encode
+
+    started, run = time.monotonic(), open_run(run_options(options), "training", single_process=True)
+    pretrained = load_bilm(Path(options.model.bilm))
+    source = run.corpus.source("train", None)
+    test = run.corpus.source("test", None) if options.fit.test else None
+    encoded = run.encode(lambda folder: encode(source, pretrained.vocabulary.opened(), folder))
+    run.folders.prepare()
+    print(f"{len(encoded):,} texts of {len(source.classes)} classes; {int(encoded.texts.lengths.sum()):,} words.")
+    settings = run.settings(corpus=source.identity, bilm=pretrained.hash, mode=HYBRID)
+    info = run.training_info(source, len(encoded), len(encoded), settings)
+    result = train_hybrid(run, pretrained, encoded, source.classes, info)
+    figures = compare(run, result, pretrained, encoded, source, test)
+    keep_best_classifier(run.folders.models, pretrained)
+    figures["seconds"] = round(time.monotonic() - started, 1)
+    path = run.folders.results / "fit.json"
+    write_json(path, {**run.stamp(), "rows_trained": info["rows_trained"], **figures})
+    print(f"\n{verdict(figures)}\nWrote {display_path(path)}. Classify with it:\n  {use(options, result.path)}")
+
+
+def run_options(options: Options) -> RunOptions:
+    """The options of a training run on these texts, in the precision of `predict`."""
+    fit, model = options.fit, options.model
+    columns = {"text_column": fit.text_column, "label_column": fit.label_column}
+    where = {"output": fit.output, "device": model.device, "precision": model.precision, "threads": model.threads}
+    return RunOptions(train=fit.train[0], test=fit.test, **columns, **where, seed=fit.seed)  # type: ignore[arg-type]
+
+
+def compare(
+    run: Run,
+    result: "HybridResult",
+    pretrained: "Pretrained",
+    encoded: "EncodedCorpus",
+    source: "Source",
+    test: "Source | None",
+) -> dict[str, Any]:
+    """Train TF-IDF, and print and return the metrics of both on validation rows and on test rows; and the differences.
+
+    Everything on validation rows is answered by models that were not trained on them.
+    """
+    import numpy as np
+
+    from bilm.baselines import tfidf
+    from bilm.checkpoints.model_format import load_classifier
+    from bilm.inference.text_classifier import TextClassifier
+
+    texts, labels, seed = [text for _, text in source.rows()], encoded.labels, run.options.seed
+    recipe = tfidf.choose("svm", texts, labels, result.splits, seed)
+    answers = np.zeros(len(texts), dtype=np.int64)
+    for training, validation in result.splits:
+        model = tfidf.fit(recipe, [texts[i] for i in training], labels[training], seed)
+        answers[validation] = model.predict([texts[i] for i in validation])
+    rows = np.concatenate([validation for _, validation in result.splits])
+    by_model = {HYBRID: result.choice.logits[rows].argmax(1), BASELINE: answers[rows]}
+    figures = {"validation": comparison(labels[rows], by_model, source.classes)}
+    if test:
+        training = result.splits[0][0] if len(result.splits) == 1 else np.arange(len(texts))
+        model = tfidf.fit(recipe, [texts[i] for i in training], labels[training], seed)
+        actual, test_texts = zip(*test.rows(), strict=True)
+        classifier = TextClassifier([(pretrained, load_classifier(result.path, pretrained))], run.device, run.precision)
+        of_test = {HYBRID: classifier.predict_proba(test_texts).argmax(1), BASELINE: model.predict(list(test_texts))}
+        figures["test"] = comparison(np.array(actual), of_test, source.classes)
+    print_table(figures)
+    return {
+        "tfidf": {"words": recipe.words, "strength": recipe.strength},
+        "validation_splits": len(result.splits),
+        **figures,
+    }
+
+
+def comparison(labels: "np.ndarray", by_model: "dict[str, np.ndarray]", class_names: Sequence[str]) -> dict[str, Any]:
+    """Metrics of each model, and McNemar's test; labels, and the classes that each model answers: int64 (N,)."""
+    from bilm.metrics import classification_figures, mcnemar
+
+    metrics = {name: classification_figures(labels, answers, list(class_names)) for name, answers in by_model.items()}
+    return {**metrics, "paired": mcnemar(labels, by_model[HYBRID], by_model[BASELINE])}
+
+
+def print_table(figures: dict[str, Any]) -> None:
+    from bilm.evaluation.tables import table
+
+    rows = [
+        [name, *(figures[split][name][key] for split in figures for key in ("accuracy", "f1"))]
+        for name in (HYBRID, BASELINE)
+    ]
+    print("\n" + table(rows, ["", *(f"{split} {key}" for split in figures for key in ("accuracy", "macro F1"))]))
+
+
+def verdict(figures: dict[str, Any]) -> str:
+    """Say which of the two is better, on test rows if there are any."""
+    split = "test" if "test" in figures else "validation"
+    paired, rows = figures[split]["paired"], figures[split][HYBRID]["rows"]
+    low, high = (100 * x for x in paired["interval"])
+    if low > 0:
+        better = "the hybrid classifier is better than TF-IDF alone"
+    else:
+        better = "TF-IDF alone is better" if high < 0 else "no difference from TF-IDF alone beyond chance"
+    return (
+        f"On the {rows:,} {split} rows: {better}. Hybrid minus TF-IDF: {100 * paired['difference']:+.1f} points of "
+        f"accuracy, 95 % interval {low:+.1f} to {high:+.1f}."
+    )
+
+
+def use(options: Options, classifier: Path) -> str:
+    """The command that classifies a text."""
+    bilm = "" if options.model.bilm == ModelOptions.bilm else f" --bilm {shlex.quote(options.model.bilm)}"
+    return f'python -m bilm predict{bilm} --classifier {shlex.quote(display_path(classifier))} "a text"'

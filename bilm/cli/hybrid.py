@@ -1,0 +1,82 @@
+"""Train the hybrid classifier and write its files: for classification.py and `python -m bilm fit`."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bilm.cli.run import Run
+from bilm.config import HYBRID
+from bilm.runtime.paths import display_path
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from bilm.checkpoints.model_format import Pretrained
+    from bilm.text.encoded_corpus import EncodedCorpus
+    from bilm.training.hybrid import Choice
+
+# Tokens in a batch, including padding, for computing vectors.
+BATCH_TOKENS = 8192
+
+
+@dataclass(frozen=True)
+class HybridResult:
+    """The file, what validation found, and the rows to train on and to validate on in each split, int64."""
+
+    path: Path
+    choice: "Choice"
+    splits: list[tuple["np.ndarray", "np.ndarray"]]
+
+
+def train_hybrid(
+    run: Run, pretrained: "Pretrained", encoded: "EncodedCorpus", class_names: Sequence[str], info: dict[str, Any]
+) -> HybridResult:
+    """Train on labelled rows that were encoded with an open-ended vocabulary; write the file and the figures.
+
+    info: see Run.training_info. Raises UserError if the rows cannot be learned from, or a file cannot be written.
+    """
+    import numpy as np
+
+    from bilm.checkpoints.model_format import save_classifier
+    from bilm.modules.classifier import EncoderClassifier
+    from bilm.runtime.files import write_json
+    from bilm.runtime.terminal import progress
+    from bilm.text.batching import collate, iterate_batches, plan_batches
+    from bilm.text.split import split_validation, validation_splits
+    from bilm.training.hybrid import HybridTrainer, pool_texts
+
+    started, encoder, texts, labels = time.monotonic(), pretrained.model, encoded.texts, encoded.labels
+    rows, layers = np.arange(len(texts)), range(1, encoder.num_layers)
+    splits = validation_splits(labels, encoded.keys, *split_validation(labels, encoded.keys, class_names))
+    batches, total = iterate_batches(texts, rows, BATCH_TOKENS), len(plan_batches(texts.lengths, BATCH_TOKENS))
+    bar = progress(batches, total=total, unit="batch", label="vectors of the texts")
+    vectors = pool_texts(encoder.to(run.device).eval(), layers, bar, len(texts), run.device, run.autocast)
+    trainer = HybridTrainer(collate(texts, rows).words(), vectors, labels, len(class_names), run.options.seed)
+    choice = trainer.choose(splits)
+    # After cross-validation on all rows; where some are set aside, these stay so.
+    training_rows = splits[0][0] if len(splits) == 1 else rows
+    classifier = trainer.fit(training_rows, choice, encoder, layers)
+    info |= {
+        "rows_trained": len(training_rows),
+        "validation_accuracy": choice.accuracy,
+        "features": list(choice.parts),
+        "strength": choice.strength,
+        "validation_accuracies": {f"{'+'.join(parts)} {C}": value for (parts, C), value in choice.accuracies.items()},
+        "validation_splits": len(splits),
+        "temperature": float(classifier.temperature),
+        "combination": {"before": {}, "after": {}},
+        "seconds": round(time.monotonic() - started, 1),
+    }
+    path = run.folders.models / f"classifier_{HYBRID}.pt"
+    results = run.folders.results / f"classifier_{HYBRID}_training.json"
+    model = EncoderClassifier(encoder, classifier, finetuned=False)
+    save_classifier(path, model.cpu(), pretrained.hash, list(class_names), info)
+    write_json(results, info)
+    run.print(
+        f"classifier ({HYBRID}): reads {', '.join(choice.parts)}; C = {choice.strength}; validation accuracy "
+        f"{choice.accuracy:.4f} ({'one split' if len(splits) == 1 else f'{len(splits)} folds'}); "
+        f"{info['seconds']:,.0f} s.\n  Wrote {display_path(path)} and {display_path(results)}."
+    )
+    return HybridResult(path, choice, splits)
