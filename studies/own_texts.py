@@ -1,0 +1,103 @@
+"""Compare hybrid classifiers with TF-IDF on own texts, with all labels and with 25 of each class.
+
+    python -m studies.own_texts FOLDER ...      -> results/own_texts.json
+
+Each folder has train.csv and test.csv, whose first column is the text and whose second column is the class. `bilm fit`
+does the work, with its defaults, on the language model of this repository.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import statistics
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bilm.cli import fit
+from bilm.cli.options import RunOptions
+from bilm.config import HYBRID
+from bilm.runtime.errors import UserError
+from bilm.runtime.options import parse_options, setting
+from bilm.runtime.paths import ROOT, display_path
+from bilm.runtime.process import run_script
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FEW = 25
+
+
+@dataclass(frozen=True)
+class OwnTextsOptions:
+    """The data sets, and how often."""
+
+    folders: tuple[str, ...] = setting((), "folders with train.csv and test.csv", positional=True)
+    seeds: int = setting(3, "runs of each, with different seeds; few labels are drawn anew for each", at_least=1)
+
+
+@dataclass(frozen=True)
+class Options:
+    """All options of this study, by group."""
+
+    own_texts: OwnTextsOptions = OwnTextsOptions()
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = parse_options(Options, __doc__, arguments=arguments).own_texts
+    if not options.folders:
+        raise UserError("name one or more folders.")
+    # Imported after the options are parsed: torch takes seconds, and --help does not need it.
+    from bilm.cli.run import start
+    from bilm.runtime.files import write_json
+    from bilm.runtime.provenance import run_stamp
+
+    stamp_options = RunOptions(precision="fp32")
+    stamp, path = run_stamp(stamp_options, start(stamp_options)), ROOT / "results" / "own_texts.json"
+    results: dict[str, Any] = {"corpus": "own texts", **stamp, "seeds": options.seeds, "data": {}}
+    for folder in map(Path, options.folders):
+        for few in (False, True):
+            runs = [fitted(folder, seed, few) for seed in range(options.seeds)]
+            results["data"][folder.resolve().name + (f"_{FEW}_labels" if few else "")] = summarised(runs)
+            write_json(path, results)
+    print(f"Wrote {display_path(path)}.")
+
+
+def fitted(folder: Path, seed: int, few: bool) -> dict[str, Any]:
+    """The figures of `bilm fit` on all training rows, or on FEW of each class."""
+    import pandas as pd
+
+    rows = pd.read_csv(folder / "train.csv", dtype=str, keep_default_na=False, quoting=csv.QUOTE_MINIMAL)
+    text, label = rows.columns[:2]
+    with tempfile.TemporaryDirectory() as name:
+        train = Path(name) / f"{folder.resolve().name}.csv"
+        (few_of_each(rows, label, seed) if few else rows).to_csv(train, index=False)
+        columns = ["--text-column", text, "--label-column", label]
+        fit.main([str(train), *columns, "--test", str(folder / "test.csv"), "--output", name, "--seed", str(seed)])
+        return dict(json.loads((Path(name) / "results" / train.stem / "fit.json").read_text(encoding="utf-8")))
+
+
+def few_of_each(rows: pd.DataFrame, label: str, seed: int) -> pd.DataFrame:
+    """FEW rows of each class, or all of a smaller class, in the order of the file."""
+    shuffled = rows.sample(frac=1, random_state=seed)
+    return shuffled.groupby(label).head(FEW).sort_index()
+
+
+def summarised(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Means and standard deviations over the runs on test rows, by model, and the comparisons of the first run."""
+    result: dict[str, Any] = {"rows_trained": runs[0]["rows_trained"], "seconds": [run["seconds"] for run in runs]}
+    for model in (HYBRID, fit.BASELINE):
+        result[model] = {}
+        for name, key in (("accuracy", "accuracy"), ("f1_macro", "f1")):
+            values = [run["test"][model][key] for run in runs]
+            result[model][name] = statistics.mean(values)
+            result[model][f"{name}_std"] = statistics.stdev(values) if len(values) > 1 else None
+        result[model]["validation_accuracy"] = statistics.mean(run["validation"][model]["accuracy"] for run in runs)
+    return result | {"paired": runs[0]["test"]["paired"], "paired_validation": runs[0]["validation"]["paired"]}
+
+
+if __name__ == "__main__":
+    run_script(main)

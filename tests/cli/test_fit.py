@@ -1,0 +1,83 @@
+"""`bilm fit`: from a file of labelled texts to a classifier and a comparison with TF-IDF."""
+
+import csv
+import json
+import shlex
+
+import numpy as np
+import pytest
+from conftest import run_script
+
+from bilm import TextClassifier
+from bilm.cli.fit import verdict
+from bilm.metrics import mcnemar
+
+NOUNS = ("coach", "club", "moon", "rain", "water", "bank", "stock", "market")
+SPORTS, SCIENCE = ("goal", "match", "team"), ("orbit", "probe", "lab")
+
+
+def write(path, rows):
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([("said", "topic"), *rows])
+
+
+@pytest.fixture
+def files(tmp_path):
+    """24 texts to train on and 8 to test with; one word of each tells its class."""
+    rows = [
+        (f"the {noun} of the {word} {i}", topic)
+        for i, noun in enumerate(NOUNS)
+        for words, topic in ((SPORTS, "sport"), (SCIENCE, "science"))
+        for word in words[:2]
+    ]
+    write(tmp_path / "news.csv", rows[:24])
+    write(tmp_path / "test.csv", rows[24:])
+    return tmp_path
+
+
+COLUMNS = ("--text-column", "said", "--label-column", "topic")
+
+
+def test_a_file_becomes_a_classifier_that_predict_uses(files, trained_bilm):
+    common = ("--bilm", trained_bilm, "--output", files / "out")
+    run = run_script("-m", "bilm", "fit", files / "news.csv", *COLUMNS, "--test", files / "test.csv", *common)
+    assert run.code == 0, run.err
+    assert "24 texts of 2 classes; this takes about" in run.out and "On the 8 test rows" in run.out
+    figures = json.loads((files / "out/results/news/fit.json").read_text())
+    assert figures["validation_splits"] == 5 and figures["rows_trained"] == 24 and figures["commit"]
+    for split, rows in (("validation", 24), ("test", 8)):
+        assert [figures[split][name]["rows"] for name in ("hybrid", "tfidf_svm")] == [rows, rows]
+    assert figures["test"]["hybrid"]["accuracy"] == 1.0
+    command = run.out.strip().splitlines()[-1]
+    run = run_script(*shlex.split(command)[1:-1], "nobody saw the goal")
+    assert run.code == 0 and "sport" in run.out.splitlines()[1]
+    classifier = TextClassifier.load(trained_bilm, files / "out/models/news/classifier_hybrid.pt")
+    assert classifier.predict(["an orbit", "a match"]) == ["science", "sport"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "name one file"),
+        (("news.csv",), "name the columns"),
+        (("news.csv", "--text-column", "said", "--label-column", "subject"), "subject"),
+        (("nothing.csv", *COLUMNS), "nothing.csv"),
+    ],
+)
+def test_mistakes_are_named_and_nothing_is_written(files, trained_bilm, arguments, message):
+    arguments = [files / a if a.endswith(".csv") else a for a in arguments]
+    run = run_script("-m", "bilm", "fit", *arguments, "--bilm", trained_bilm, "--output", files / "out")
+    assert run.code == 2 and message in run.err and "Traceback" not in run.err
+    assert not list((files / "out").rglob("*.pt"))
+
+
+@pytest.mark.parametrize(
+    ("only_hybrid", "only_tfidf", "expected"),
+    [(30, 5, "hybrid classifier is better"), (5, 30, "TF-IDF alone is better"), (9, 8, "no difference")],
+)
+def test_the_verdict_follows_the_interval(only_hybrid, only_tfidf, expected):
+    actual = np.zeros(200, dtype=np.int64)
+    hybrid, tfidf = actual.copy(), actual.copy()
+    tfidf[:only_hybrid], hybrid[only_hybrid : only_hybrid + only_tfidf] = 1, 1
+    text = verdict({"validation": {"hybrid": {"rows": 200}, "paired": mcnemar(actual, hybrid, tfidf)}})
+    assert expected in text and f"{(only_hybrid - only_tfidf) / 2:+.1f} points" in text
