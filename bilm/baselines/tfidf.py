@@ -99,21 +99,23 @@ def choose(
 
 
 def search(kind: str, accuracy: Callable[[str, float], float]) -> Recipe:
-    """Choose words and strength by `accuracy` (words, strength) on validation rows, the smaller strength of equal ones.
+    """Choose words and strength by `accuracy` (words, strength) on validation rows.
+
+    Of equal ones, the strength nearest to that in CLASSIFIERS is chosen: on few rows, most strengths are equal.
 
     For each kind of words, the neighbours of the best strength are tried until it has no untried ones: it is then
     between two others, or at an end of STRENGTHS. The first search begins at the strength in CLASSIFIERS, the second at
     the best of the first.
     """
     accuracies: dict[tuple[str, float], float] = {}
-    best = STRENGTHS.index(CLASSIFIERS[kind][1])
+    best = start = STRENGTHS.index(CLASSIFIERS[kind][1])
     for words in WORDS:
         tried: dict[int, float] = {}
         while untried := {*range(len(STRENGTHS))[max(0, best - 1) : best + 2]} - tried.keys():
             tried |= {index: accuracy(words, STRENGTHS[index]) for index in untried}
-            best = max(sorted(tried), key=tried.__getitem__)
+            best = max(tried, key=lambda index: (tried[index], -abs(index - start)))
         accuracies |= {(words, STRENGTHS[index]): tried[index] for index in sorted(tried)}
-    words, strength = max(sorted(accuracies, key=lambda pair: pair[1]), key=accuracies.__getitem__)
+    words, strength = max(accuracies, key=lambda x: (accuracies[x], -abs(STRENGTHS.index(x[1]) - start)))
     return Recipe(kind, words, strength, accuracies)
 
 

@@ -45,11 +45,12 @@ def test_the_search_widens_on_both_sides_until_the_best_strength_is_inside(best)
     assert tried["blanks"] == [*STRENGTHS[max(0, top - 1) : top + 2]], "it begins at the best of the first"
 
 
-def test_of_equal_accuracies_the_smaller_strength_is_chosen():
-    """From 0.03 to 1 by the tokenizer; between blanks at 0.1 alone."""
-    equal = {("tokenizer", s) for s in STRENGTHS if 0.03 <= s <= 1} | {("blanks", 0.1)}
+def test_of_equal_accuracies_the_strength_nearest_to_the_start_is_chosen():
+    """By the tokenizer from 0.03 to 0.3; between blanks at 0.1 alone."""
+    equal = {("tokenizer", s) for s in STRENGTHS if 0.03 <= s <= 0.3} | {("blanks", 0.1)}
     recipe = search("svm", lambda *tried: 0.9 if tried in equal else 0.5)
-    assert (recipe.words, recipe.strength) == ("tokenizer", 0.03)
+    assert (recipe.words, recipe.strength) == ("tokenizer", 0.3)
+    assert search("svm", lambda *tried: 0.9).strength == START
 
 
 # By kind of words: a text of class n % 2 that only these tell from one of the other class.
