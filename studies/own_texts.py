@@ -36,7 +36,9 @@ class OwnTextsOptions:
     """The data sets, and how often."""
 
     folders: tuple[str, ...] = setting((), "folders with train.csv and test.csv", positional=True)
-    seeds: int = setting(3, "runs of each, with different seeds; few labels are drawn anew for each", at_least=1)
+    seeds: int = setting(
+        3, "draws of few labels; with all labels there is one run, in which little is random", at_least=1
+    )
 
 
 @dataclass(frozen=True)
@@ -57,10 +59,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     stamp_options = RunOptions(precision="fp32")
     stamp, path = run_stamp(stamp_options, start(stamp_options)), ROOT / "results" / "own_texts.json"
-    results: dict[str, Any] = {"corpus": "own texts", **stamp, "seeds": options.seeds, "data": {}}
+    results: dict[str, Any] = {"corpus": "own texts", **stamp, "data": {}}
     for folder in map(Path, options.folders):
         for few in (False, True):
-            runs = [fitted(folder, seed, few) for seed in range(options.seeds)]
+            runs = [fitted(folder, seed, few) for seed in range(options.seeds if few else 1)]
             results["data"][folder.resolve().name + (f"_{FEW}_labels" if few else "")] = summarised(runs)
             write_json(path, results)
     print(f"Wrote {display_path(path)}.")
@@ -88,7 +90,11 @@ def few_of_each(rows: pd.DataFrame, label: str, seed: int) -> pd.DataFrame:
 
 def summarised(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Means and standard deviations over the runs on test rows, by model, and the comparisons of the first run."""
-    result: dict[str, Any] = {"rows_trained": runs[0]["rows_trained"], "seconds": [run["seconds"] for run in runs]}
+    result: dict[str, Any] = {
+        "rows_trained": runs[0]["rows_trained"],
+        "seeds": len(runs),
+        "seconds": [run["seconds"] for run in runs],
+    }
     for model in (HYBRID, fit.BASELINE):
         result[model] = {}
         for name, key in (("accuracy", "accuracy"), ("f1_macro", "f1")):

@@ -27,14 +27,14 @@ from bilm.training.calibration import best_temperature
 
 # Training rows, and rows to validate on: int64 each.
 Split = tuple[np.ndarray, np.ndarray]
-# What is tried, simplest first: of equally accurate choices the first one is taken.
+# What is tried; of equally accurate choices the first one is taken.
 PARTS: tuple[tuple[str, ...], ...] = (
     ("words",),
     ("words", "vectors"),
     ("words", "pieces"),
     ("words", "pieces", "vectors"),
 )
-STRENGTHS = (0.1, 0.3, 1.0, 3.0, 10.0)
+STRENGTHS = (1.0, 3.0, 0.3, 10.0, 0.1)
 COMPONENTS = 100
 SMALLEST = 1e-6  # variance of a component, relative to the first
 # Logit of a class without a training row.
