@@ -2,8 +2,8 @@
 
     python -m studies.own_texts FOLDER ...      -> results/own_texts.json
 
-Each folder has train.csv and test.csv, whose first column is the text and whose second column is the class. `bilm fit`
-does the work, with its defaults, on the language model of this repository.
+Each folder has train.csv and test.csv with the column "text" and one other column, that of the classes. `bilm fit` does
+the work, with its defaults, on the language model of this repository.
 """
 
 from __future__ import annotations
@@ -73,11 +73,11 @@ def fitted(folder: Path, seed: int, few: bool) -> dict[str, Any]:
     import pandas as pd
 
     rows = pd.read_csv(folder / "train.csv", dtype=str, keep_default_na=False, quoting=csv.QUOTE_MINIMAL)
-    text, label = rows.columns[:2]
+    label = next(name for name in rows.columns if name != "text")
     with tempfile.TemporaryDirectory() as name:
         train = Path(name) / f"{folder.resolve().name}.csv"
         (few_of_each(rows, label, seed) if few else rows).to_csv(train, index=False)
-        columns = ["--text-column", text, "--label-column", label]
+        columns = ["--text-column", "text", "--label-column", label]
         fit.main([str(train), *columns, "--test", str(folder / "test.csv"), "--output", name, "--seed", str(seed)])
         return dict(json.loads((Path(name) / "results" / train.stem / "fit.json").read_text(encoding="utf-8")))
 
