@@ -139,7 +139,7 @@ def test_the_tree_of_the_readme_is_true():
 
 # What makes a run short; weights that another model is started from have their size.
 TINY = ["--width", "24", "--min-count", "2", "--batch-tokens", "512"]
-TOOLS = ("predict", "vectors", "neighbours", "lm")
+TOOLS = ("fit", "predict", "vectors", "neighbours", "lm")
 # Too long for a test, or in need of the network: only their recipes are read.
 LONG_TARGETS = {"best", "studies", "report", "test", "check", "mutation", "bench", "reliability", "audit"}
 

@@ -1,0 +1,39 @@
+"""The study of own texts, on a few texts."""
+
+import json
+
+import pytest
+
+from bilm.runtime.errors import UserError
+from studies import own_texts
+
+ROWS = [
+    ("text", "kind"),
+    *(
+        (f"{noun} {i} of the {kind}", kind)
+        for i in range(20)
+        for noun, kind in (("a goal", "match"), ("an orbit", "probe"))
+    ),
+]
+
+
+def test_each_folder_has_figures_with_all_labels_and_with_few(tmp_path, monkeypatch):
+    monkeypatch.setattr(own_texts, "ROOT", tmp_path)
+    monkeypatch.setattr(own_texts, "FEW", 6)
+    folder = tmp_path / "said"
+    folder.mkdir()
+    for name in ("train.csv", "test.csv"):
+        (folder / name).write_text("\n".join(",".join(row) for row in ROWS), encoding="utf-8")
+    own_texts.main([str(folder), "--seeds", "2"])
+    results = json.loads((tmp_path / "results/own_texts.json").read_text(encoding="utf-8"))
+    assert results["commit"] and set(results["data"]) == {"said", "said_6_labels"}
+    for name, rows, runs in (("said", 40, 1), ("said_6_labels", 12, 2)):
+        figures = results["data"][name]
+        assert (figures["rows_trained"], figures["seeds"], len(figures["seconds"])) == (rows, runs, runs)
+        assert figures["hybrid"]["accuracy"] == figures["tfidf_svm"]["f1_macro"] == 1.0
+        assert (figures["hybrid"]["accuracy_std"] is None) == (runs == 1)
+
+
+def test_no_folder_is_an_error():
+    with pytest.raises(UserError, match="one or more folders"):
+        own_texts.main([])
