@@ -1,1 +1,1 @@
-"""Files of weights: bilstm.pt, classifier.pt, checkpoints of unfinished runs, and the files of the original ELMo."""
+"""Files of weights: bilstm.pt, classifier.pt, ensembles, checkpoints of unfinished runs, and the original ELMo's."""

@@ -1,4 +1,4 @@
-"""The models of the paper (Peters et al. 2018), and nothing else. Suggested reading order:
+"""The models of the paper (Peters et al. 2018), and two others. Suggested reading order:
 
 token_layer, char_cnn   words -> vectors without context
 lstm                    the stack of LSTMs of one direction
@@ -8,5 +8,6 @@ encoder                 what a classifier requires of the model that it reads
 scalar_mix              gamma * sum_j lambda_j e_j, equation 1, and the learned function
 classifier              layers -> classes
 layers                  dropout and pooling
+hybrid                  layers and TF-IDF features of words -> classes
 static_encoder          a table of word vectors instead of the language model, for comparisons
 """

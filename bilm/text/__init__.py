@@ -1,4 +1,6 @@
 """From files to batches: read rows, set aside validation rows, tokenise, map words to ids, and pad.
 
 readers -> ag_news, custom_dataset -> corpus -> split, tokenizer, vocabulary -> encoded_corpus -> batching
+
+Beside these, word_features computes TF-IDF features of words.
 """

@@ -16,6 +16,8 @@ from conftest import ROOT, torchrun
 from original_files import OPTIONS, datasets, write
 from pypdf import PdfReader
 
+from bilm.__main__ import COMMANDS
+from bilm.checkpoints.serialization import FORMAT_VERSION, OLDEST_VERSION
 from bilm.config import PRETRAINING, FitConfig
 
 
@@ -135,11 +137,20 @@ def test_the_tree_of_the_readme_is_true():
     assert {file.name for file in ROOT.glob("*.py")} <= listed
 
 
+def test_every_command_is_shown():
+    shown = re.findall(r"^python -m bilm (\w+)", "".join(blocks("bash", PAGES)), re.MULTILINE)
+    assert set(shown) == set(COMMANDS)
+
+
+def test_the_versions_of_the_files_are_those_that_are_read():
+    text = f"`format_version` is {FORMAT_VERSION}. Files of version {OLDEST_VERSION} are read too"
+    assert text in flowing("docs/architecture.md")
+
+
 # --- commands -------------------------------------------------------------------------------------------------------
 
 # What makes a run short; weights that another model is started from have their size.
 TINY = ["--width", "24", "--min-count", "2", "--batch-tokens", "512"]
-TOOLS = ("fit", "predict", "vectors", "neighbours", "lm")
 # Too long for a test, or in need of the network: only their recipes are read.
 LONG_TARGETS = {"best", "studies", "report", "test", "check", "mutation", "bench", "reliability", "audit"}
 
@@ -172,14 +183,17 @@ def program_of(words: list[str]) -> list[str]:
     return words[: 1 if words[0] != "-m" else 3 if words[1] == "bilm" else 2]
 
 
+def of_the_sample(text: str) -> str:
+    """The weights of the repository were left out of the copy; those trained on the sample take their place."""
+    return re.sub(r"\bmodels/(?=(bilstm|classifier|best)\w*\.)", "models/sample/", text)
+
+
 def shortened(words: list[str]) -> list[str]:
     """What follows "python": a command and its options, with those that make it short, and weights that exist."""
     program = program_of(words)
-    name, options = program[-1], words[len(program) :]
-    if name in TOOLS and "--bilm" not in options:
-        options += ["--bilm", "models/sample/bilstm.pt"]  # the weights of the repository were left out of the copy
-    if "--start-from" in options:
-        options[options.index("models/bilstm.pt")] = "models/sample/bilstm.pt"
+    name, options = program[-1], [of_the_sample(word) for word in words[len(program) :]]
+    if name in COMMANDS and name != "ensemble" and "--bilm" not in options:
+        options += ["--bilm", "models/sample/bilstm.pt"]
     if name == "ELMO.py" and "--import-original" not in options:
         options += ["--epochs", "1", *([] if "--start-from" in options else TINY)]
     if name in ("classification.py", "studies.baselines", "studies.lambda_study"):
@@ -192,6 +206,8 @@ def test_shortened_commands_keep_their_program():
     start = ["ELMO.py", "--start-from"]
     assert shortened([*start, "models/bilstm.pt"]) == [*start, "models/sample/bilstm.pt", "--epochs", "1"]
     assert shortened(["-m", "bilm", "lm", "x"]) == ["-m", "bilm", "lm", "x", "--bilm", "models/sample/bilstm.pt"]
+    ensemble = ["-m", "bilm", "ensemble"]
+    assert shortened([*ensemble, "models/classifier_frozen.pt"]) == [*ensemble, "models/sample/classifier_frozen.pt"]
     assert shortened(["-m", "studies.baselines"]) == ["-m", "studies.baselines", "--epochs", "1", "--hidden", "16"]
 
 
@@ -239,8 +255,7 @@ def test_commands(checkout):
         if line.startswith("torchrun"):
             words = [word for word in shlex.split(line, comments=True)[1:] if "nproc" not in word]
             run([sys.executable, *torchrun(), *shortened(words)], checkout)
-    code = "\n".join(blocks("python", PAGES)).replace("models/bilstm.pt", "models/sample/bilstm.pt")
-    code = code.replace("models/classifier", "models/sample/classifier")
+    code = of_the_sample("\n".join(blocks("python", PAGES)))
     run([sys.executable, "-c", code], checkout)
 
 
