@@ -9,6 +9,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
+from bilm.config import HYBRID
 from bilm.runtime.files import atomic_write, read_json, reject_malformed
 from bilm.runtime.terminal import printable
 
@@ -84,7 +85,9 @@ def draw_results(folder: Path, summary: Mapping[str, Any]) -> list[Path]:
         draw_confusion_matrix(drawn[-1], matrix, rows, columns, title)
     histories = {
         ("language_model", "perplexity"): {"language model": folder / "bilstm_training.json"},
-        ("classifiers", "accuracy"): {m: folder / f"classifier_{m}_training.json" for m in summary["classifiers"]},
+        ("classifiers", "accuracy"): {
+            m: folder / f"classifier_{m}_training.json" for m in summary["classifiers"] if m != HYBRID
+        },
     }
     for (name, metric), paths in histories.items():
         runs = {label: read_json(path) for label, path in paths.items() if path.exists()}

@@ -1,0 +1,46 @@
+"""The scripts with a hybrid classifier and an ensemble, on the sample."""
+
+import json
+import shutil
+
+import pytest
+from conftest import SAMPLE, run_script
+
+
+@pytest.fixture(scope="module")
+def output(trained, tmp_path_factory):
+    """The models of the sample, and a hybrid classifier beside them."""
+    folder = tmp_path_factory.mktemp("hybrid") / "out"
+    shutil.copytree(trained[0], folder)
+    run = run_script(
+        "classification.py", "--data", SAMPLE, "--output", folder, "--mode", "hybrid", "--precision", "fp32"
+    )
+    assert run.code == 0 and "classifier (hybrid): reads words" in run.out and "5 folds" in run.out, run.err
+    return folder
+
+
+def test_a_hybrid_classifier_is_evaluated_beside_the_others(output):
+    models = output / "models/sample"
+    members = [models / f"classifier_{mode}.pt" for mode in ("hybrid", "function")]
+    run = run_script("-m", "bilm", "ensemble", "--output", models / "both.json", *members)
+    assert run.code == 0, run.err
+    run = run_script("evaluate.py", "--data", SAMPLE, "--output", output, "--ensemble", models / "both.json")
+    assert run.code == 0, run.err
+    assert "classifier both: accuracy" in run.out and "expected calibration error" in run.out
+    summary = json.loads((output / "results/sample/summary.json").read_text(encoding="utf-8"))
+    assert set(summary["classifiers"]) == {"trainable", "frozen", "function", "hybrid"}
+    for entry in summary["classifiers"].values():
+        assert 0 <= entry["test"]["calibration_error"] <= 1 and "calibration_error_at_temperature_1" in entry["test"]
+    assert 0.25 < summary["ensembles"]["both"]["test"]["accuracy"] <= 1
+    assert (output / "results/sample/figures/confusion_hybrid_test.png").exists()
+
+
+def test_it_is_trained_on_all_rows_after_cross_validation(output):
+    training = json.loads((output / "results/sample/classifier_hybrid_training.json").read_text(encoding="utf-8"))
+    assert (training["rows_trained"], training["validation_splits"]) == (400, 5)
+    assert training["validation_accuracy"] == max(training["validation_accuracies"].values())
+
+
+def test_a_finished_one_is_skipped(output):
+    again = ("classification.py", "--data", SAMPLE, "--output", output, "--mode", "hybrid", "--precision", "fp32")
+    assert "skipped" in run_script(*again, "--resume").out
