@@ -712,3 +712,20 @@ def test_the_gain_of_a_pretrained_start_is_what_was_measured():
     text, tfidf = flowing(CUSTOM_DATA), measured["tfidf_svm"]["test"]
     assert f"from scratch has test accuracy {scratch:.3f}, TF-IDF {tfidf:.3f}, and one with" in text
     assert f"`--start-from models/bilstm.pt` {start:.3f}, each" in text
+
+
+def test_own_texts_are_what_was_measured():
+    measured = results("own_texts")["data"]
+    number = r"([-+\d.,]+)"
+    pattern = (
+        rf"^\| (\w+): [^|]+ \| {number} \| {number} \| {number} \| {number} \({number} to {number}\) \| {number} \| "
+    )
+    rows = re.findall(pattern + rf"{number} \|$", section(CUSTOM_DATA, "One command"), re.MULTILINE)
+    assert len(rows) == len(measured) // 2 == 4
+    for name, *row in rows:
+        full, few = measured[name], measured[f"{name}_25_labels"]
+        paired = [full["paired"]["difference"], *full["paired"]["interval"]]
+        accuracies = [[f"{of[model]['accuracy']:.3f}" for model in ("tfidf_svm", "hybrid")] for of in (full, few)]
+        gain = [f"{100 * x:+.1f}" for x in paired]
+        assert row == [f"{full['rows_trained']:,}", *accuracies[0], *gain, *accuracies[1]]
+        assert full["paired"]["interval"][1] > 0, "the page says that none is worse beyond chance"
