@@ -60,12 +60,20 @@ class ClassificationOptions:
     )
     encoder_learning_rate: float = setting(1e-3, "peak learning rate of the language model in mode finetune")
 
+    adversarial: float = setting(
+        0.0,
+        "length of the adversarial perturbations in mode finetune, relative to the token vectors of a text; 0: none, "
+        "and half the time",
+        below=1,
+    )
+
     def modes(self) -> tuple[str, ...]:
         return {"kept": FIXED_ENCODER_MODES, "all": MODES}.get(self.mode, (self.mode,))
 
     def of_mode(self, mode: str) -> ClassificationOptions:
-        """The options of one mode; the encoder's learning rate is 0 where it is not used."""
-        return replace(self, mode=mode, **({} if mode == "finetune" else {"encoder_learning_rate": 0.0}))
+        """The options of one mode; those of mode finetune are 0 in the others."""
+        unused = {} if mode == "finetune" else {"encoder_learning_rate": 0.0, "adversarial": 0.0}
+        return replace(self, mode=mode, **unused)
 
 
 @dataclass(frozen=True)
@@ -143,7 +151,11 @@ def settings_by_mode(run: Run, options: Options, source: Source, pretrained: Pre
     inputs = {"corpus": source.identity, "bilm": pretrained.hash}
     groups = (options.classifier, options.fit)
     chosen = options.classification
-    return {mode: run.settings(chosen.of_mode(mode), *groups, **inputs) for mode in chosen.modes()}
+    settings = {mode: run.settings(chosen.of_mode(mode), *groups, **inputs) for mode in chosen.modes()}
+    for of_mode in settings.values():
+        if not of_mode["adversarial"]:
+            del of_mode["adversarial"]  # runs from before there was this option do not name it
+    return settings
 
 
 def choose_actions(
@@ -237,6 +249,7 @@ def train(
         settings=settings,
         resume=resume,
         encoder_learning_rate=options.classification.encoder_learning_rate if finetuned else None,
+        adversarial=options.classification.of_mode(mode).adversarial,
         cache=None if finetuned else cache,
         log=options.tensorboard.log(run.folders.runs / "tensorboard" / f"classifier_{mode}", run.is_main),
     )

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bilm.config import ClassifierConfig
+from bilm.modules.adversarial import adversarial_loss
 from bilm.modules.encoder import Encoder
 from bilm.modules.layers import Dropout, masked_mean_max
 from bilm.modules.scalar_mix import build_combiner
@@ -69,7 +70,27 @@ class EncoderClassifier(nn.Module):
                 return self.encoder.encode(batch)
             return [self.encoder.embed(batch, upper[0].dtype), *upper]
 
-    def forward(self, batch: Batch, labels: Tensor | None = None, upper: Sequence[Tensor] | None = None) -> Tensor:
-        """Logits (B, C), or with `labels` (B,) the summed loss, (). `upper`: e1, e2, ... if computed before."""
+    def forward(
+        self,
+        batch: Batch,
+        labels: Tensor | None = None,
+        upper: Sequence[Tensor] | None = None,
+        adversarial: float = 0.0,
+    ) -> Tensor:
+        """Logits (B, C), or with `labels` (B,) the summed loss, (). `upper`: e1, e2, ... if computed before.
+
+        adversarial: strength of the perturbations, see adversarial.py; 0 for the loss of the texts as they are.
+        """
+        if labels is not None and adversarial:
+            return self.adversarial_loss(batch, labels, adversarial)
         layers = self.layers(batch, upper)
         return self.classifier(layers, batch) if labels is None else self.classifier.loss(layers, batch, labels)
+
+    def adversarial_loss(self, batch: Batch, labels: Tensor, strength: float) -> Tensor:
+        """Mean of the summed loss, (), and that of perturbed token vectors; the encoder has to be trainable."""
+
+        def loss_at(x: Tensor) -> Tensor:
+            return self.classifier.loss(self.encoder.encode(batch, x), batch, labels)
+
+        parameters = [p for p in self.parameters() if p.requires_grad]
+        return adversarial_loss(loss_at, self.encoder.token_vectors(batch), batch.lengths, parameters, strength)

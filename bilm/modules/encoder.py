@@ -20,8 +20,15 @@ class Encoder(nn.Module, ABC):
     output_dim: int
 
     @abstractmethod
-    def encode(self, batch: Batch) -> list[Tensor]:
-        """e0, e1, ..., each (B, T, E); the vectors at padding are arbitrary."""
+    def token_vectors(self, batch: Batch) -> Tensor:
+        """Compute the output of the token layer, (B, T, D), from which e0 is made; arbitrary at padding."""
+
+    @abstractmethod
+    def encode(self, batch: Batch, x: Tensor | None = None) -> list[Tensor]:
+        """e0, e1, ..., each (B, T, E); the vectors at padding are arbitrary.
+
+        x: vectors (B, T, D) to read in place of those of `token_vectors`.
+        """
 
     @abstractmethod
     def embed(self, batch: Batch, dtype: torch.dtype) -> Tensor:

@@ -67,26 +67,33 @@ class BiLM(Encoder):
         if self.softmax is not None:
             self.softmax.requires_grad_(False)
 
-    def encode(self, batch: Batch) -> list[Tensor]:
+    def token_vectors(self, batch: Batch) -> Tensor:
+        return self.tokens(batch.ids, batch.lexicon)
+
+    def encode(self, batch: Batch, x: Tensor | None = None) -> list[Tensor]:
         """e0, e1, ..., each (B, T, 2D): e0 = [token; token], e_j = [forward; backward] of layer j at the same token.
 
-        The vectors at padding are arbitrary; `mask_of(lengths, T)` is False there.
+        x: vectors (B, T, D) to read in place of those of `token_vectors`. The vectors at padding are arbitrary;
+        `mask_of(lengths, T)` is False there.
         """
-        x, forward, backward = self._read(batch)
+        x, forward, backward = self._read(batch, x)
         e0 = torch.cat([x, x], dim=-1).to(forward[0].dtype)
         pairs = zip(forward, backward, strict=True)
         return [e0, *(torch.cat([f, reverse_within_length(b, batch.lengths)], dim=-1) for f, b in pairs)]
 
     def embed(self, batch: Batch, dtype: torch.dtype) -> Tensor:
         """Compute e0 alone, (B, T, 2D), as `dtype`, that of the other layers: e0 in fp32 would make their sum fp32."""
-        x = self.tokens(batch.ids, batch.lexicon).to(dtype)
+        x = self.token_vectors(batch).to(dtype)
         return torch.cat([x, x], dim=-1)
 
-    def _read(self, batch: Batch) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-        """Token vectors, and the layers of both directions in their reading orders, each (B, T, D)."""
-        # One lookup for both directions: in the backward pass, reversing vectors would cost more than reversing ids.
-        ids = torch.cat([batch.ids, reverse_within_length(batch.ids, batch.lengths)])
-        x, reversed_x = self.tokens(ids, batch.lexicon).chunk(2)
+    def _read(self, batch: Batch, x: Tensor | None = None) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+        """Token vectors, `x` if given, and the layers of both directions in their reading orders, each (B, T, D)."""
+        if x is None:
+            # One lookup for both directions: in the backward pass, reversing vectors costs more than reversing ids.
+            ids = torch.cat([batch.ids, reverse_within_length(batch.ids, batch.lengths)])
+            x, reversed_x = self.tokens(ids, batch.lexicon).chunk(2)
+        else:
+            reversed_x = reverse_within_length(x, batch.lengths)
         return x, self.forward_lstm(x, batch.lengths), self.backward_lstm(reversed_x, batch.lengths)
 
     def lm_targets(self, batch: Batch) -> dict[str, LMTargets]:

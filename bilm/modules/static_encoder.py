@@ -28,8 +28,11 @@ class StaticEncoder(Encoder):
         vectors[PAD] = 0.0
         return cls(vectors)
 
-    def embed(self, batch: Batch, dtype: torch.dtype) -> Tensor:
-        return self.table(torch.where(batch.ids < self.table.num_embeddings, batch.ids, UNK)).to(dtype)
+    def token_vectors(self, batch: Batch) -> Tensor:
+        return self.table(torch.where(batch.ids < self.table.num_embeddings, batch.ids, UNK))
 
-    def encode(self, batch: Batch) -> list[Tensor]:
-        return [self.embed(batch, self.table.weight.dtype)]
+    def embed(self, batch: Batch, dtype: torch.dtype) -> Tensor:
+        return self.token_vectors(batch).to(dtype)
+
+    def encode(self, batch: Batch, x: Tensor | None = None) -> list[Tensor]:
+        return [self.token_vectors(batch) if x is None else x]

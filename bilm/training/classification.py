@@ -45,7 +45,7 @@ class ClassificationTask(TextTask):
     """Predict the labels of texts; the best epoch is the one with the highest accuracy on the validation rows.
 
     `labels`: int (N,), of all `texts`. `cache`: the layers of `texts`, if they were computed before by an encoder that
-    is not finetuned.
+    is not finetuned. `adversarial`: see EncoderClassifier.forward; for an encoder that is finetuned.
     """
 
     unit = "texts"
@@ -62,16 +62,18 @@ class ClassificationTask(TextTask):
         seed: int,
         device: torch.device,
         cache: LayerCache | None = None,
+        adversarial: float = 0.0,
     ):
         super().__init__(texts, training_rows, validation_rows, batch_tokens, seed, device)
         self.label = label
         self.labels = labels
         self.cache = cache
+        self.adversarial = adversarial
 
     def batch_loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, int, int]:
         upper = cached_layers(self.cache, batch, self.device)
         labels = torch.from_numpy(self.labels[batch.rows]).to(self.device)
-        return model(batch.to(self.device), labels, upper), len(batch.rows), len(batch.rows)
+        return model(batch.to(self.device), labels, upper, self.adversarial), len(batch.rows), len(batch.rows)
 
     def validate(self, model: nn.Module) -> dict[str, float]:
         rows = self.validation_rows
@@ -118,14 +120,16 @@ class ClassifierTrainer:
         settings: dict[str, Any],
         resume: bool,
         encoder_learning_rate: float | None = None,
+        adversarial: float = 0.0,
         mix: Sequence[float] | None = None,
         cache: LayerCache | None = None,
         log: Callable[[int], AbstractContextManager[Record]] | None = None,
     ) -> Trained:
         """Train one classifier of `mode` on `encoder`; see loop.fit for what it raises, and for the other arguments.
 
-        encoder_learning_rate: peak rate of the encoder, which is trained too; None to keep it fixed. mix: initial w of
-        the ScalarMix. cache: the layers of `texts`, if the encoder is fixed and they have been computed.
+        encoder_learning_rate: peak rate of the encoder, which is trained too; None to keep it fixed. adversarial: see
+        ClassificationTask. mix: initial w of the ScalarMix. cache: the layers of `texts`, if the encoder is fixed and
+        they have been computed.
         """
         finetuned = encoder_learning_rate is not None
         classifier = Classifier(self.config, mode, encoder, self.num_classes, seed)
@@ -140,7 +144,7 @@ class ClassifierTrainer:
         rows = (self.training_rows, self.validation_rows, self.fit_config.batch_tokens)
         state = fit(
             model,
-            ClassificationTask(label, self.texts, self.labels, *rows, seed, self.device, cache),
+            ClassificationTask(label, self.texts, self.labels, *rows, seed, self.device, cache, adversarial),
             build_optimizer(rates, self.fit_config.weight_decay),
             self.fit_config,
             checkpoint_path=checkpoint_path,

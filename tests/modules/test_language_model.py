@@ -65,13 +65,18 @@ def test_targets_are_the_neighbours(bilm, vocabulary, texts):
     assert result["backward"].targets.tolist() == [token for row in rows for token in row[::-1][1:]]
 
 
-def test_layers_equal_a_numpy_lstm(bilm, vocabulary, texts):
-    """Values and alignment of e0, e1, e2: both directions, with residuals, for a padded text of a batch."""
+@pytest.mark.parametrize("given", [False, True])
+def test_layers_equal_a_numpy_lstm(bilm, vocabulary, texts, given):
+    """Values and alignment of e0, e1, e2: both directions, with residuals, for a padded text of a batch.
+
+    Also of other vectors that are given in place of those of the token layer.
+    """
     batch = collate(vocabulary.encode(texts), np.array([1, 3, 0]))
+    other = torch.randn(*batch.ids.shape, WIDTH)
     with torch.no_grad():
-        layers = bilm.encode(batch)
+        layers = bilm.encode(batch, other if given else None)
     ids = batch.ids[2, : batch.lengths[2]].numpy()
-    x = bilm.tokens.word.weight.detach().double().numpy()[ids]
+    x = (other[2, : len(ids)] if given else bilm.tokens.word.weight.detach()[ids]).double().numpy()
     f1 = numpy_lstm(bilm.forward_lstm.lstms[0], x)
     f2 = numpy_lstm(bilm.forward_lstm.lstms[1], f1) + f1
     b1 = numpy_lstm(bilm.backward_lstm.lstms[0], x[::-1])

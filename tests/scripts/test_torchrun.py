@@ -83,12 +83,21 @@ def test_a_mistake_in_the_data_ends_all_ranks_with_one_line(tmp_path):
 
 
 @pytest.mark.slow
-def test_finetuning_in_two_processes(trained, tmp_path):
-    output, _ = trained
-    subprocess.run(["cp", "-r", f"{output}/.", tmp_path], check=True)
-    common = ["--data", SAMPLE, "--output", tmp_path, "--precision", "fp32", "--epochs", 1]
-    run = run_script(*torchrun(), "classification.py", *common, "--mode", "finetune", OMP_NUM_THREADS="1")
-    assert run.code == 0 and run.out.count("Wrote") == 2, run.err
+@pytest.mark.parametrize("strength", [0.0, 0.1])
+def test_finetuning_in_two_processes_follows_the_course_of_one(tmp_path, strength):
+    """Also with adversarial perturbations, which are those of each text."""
+    without = ["--dropout", 0, "--data", SAMPLE]  # dropout, whose masks differ from rank to rank
+    run = run_script("ELMO.py", *TINY, *without, "--epochs", 1, "--output", tmp_path / "bilm")
+    assert run.code == 0, run.err
+    bilm = ["--bilm", tmp_path / "bilm/models/sample/bilstm.pt", "--precision", "fp32", "--hidden", 16]
+    arguments = ["classification.py", *without, *bilm, "--mode", "finetune", "--epochs", 1, "--adversarial", strength]
+    losses = []
+    for name, command in (("one", []), ("two", torchrun())):
+        run = run_script(*command, *arguments, "--output", tmp_path / name, OMP_NUM_THREADS="1")
+        assert run.code == 0 and run.out.count("Wrote") == 2, run.err
+        result = json.loads((tmp_path / name / "results/sample/classifier_finetune_training.json").read_text())
+        losses.append([point["loss"] for point in result["curve"]])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
 def test_evaluation_in_two_processes_is_refused(trained):
