@@ -146,9 +146,6 @@ class FitConfig:
     weight_decay: float = setting(0.01, "AdamW's weight decay, on matrices only")
     clip_norm: float = setting(1.0, "largest norm of the gradient; a longer one is scaled down")
     batch_tokens: int = setting(2048, "tokens in a batch, including padding", at_least=1)
-    ema: float = setting(
-        0.0, "decay of the moving average of the weights, which is validated and saved in their place; 0: none", below=1
-    )
     checkpoint_seconds: float = setting(60.0, "seconds between checkpoints; 0 writes one after every step")
 
 

@@ -24,8 +24,6 @@ def run_settings(options: Any, runtime: Any, *groups: Any, **inputs: str) -> dic
     for group in groups:
         settings.update(dataclasses.asdict(group))
     del settings["checkpoint_seconds"]
-    if settings.get("ema") == 0:
-        del settings["ema"]  # runs from before there was this option do not name it
     return settings
 
 

@@ -8,9 +8,6 @@ A step whose gradient is infinite or NaN is left out: it changes only the count 
 MAX_LEFT_OUT_IN_A_ROW of them the run stops, at the next reading of the device. Within such a series no checkpoint is
 written before the end of the epoch: the weights may be bad.
 
-With `ema`, an exponential moving average of the weights is updated after each step; it is what is validated, kept and
-returned. Training goes on with the weights themselves.
-
 Resuming is exact: a checkpoint holds the weights, the optimizer, the random states and the position, and the batches of
 an epoch depend only on its number, so that a resumed run gives the same bits as an uninterrupted one.
 """
@@ -18,15 +15,14 @@ an epoch depend only on its number, so that a resumed run gives the same bits as
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from bilm.checkpoints import serialization
 from bilm.config import FitConfig
@@ -174,8 +170,6 @@ class _Run:
     def __post_init__(self) -> None:
         self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         self.device = self.parameters[0].device
-        # The moving average of the weights, by name; empty without one.
-        self.average = {name: w.clone() for name, w in self.trainable_weights().items()} if self.config.ema else {}
         self._started = self._saved = time.monotonic()
 
     @property
@@ -185,19 +179,6 @@ class _Run:
     def trainable_weights(self) -> dict[str, Tensor]:
         """The weights that training changes; the others (of an encoder that is not finetuned) are not saved."""
         return {name: p.detach() for name, p in self.model.named_parameters() if p.requires_grad}
-
-    def update_average(self) -> None:
-        """Move the average towards the weights: to those of the first step, and in a short run by more than 1 - ema."""
-        decay = min(self.config.ema, self.state.step / (self.state.step + 9))
-        get_ema_multi_avg_fn(decay)([*self.average.values()], [*self.trainable_weights().values()], None)
-
-    @contextmanager
-    def averaged(self) -> Iterator[None]:
-        """Until the end of the block, the weights are their average, if there is one."""
-        weights = {name: self.trainable_weights()[name].clone() for name in self.average}
-        self.model.load_state_dict(self.average, strict=False)
-        yield
-        self.model.load_state_dict(weights, strict=False)
 
     def train_epoch(self, wrapped: nn.Module) -> None:
         """Do the steps of this epoch that remain. Raises Interrupted after a signal, as soon as the state is saved.
@@ -265,8 +246,6 @@ class _Run:
         self.optimizer.found_inf = 1.0 - finite.float()  # type: ignore[attr-defined]
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        if self.average:
-            self.update_average()
         threads.after_step(units, time.monotonic() - started)
         state.batch, state.step = state.batch + 1, state.step + 1
         return units, stop, save or stop
@@ -316,10 +295,8 @@ class _Run:
         if not state.loss_count:
             self.fail(f"not one step of epoch {state.epoch + 1} had a finite gradient")
         self.model.eval()
-        with self.averaged():
-            with torch.no_grad(), self.autocast():
-                figures = self.task.validate(self.model)
-            validated = {name: weight.cpu().clone() for name, weight in self.trainable_weights().items()}
+        with torch.no_grad(), self.autocast():
+            figures = self.task.validate(self.model)
         name, direction = self.task.better_is
         figure = figures[name]
         if self.record:
@@ -328,7 +305,7 @@ class _Run:
             self.fail(f"the validation {name} is {figure}")
         if state.best_epoch < 0 or (figure < state.best_figure if direction == "lower" else figure > state.best_figure):
             state.best_epoch, state.best_figure = state.epoch, figure
-            self.best_weights = validated
+            self.best_weights = {name: weight.cpu().clone() for name, weight in self.trainable_weights().items()}
         state.seconds = time.monotonic() - self._started
         epoch = {
             "epoch": state.epoch + 1,
@@ -369,7 +346,6 @@ class _Run:
             "weights": weights,
             "optimizer": self.optimizer.state_dict(),
             "best_weights": self.best_weights,
-            "average": self.average,
             "random_states": self.ranks.gather(random),
         }
         self.ranks.on_main(lambda: serialization.save(self.path, "training", content))
@@ -393,8 +369,6 @@ class _Run:
             self.model.load_state_dict(saved["weights"], strict=False)
             self.optimizer.load_state_dict(saved["optimizer"])
             self.best_weights = saved["best_weights"]
-            for name, weight in self.average.items():
-                weight.copy_(saved["average"][name])
             # Where there are more ranks than before, the additional ones start with their fresh random state.
             if self.ranks.rank < len(saved["random_states"]):
                 random = saved["random_states"][self.ranks.rank]

@@ -7,7 +7,6 @@ import signal
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,7 +16,6 @@ from bilm.checkpoints import serialization
 from bilm.config import FitConfig
 from bilm.runtime.distributed import Ranks
 from bilm.runtime.errors import Interrupted, UserError
-from bilm.runtime.provenance import run_settings
 from bilm.training.loop import fit
 from bilm.training.optimizer import build_optimizer, schedule
 
@@ -130,11 +128,9 @@ def test_the_best_epoch_is_kept(tmp_path, direction, figures, best):
     assert torch.equal(model[0].weight, task.seen[best])
 
 
-@pytest.mark.parametrize("ema", [0.0, 0.7])
-def test_a_resumed_run_equals_one_that_was_not_stopped(tmp_path, ema):
+def test_a_resumed_run_equals_one_that_was_not_stopped(tmp_path):
     """From a checkpoint after each step of three epochs, resumed in new objects: the same bits, the same history."""
-    config = replace(CONFIG, ema=ema)
-    complete, expected = run(Regression(), tmp_path / "whole.pt", config=config)
+    complete, expected = run(Regression(), tmp_path / "whole.pt")
     copies = []
 
     class ProgressFile(Regression):
@@ -144,11 +140,11 @@ def test_a_resumed_run_equals_one_that_was_not_stopped(tmp_path, ema):
                 copies[-1].write_bytes(path.read_bytes())
             return super().loss(*arguments)
 
-    run(ProgressFile(), tmp_path / "each.pt", config=replace(config, checkpoint_seconds=0.0))
+    run(ProgressFile(), tmp_path / "each.pt", config=FitConfig(epochs=3, learning_rate=0.05, checkpoint_seconds=0.0))
     assert len(copies) == 8
     for copy in copies:
         torch.manual_seed(99)
-        model, state = run(Regression(), copy, nn.Sequential(nn.Linear(2, 1), nn.Dropout(0.1)), config, resume=True)
+        model, state = run(Regression(), copy, nn.Sequential(nn.Linear(2, 1), nn.Dropout(0.1)), resume=True)
         assert torch.equal(model[0].weight, complete[0].weight) and torch.equal(model[0].bias, complete[0].bias)
         strip = lambda epochs: [{k: v for k, v in e.items() if k != "seconds"} for e in epochs]  # noqa: E731
         assert strip(state.epochs) == strip(expected.epochs) and state.curve == expected.curve
@@ -170,36 +166,6 @@ def watched(task, model):
 
     task.loss = watching
     return weights
-
-
-def test_the_moving_average_is_validated_and_kept_and_training_goes_on_with_the_weights(tmp_path):
-    plain, averaged, model = Regression(), Regression(dictated=[2.0, 1.0, 3.0]), build()
-    reference = build()
-    expected = watched(plain, reference)
-    plain.validate = lambda model: {"error": 1.0}
-    torch.manual_seed(0)
-    run(plain, tmp_path / "plain.pt", reference)
-    weights = watched(averaged, model)
-    torch.manual_seed(0)
-    run(averaged, tmp_path / "averaged.pt", model, replace(CONFIG, ema=0.3))
-    assert all(torch.equal(one, other) for one, other in zip(weights, expected, strict=True)), "the same steps"
-    # The average after each step; `expected` has the weights before it.
-    average, history = torch.zeros(1, 2), []
-    last = serialization.load(tmp_path / "plain.pt", "training")["weights"]["0.weight"]
-    for step, weight in enumerate([*expected[1:], last]):
-        decay = min(0.3, step / (step + 9))
-        average = decay * average + (1 - decay) * weight
-        history.append(average)
-    assert [min(0.3, step / (step + 9)) for step in (0, 3, 4)] == [0.0, 0.25, 0.3]
-    for seen, step in zip(averaged.seen, (2, 5, 8), strict=True):
-        torch.testing.assert_close(seen, history[step])
-    assert torch.equal(model[0].weight, averaged.seen[1])
-
-
-def test_without_an_average_the_settings_are_those_of_before_there_was_one():
-    options, runtime = SimpleNamespace(seed=0, limit=None), SimpleNamespace(precision="fp32")
-    assert "ema" not in run_settings(options, runtime, FitConfig())
-    assert run_settings(options, runtime, FitConfig(ema=0.9))["ema"] == 0.9
 
 
 @pytest.mark.parametrize("part", ["loss", "gradient"])
