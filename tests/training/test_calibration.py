@@ -3,8 +3,16 @@
 import numpy as np
 import pytest
 import torch
+from conftest import SAMPLE
 
+from bilm import TextClassifier
+from bilm.checkpoints.model_format import load_bilm, load_classifier
+from bilm.config import ClassifierConfig
 from bilm.metrics import calibration_error
+from bilm.modules.classifier import Classifier
+from bilm.text.ag_news import read_ag_news
+from bilm.text.batching import collate
+from bilm.text.split import split_validation, text_key
 from bilm.training.calibration import best_temperature, uncalibrated
 
 
@@ -31,3 +39,25 @@ def test_the_calibration_error_by_hand():
     probabilities = np.array([[0.9, 0.1], [0.9, 0.1], [0.4, 0.6], [0.4, 0.6]])
     assert calibration_error(probabilities, np.array([0, 1, 1, 1])) == pytest.approx(0.4)
     assert calibration_error(np.array([[1.0, 0.0]]), np.array([0])) == 0.0
+
+
+@pytest.mark.parametrize("mode", ["trainable", "function"])
+def test_the_temperature_of_a_trained_classifier_is_the_best_on_its_validation_rows(trained, mode):
+    models = trained[0] / "models/sample"
+    pretrained = load_bilm(models / "bilstm.pt")
+    member = pretrained, load_classifier(models / f"classifier_{mode}.pt", pretrained)
+    labels, texts = map(list, zip(*read_ag_news(SAMPLE / "train.csv"), strict=True))
+    _, rows = split_validation(np.array(labels), np.array([text_key(text) for text in texts], np.uint64))
+    probabilities, actual = TextClassifier([member]).predict_proba([texts[i] for i in rows]), np.array(labels)[rows]
+    temperature = float(member[1].model.classifier.temperature)
+    assert member[1].info["temperature"] == pytest.approx(temperature) and abs(temperature - 1) > 0.01
+    assert best_temperature(temperature * np.log(probabilities), actual) == pytest.approx(temperature, rel=0.02)
+
+
+def test_logits_are_divided_by_the_temperature(bilm, vocabulary, texts):
+    classifier = Classifier(ClassifierConfig(hidden=8), "trainable", bilm, 3, seed=0).eval()
+    batch = collate(vocabulary.encode(texts), np.arange(len(texts)))
+    layers = bilm.encode(batch)
+    before = classifier(layers, batch)
+    classifier.temperature.fill_(2.0)
+    assert torch.equal(classifier(layers, batch), before / 2)
