@@ -9,6 +9,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from bilm.checkpoints.bundled import bundled_bilm
 from bilm.checkpoints.model_format import Pretrained, TrainedClassifier, load_bilm, load_classifier
 from bilm.config import ENSEMBLE
 from bilm.runtime.errors import UserError
@@ -19,11 +20,13 @@ Member = tuple[Pretrained, TrainedClassifier]
 
 
 def write_ensemble(path: Path, classifiers: Sequence[Path]) -> list[Member]:
-    """Write an ensemble of classifiers, each with its bilstm.pt in the same folder; return the members.
+    """Write an ensemble of classifiers, each on the bilstm.pt in its folder, or else on that of this repository.
 
+    Returns the members.
     Raises UserError when a file cannot be read or written, or when the classes of the classifiers differ.
     """
-    files = [(classifier.parent / "bilstm.pt", classifier) for classifier in classifiers]
+    beside = [classifier.parent / "bilstm.pt" for classifier in classifiers]
+    files = [(b if b.exists() else bundled_bilm(), c) for b, c in zip(beside, classifiers, strict=True)]
     members = _load(files)
     _require_same_classes(path, members)
     entries = [

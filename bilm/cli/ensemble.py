@@ -4,7 +4,8 @@
     bilm ensemble --output models/best.json models/classifier.pt other/models/classifier.pt    two language models
     bilm predict --classifier models/best.json "Stocks fell ..."
 
-Its answers are the means of the probabilities of the classifiers, whose language models are the bilstm.pt beside them.
+Its answers are the means of the probabilities of the classifiers. The language model of each is the bilstm.pt beside
+it, or else the models/bilstm.pt of this repository, as for a classifier of `bilm fit`.
 """
 
 from collections.abc import Sequence

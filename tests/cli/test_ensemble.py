@@ -4,7 +4,7 @@ import shutil
 
 import numpy as np
 import pytest
-from conftest import run_script
+from conftest import ROOT, run_script
 
 from bilm import TextClassifier
 from bilm.runtime.errors import UserError
@@ -71,3 +71,11 @@ def test_members_with_other_classes_are_refused(models):
         "-m", "bilm", "ensemble", "--output", models / "best.json", models / "one/classifier_frozen.pt", file
     )
     assert run.code == 2 and "same classes" in run.err and not (models / "best.json").exists()
+
+
+def test_a_classifier_without_a_language_model_beside_it_is_on_that_of_the_repository(tmp_path):
+    shutil.copy(ROOT / "models/classifier.pt", tmp_path / "classifier.pt")
+    members = tmp_path / "classifier.pt", ROOT / "models/classifier_function.pt"
+    run = run_script("-m", "bilm", "ensemble", "--output", tmp_path / "both.json", *members)
+    assert run.code == 0 and "2 classifiers on 1 language model." in run.out, run.err
+    assert TextClassifier.load(classifier=tmp_path / "both.json").predict(TEXTS[:1]) == ["Business"]
