@@ -118,7 +118,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             continue
         if mode == HYBRID:
             info = run.training_info(source, len(encoded), len(trainer.training_rows), settings[mode])
-            train_hybrid(run, pretrained, encoded, source.classes, info)
+            run.on_main(partial(train_hybrid, run, pretrained, encoded, source.classes, info))
             continue
         trained = train(run, options, mode, trainer, pretrained, settings[mode], action == "resume", cache)
         report_combination(run, mode, trained)

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from bilm.text.encoded_corpus import EncodedCorpus
 
 BASELINE = "tfidf_svm"
-# The duration is estimated by a trial on every tenth text.
-TRIAL = 10
+# The duration is estimated by a trial on every tenth text, or on all where that would be fewer texts than this.
+TRIAL, TRIAL_AT_LEAST = 10, 100
 # TF-IDF alone takes about half as long as the features of a hybrid classifier.
 WITH_TFIDF = 1.5
 
@@ -103,7 +103,7 @@ def run_options(options: Options) -> RunOptions:
 
 
 def estimate_seconds(run: Run, pretrained: "Pretrained", encoded: "EncodedCorpus", num_classes: int) -> float:
-    """Estimate how long training and comparison take, from the vectors of a tenth of the texts and one fold of them."""
+    """Estimate how long training and comparison take, by a trial: vectors of some texts, and one fold of them."""
     import numpy as np
 
     from bilm.cli.hybrid import BATCH_TOKENS
@@ -111,7 +111,8 @@ def estimate_seconds(run: Run, pretrained: "Pretrained", encoded: "EncodedCorpus
     from bilm.text.split import FOLDS, MANY_ROWS, VALIDATION_SHARE
     from bilm.training.hybrid import HybridTrainer, pool_texts
 
-    encoder, rows = pretrained.model.to(run.device).eval(), np.arange(0, len(encoded), TRIAL)
+    step = TRIAL if len(encoded) >= TRIAL * TRIAL_AT_LEAST else 1
+    encoder, rows = pretrained.model.to(run.device).eval(), np.arange(0, len(encoded), step)
     layers, started = range(1, encoder.num_layers), time.monotonic()
     batches = iterate_batches(encoded.texts, rows, BATCH_TOKENS)
     vectors = pool_texts(encoder, layers, batches, len(encoded), run.device, run.autocast)[rows]
@@ -120,7 +121,7 @@ def estimate_seconds(run: Run, pretrained: "Pretrained", encoded: "EncodedCorpus
     splits = 1 if VALIDATION_SHARE * len(encoded) >= MANY_ROWS else FOLDS
     if len(set(trainer.labels.tolist())) > 1:
         trainer.choose([(np.arange(len(rows)), np.arange(len(rows)))])
-    return TRIAL * (of_vectors + WITH_TFIDF * splits * (time.monotonic() - started - of_vectors))
+    return step * (of_vectors + WITH_TFIDF * splits * (time.monotonic() - started - of_vectors))
 
 
 def compare(

@@ -137,7 +137,9 @@ class _Features:
         with _trainable(len(words)):
             self.known = {kind: features.learn(words) for kind, features in self.words.items()}
         self.scaler = StandardScaler().fit(vectors)
-        pca = PCA(min(COMPONENTS, *vectors.shape), random_state=0).fit(self.scaler.transform(vectors))
+        pca = PCA(min(COMPONENTS, *vectors.shape), random_state=0)
+        with np.errstate(invalid="ignore"):  # 0 / 0, where all vectors are equal
+            pca.fit(self.scaler.transform(vectors))
         # Components without variance, as those of few or of equal texts, would be scaled up to noise.
         variances = pca.explained_variance_[pca.explained_variance_ > SMALLEST * pca.explained_variance_[0]]
         # Scaled so that a text has a norm near 1, as it has in the features of words.

@@ -81,3 +81,11 @@ def test_the_verdict_follows_the_interval(only_hybrid, only_tfidf, expected):
     tfidf[:only_hybrid], hybrid[only_hybrid : only_hybrid + only_tfidf] = 1, 1
     text = verdict({"validation": {"hybrid": {"rows": 200}, "paired": mcnemar(actual, hybrid, tfidf)}})
     assert expected in text and f"{(only_hybrid - only_tfidf) / 2:+.1f} points" in text
+
+
+def test_texts_with_little_in_common_are_learned_from(tmp_path, trained_bilm):
+    """Every tenth of them, by which the duration could be estimated, has no piece of a word in common with another."""
+    rows = [(chr(97 + i) * 3, "ab"[i // 10 % 2]) for i in range(22)] + [(f"the {c * 3}", c) for c in "abab"]
+    write(tmp_path / "few.csv", rows)
+    run = run_script("-m", "bilm", "fit", tmp_path / "few.csv", *COLUMNS, "--bilm", trained_bilm, "--output", tmp_path)
+    assert run.code == 0, run.err

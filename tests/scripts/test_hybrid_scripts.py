@@ -19,7 +19,7 @@ def output(trained, tmp_path_factory):
     return folder
 
 
-def test_a_hybrid_classifier_is_evaluated_beside_the_others(output):
+def test_a_hybrid_classifier_is_evaluated_beside_the_others(trained, output):
     models = output / "models/sample"
     members = [models / f"classifier_{mode}.pt" for mode in ("hybrid", "function")]
     run = run_script("-m", "bilm", "ensemble", "--output", models / "both.json", *members)
@@ -28,6 +28,8 @@ def test_a_hybrid_classifier_is_evaluated_beside_the_others(output):
     assert run.code == 0, run.err
     assert "classifier both: accuracy" in run.out and "expected calibration error" in run.out
     summary = json.loads((output / "results/sample/summary.json").read_text(encoding="utf-8"))
+    without = json.loads((trained[0] / "results/sample/summary.json").read_text(encoding="utf-8"))
+    assert summary["language_model"]["test"] == without["language_model"]["test"], "new words are <unk> to it"
     assert set(summary["classifiers"]) == {"trainable", "frozen", "function", "hybrid"}
     for entry in summary["classifiers"].values():
         assert 0 <= entry["test"]["calibration_error"] <= 1 and "calibration_error_at_temperature_1" in entry["test"]
