@@ -77,8 +77,8 @@ class StartOptions:
     )
     start_from: str | None = setting(
         None,
-        "a bilstm.pt to start from: its words, sizes and tokenizer are kept, new words are added; for similar texts a "
-        "--learning-rate of 2e-3 preserves more of what it has learned",
+        "a bilstm.pt to start from: its words, sizes and tokenizer are kept, new words are added, and with --hidden new "
+        "LSTM units; for similar texts a --learning-rate of 2e-3 preserves more of what it has learned",
     )
 
 
@@ -215,12 +215,15 @@ def adapt_options(options: Options, base: Pretrained | None) -> Options:
             if value not in (getattr(type(mine)(), name), required):
                 option = f"--{name.replace('_', '-')}"
                 raise UserError(f"{option} {value}: the model of --start-from has {required}. Omit the option.")
+    units = options.model.hidden or model.units
+    if units < model.units:
+        raise UserError(f"--hidden {units}: the LSTMs of the model of --start-from have {model.units} units already.")
     fit = options.fit
     if not options.start.start_from and fit.learning_rate == FitConfig.learning_rate:
         fit = replace(fit, learning_rate=CONTINUED_LEARNING_RATE)
     # Adagrad's first step moves every vector by the full rate, whatever the vector has learned.
     embedding = replace(options.embedding, embedding_optimizer="adamw")
-    model = replace(model, dropout=options.model.dropout)
+    model = replace(model, dropout=options.model.dropout, hidden=units if units > model.width else None)
     return replace(options, embedding=embedding, model=model, tokenizer=tokenizer, fit=fit)
 
 
@@ -243,8 +246,9 @@ def settings_of(run: Run, options: Options, source: Source, base: Pretrained | N
     inputs |= {"start": base.hash} if base else {}
     groups = (options.embedding, options.model, options.tokenizer, options.vocabulary, options.fit)
     settings = comparable_settings(run.settings(*groups, **inputs), source.same_words_by_both_rules)
-    if settings["embedding_optimizer"] == "adamw":
-        del settings["embedding_optimizer"]  # runs from before there was a choice do not name it
+    for name, default in (("embedding_optimizer", "adamw"), ("hidden", None)):
+        if settings[name] == default:
+            del settings[name]  # runs from before there was a choice do not name it
     return settings
 
 
@@ -290,18 +294,18 @@ def build_model(
     base: Pretrained | None,
     action: str,
 ) -> BiLM:
-    """A new language model, with word2vec vectors if requested, or `base` with more words.
+    """A new language model, with word2vec vectors if requested, or `base` with more words and more LSTM units.
 
     Word2vec is trained on rank 0 only, whose weights all ranks start from; a resumed run loads its checkpoint.
     """
     import torch
 
     from bilm.baselines.word_vectors import skip_gram
-    from bilm.checkpoints.model_format import extend_vocabulary
+    from bilm.checkpoints.growth import grow
     from bilm.modules.language_model import BiLM
 
     if base:
-        return extend_vocabulary(base, len(vocabulary), options.model.dropout)
+        return grow(base, len(vocabulary), options.model)
     model = BiLM(options.model, len(vocabulary))
     if options.embedding.init_embeddings == "word2vec" and action == "start" and run.is_main:
         run.print("Word2Vec: training skip-gram vectors for the token embedding (a minute on all of AG News) ...")

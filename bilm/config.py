@@ -5,7 +5,7 @@ Nothing here imports torch, so that `--help` answers at once.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from bilm.runtime.options import setting
@@ -92,7 +92,12 @@ class BiLMConfig:
         choices=TOKEN_LAYERS,
     )
 
-    width: int = setting(256, "D: width of the token embedding and of each LSTM", at_least=1)
+    width: int = setting(256, "D: width of the token embedding and of the output of each LSTM layer", at_least=1)
+    hidden: int | None = setting(
+        None,
+        "units of each LSTM, whose output is projected to the width (default: the width, not projected)",
+        at_least=1,
+    )
     layers: int = setting(2, "stacked LSTM layers per direction", at_least=1)
     dropout: float = setting(0.2, "dropout on the input and the output of every LSTM layer", below=1)
     softmax: str = setting(
@@ -108,13 +113,27 @@ class BiLMConfig:
     recurrence: ProjectedLSTMConfig | None = None
 
     @property
+    def units(self) -> int:
+        """The number of units of each LSTM."""
+        return self.hidden or self.width
+
+    @property
     def reads_characters(self) -> bool:
         """Whether words outside the vocabulary have their own vectors."""
         return self.token_layer != "word"
 
 
+def saved_config(config: BiLMConfig) -> dict[str, Any]:
+    """The shape as plain values, for bilstm.pt.
+
+    Files of format version 3 have no `hidden`. It is left out where it is None, so that a model that both versions can
+    describe has the same hash in both.
+    """
+    return {name: value for name, value in asdict(config).items() if name != "hidden" or value}
+
+
 def bilm_config(saved: dict[str, Any]) -> BiLMConfig:
-    """The inverse of `dataclasses.asdict`. Raises TypeError or KeyError for any other dict."""
+    """The inverse of `saved_config`. Raises TypeError or KeyError for any other dict."""
     recurrence = saved["recurrence"]
     return BiLMConfig(
         **{

@@ -17,11 +17,10 @@ from torch.overrides import TorchFunctionMode
 
 from bilm.checkpoints import serialization
 from bilm.checkpoints.original_elmo import read_original
-from bilm.config import HYBRID, MODES, BiLMConfig, ClassifierConfig, bilm_config
+from bilm.config import HYBRID, MODES, BiLMConfig, ClassifierConfig, bilm_config, saved_config
 from bilm.modules.classifier import Classifier, EncoderClassifier
 from bilm.modules.hybrid import HybridClassifier, HybridConfig
 from bilm.modules.language_model import BiLM
-from bilm.modules.softmax import AdaptiveSoftmax
 from bilm.runtime.errors import UserError
 from bilm.runtime.files import atomic_write, file_hash, reject_malformed
 from bilm.runtime.provenance import first_difference
@@ -48,7 +47,7 @@ def identity(model: BiLM, vocabulary: Vocabulary) -> str:
     It is computed from the weights in full precision and saved in the file, so that classifiers still refer to it when
     the names of the weights change later, and so that it is the same for runs whose weights have the same bits.
     """
-    content = {"weights": model.state_dict(), "config": asdict(model.config), "words": vocabulary.words}
+    content = {"weights": model.state_dict(), "config": saved_config(model.config), "words": vocabulary.words}
     return serialization.content_hash(content)
 
 
@@ -68,7 +67,7 @@ def save_bilm(path: Path, model: BiLM, vocabulary: Vocabulary, info: dict[str, A
         path,
         "bilm",
         {
-            "config": asdict(model.config),
+            "config": saved_config(model.config),
             "tokenizer": asdict(vocabulary.tokenizer.config),
             "words": vocabulary.words,
             "weights": weights if "imported" in info else in_half_precision(weights),
@@ -135,25 +134,6 @@ def _build_bilm(config: BiLMConfig, vocabulary_size: int, weights: dict[str, Any
     # assign=True keeps the tensors of the file instead of copying them.
     model.load_state_dict(weights, assign=True)
     return model.float()
-
-
-@torch.no_grad()
-def extend_vocabulary(pretrained: Pretrained, vocabulary_size: int, dropout: float) -> BiLM:
-    """Return a language model with the weights of `pretrained`, a larger vocabulary, and this dropout.
-
-    Rows of words that `pretrained` lacks are initialised at random. Raises UserError when it has no softmax.
-    """
-    base = pretrained.model
-    if base.softmax is None:
-        raise UserError(
-            "this language model was imported without its softmax; it cannot be trained further.", "start_from"
-        )
-    cutoffs = base.softmax.edges[:-1] if isinstance(base.softmax, AdaptiveSoftmax) else base.config.cutoffs
-    model = BiLM(replace(base.config, dropout=dropout, cutoffs=cutoffs), vocabulary_size)
-    weights = base.state_dict()
-    for name, weight in model.state_dict().items():
-        (weight[: len(weights[name])] if weight.dim() else weight).copy_(weights[name])
-    return model
 
 
 def vocabulary_for(pretrained: Pretrained, classifiers: Iterable["TrainedClassifier"]) -> Vocabulary:

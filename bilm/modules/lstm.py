@@ -13,15 +13,20 @@ from bilm.modules.layers import Dropout
 
 
 class LSTMStack(nn.Module):
-    """`layers` LSTMs of width D, left to right, with a residual connection around every layer but the first.
+    """LSTMs, left to right, with a residual connection around every layer but the first.
 
-    The first needs none: its input, the token, is available as e0.
+    The first needs none: its input, the token, is available as e0. Where the LSTMs have more units than D, a linear
+    layer projects their outputs to D; the recurrence itself is not projected (nn.LSTM's proj_size would project that,
+    too, and oneDNN cannot compute it).
     """
 
-    def __init__(self, width: int, layers: int, dropout: float):
+    def __init__(self, config: BiLMConfig):
         super().__init__()
-        self.lstms = nn.ModuleList(nn.LSTM(width, width, batch_first=True) for _ in range(layers))
-        self.dropout = Dropout(dropout)
+        width, units, layers = config.width, config.units, range(config.layers)
+        self.lstms = nn.ModuleList(nn.LSTM(width, units, batch_first=True) for _ in layers)
+        is_projected = units != width
+        self.projections = nn.ModuleList(nn.Linear(units, width) if is_projected else nn.Identity() for _ in layers)
+        self.dropout = Dropout(config.dropout)
 
     def reset_parameters(self) -> None:
         """Set the biases to 0, and those of the forget gates to 1, so that gradients reach far back."""
@@ -33,8 +38,8 @@ class LSTMStack(nn.Module):
     def forward(self, x: Tensor, lengths: Tensor) -> list[Tensor]:
         """`lengths` are not used: padding follows the text, and the LSTMs run left to right."""
         outputs: list[Tensor] = []
-        for lstm in self.lstms:
-            y = _run_lstm(lstm, self.dropout(x))
+        for lstm, projection in zip(self.lstms, self.projections, strict=True):
+            y = projection(_run_lstm(lstm, self.dropout(x)))
             x = y + x if outputs else y
             outputs.append(x)
         return outputs
@@ -137,5 +142,5 @@ def _resize(state: Tensor, rows: int) -> Tensor:
 def build_stack(config: BiLMConfig) -> LSTMStack | ProjectedLSTMStack:
     """Build the stack of one direction."""
     if config.recurrence is None:
-        return LSTMStack(config.width, config.layers, config.dropout)
+        return LSTMStack(config)
     return ProjectedLSTMStack(config.width, config.layers, config.dropout, config.recurrence)

@@ -131,7 +131,7 @@ def test_a_carried_state_has_no_gradient():
 
 def test_forget_gates_start_open_and_all_other_biases_at_zero():
     """PyTorch keeps the gates in the order i, f, g, o."""
-    stack = LSTMStack(4, 2, 0.0)
+    stack = LSTMStack(BiLMConfig(width=4))
     stack.reset_parameters()
     for lstm in stack.lstms:
         assert lstm.bias_ih_l0.tolist() == [0.0] * 4 + [1.0] * 4 + [0.0] * 8

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,8 @@ import torch
 from conftest import SAMPLE, TINY, run_script
 
 from bilm import ELMo, TextClassifier
-from bilm.checkpoints.model_format import extend_vocabulary, load_bilm
+from bilm.checkpoints.growth import grow
+from bilm.checkpoints.model_format import load_bilm
 from bilm.cli.predict import Writer
 from bilm.config import VocabularyConfig
 from bilm.evaluation.figures import draw_confusion_matrix
@@ -168,7 +170,7 @@ def test_a_model_that_goes_on_says_what_the_other_said(sample_bilm, texts, more)
     """Of words that both know: the same states, and the same odds between any two of the words."""
     start = load_bilm(sample_bilm)
     size = len(start.vocabulary)
-    model = extend_vocabulary(start, size + more, dropout=0.5).eval()
+    model = grow(start, size + more, replace(start.model.config, dropout=0.5)).eval()
     assert model.config.dropout == 0.5 and model.vocabulary_size == size + more
     longer = Vocabulary([*start.vocabulary.words, *(f"new{i}" for i in range(more))], start.vocabulary.tokenizer)
     batch = collate(longer.encode(texts), np.arange(len(texts)))
