@@ -13,6 +13,7 @@ RANKS = {
     "bilm.runtime": 0,
     "bilm.config": 1,
     "bilm.metrics": 1,
+    "bilm.model_selection": 1,
     "bilm.text": 2,
     "bilm.modules": 3,
     "bilm.checkpoints": 4,

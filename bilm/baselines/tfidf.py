@@ -20,7 +20,9 @@ from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.svm import LinearSVC
 
+from bilm import model_selection
 from bilm.runtime.errors import UserError
+from bilm.text.ngrams import NGRAMS
 from bilm.text.tokenizer import Tokenizer
 
 # What a word is: a token of this project's tokenizer, which changes the case after it has removed markup, or what is
@@ -38,17 +40,14 @@ CLASSIFIERS: dict[str, tuple[Callable[[float, int], Any], float]] = {
         30.0,
     ),
 }
-# Beyond these there is nothing to gain: with a smaller C the weights hardly change their direction, with a larger one
-# nearly all training rows are well separated already.
-STRENGTHS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
 
 
 @dataclass(frozen=True)
 class Recipe:
     """What validation chose.
 
-    kind: one of CLASSIFIERS; words: one of WORDS; strength: C, one of STRENGTHS; accuracies: on validation, by
-    (words, strength), of all that were tried.
+    kind: one of CLASSIFIERS; words: one of WORDS; strength: C, one of model_selection.STRENGTHS; accuracies: on
+    validation, by (words, strength), of all that were tried.
     """
 
     kind: str
@@ -59,7 +58,7 @@ class Recipe:
 
 def word_weights(words: str) -> TfidfVectorizer:
     """TF-IDF of words and pairs of words. words: one of WORDS."""
-    return TfidfVectorizer(**WORDS[words], token_pattern=None, ngram_range=(1, 2), sublinear_tf=True)
+    return TfidfVectorizer(**{**NGRAMS["words"], **WORDS[words]})
 
 
 def linear_model(kind: str, strength: float, seed: int) -> Any:
@@ -99,24 +98,9 @@ def choose(
 
 
 def search(kind: str, accuracy: Callable[[str, float], float]) -> Recipe:
-    """Choose words and strength by `accuracy` (words, strength) on validation rows.
-
-    Of equal ones, the strength nearest to that in CLASSIFIERS is chosen: on few rows, most strengths are equal.
-
-    For each kind of words, the neighbours of the best strength are tried until it has no untried ones: it is then
-    between two others, or at an end of STRENGTHS. The first search begins at the strength in CLASSIFIERS, the second at
-    the best of the first.
-    """
-    accuracies: dict[tuple[str, float], float] = {}
-    best = start = STRENGTHS.index(CLASSIFIERS[kind][1])
-    for words in WORDS:
-        tried: dict[int, float] = {}
-        while untried := {*range(len(STRENGTHS))[max(0, best - 1) : best + 2]} - tried.keys():
-            tried |= {index: accuracy(words, STRENGTHS[index]) for index in untried}
-            best = max(tried, key=lambda index: (tried[index], -abs(index - start)))
-        accuracies |= {(words, STRENGTHS[index]): tried[index] for index in sorted(tried)}
-    words, strength = max(accuracies, key=lambda x: (accuracies[x], -abs(STRENGTHS.index(x[1]) - start)))
-    return Recipe(kind, words, strength, accuracies)
+    """Choose words and strength by `accuracy` (words, strength) on validation rows. kind: one of CLASSIFIERS."""
+    found = model_selection.search(list(WORDS), accuracy, CLASSIFIERS[kind][1])
+    return Recipe(kind, found.candidate, found.strength, found.accuracies)
 
 
 def fit(recipe: Recipe, texts: Sequence[str], labels: np.ndarray, seed: int) -> Pipeline:

@@ -61,9 +61,11 @@ def train_hybrid(
     info |= {
         "rows_trained": len(training_rows),
         "validation_accuracy": choice.accuracy,
-        "features": list(choice.parts),
+        "features": list(choice.features),
         "strength": choice.strength,
-        "validation_accuracies": {f"{'+'.join(parts)} {C}": value for (parts, C), value in choice.accuracies.items()},
+        "validation_accuracies": {
+            f"{'+'.join(features)} {C}": value for (features, C), value in choice.accuracies.items()
+        },
         "validation_splits": len(splits),
         "temperature": float(classifier.temperature),
         "combination": {"before": {}, "after": {}},
@@ -75,7 +77,7 @@ def train_hybrid(
     save_classifier(path, model.cpu(), pretrained.hash, list(class_names), info)
     write_json(results, info)
     run.print(
-        f"classifier ({HYBRID}): reads {', '.join(choice.parts)}; C = {choice.strength}; validation accuracy "
+        f"classifier ({HYBRID}): reads {', '.join(choice.features)}; C = {choice.strength}; validation accuracy "
         f"{choice.accuracy:.4f} ({'one split' if len(splits) == 1 else f'{len(splits)} folds'}); "
         f"{info['seconds']:,.0f} s.\n  Wrote {display_path(path)} and {display_path(results)}."
     )

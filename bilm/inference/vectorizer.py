@@ -1,13 +1,21 @@
-"""ELMoVectorizer: a step of a scikit-learn pipeline, texts -> vectors."""
+"""For scikit-learn: ELMoVectorizer, a step of a pipeline, texts -> vectors; and its union with TF-IDF."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.decomposition import PCA
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.pipeline import FeatureUnion, make_pipeline, make_union
+from sklearn.preprocessing import Normalizer, StandardScaler
 
 from bilm.inference.elmo import ELMo
 from bilm.inference.input_checks import check_texts
+from bilm.text.ngrams import NGRAMS
+
+# Of the variance of the vectors, the share that the principal components keep: about 100 of them.
+VARIANCE = 0.9
 
 
 class ELMoVectorizer(TransformerMixin, BaseEstimator):
@@ -63,3 +71,18 @@ class ELMoVectorizer(TransformerMixin, BaseEstimator):
         tags.requires_fit = False
         tags.transformer_tags.preserves_dtype = []  # vectors are fp32, whatever the type of the texts
         return tags
+
+
+def elmo_tfidf_union(
+    path: str | None = None, layers: tuple[int, ...] | None = None, device: str = "cpu"
+) -> FeatureUnion:
+    """Texts -> vectors of ELMo beside TF-IDF of words and pairs of words, sparse (N, F), for a linear classifier.
+
+    Both have the same weight: a text has norm 1 in either. The vectors are reduced to principal components of variance
+    1, with which a linear SVM converges quickly. For the arguments see ELMoVectorizer. Texts have to be strings.
+    """
+    vectors = ELMoVectorizer(path, layers, device)
+    components = PCA(VARIANCE, whiten=True, svd_solver="full")
+    return make_union(
+        make_pipeline(vectors, StandardScaler(), components, Normalizer()), TfidfVectorizer(**NGRAMS["words"])
+    )

@@ -1,7 +1,7 @@
 """The hybrid classifier: linear in TF-IDF features of the words and in pooled vectors of ELMo's layers.
 
-As in a "wide and deep" model (Cheng et al. 2016), the wide part knows exact words, pairs and pieces of words, also
-those that the language model has no vector for; the deep part knows what is similar.
+As in a "wide and deep" model (Cheng et al. 2016), the wide part knows exact words, pairs of words and character
+n-grams, also those that the language model has no vector for; the deep part knows what is similar.
 """
 
 from collections.abc import Sequence
@@ -14,23 +14,23 @@ from torch import Tensor, nn
 from bilm.config import HYBRID
 from bilm.modules.encoder import Encoder
 from bilm.text.batching import Batch, mask_of
-from bilm.text.word_features import WordFeatures
+from bilm.text.ngrams import NGRAMS, NgramFeatures
 
 
 @dataclass(frozen=True)
 class HybridConfig:
-    """words, pieces: the terms of WordFeatures of each kind; layers: numbers of the layers that are read, or none."""
+    """words, characters: the n-grams of each kind; layers: numbers of the layers that are read, or none."""
 
     words: tuple[str, ...]
-    pieces: tuple[str, ...]
+    characters: tuple[str, ...]
     layers: tuple[int, ...]
 
 
 class HybridClassifier(nn.Module):
     """Layers, each (B, T, E), and the words of the batch -> logits (B, C).
 
-    logits = (words W + pieces P + pooled_vectors V + b) / temperature, with TF-IDF features `words` and `pieces`.
-    training.hybrid learns the weights; they are not trained further.
+    logits = (words W + characters U + pooled_vectors V + b) / temperature, where words and characters are the TF-IDF of
+    the n-grams. training.hybrid learns the weights; they are not trained further.
     """
 
     mode = HYBRID
@@ -40,18 +40,18 @@ class HybridClassifier(nn.Module):
         super().__init__()
         self.config = config
         self.num_classes = num_classes
-        shapes = {kind: len(getattr(config, kind)) for kind in ("words", "pieces")}
+        shapes = {kind: len(getattr(config, kind)) for kind in NGRAMS}
         shapes["vectors"] = 2 * len(config.layers) * encoder.output_dim
         self.weights = nn.ParameterDict({name: torch.zeros(size, num_classes) for name, size in shapes.items()})
         self.bias = nn.Parameter(torch.zeros(num_classes))
-        for kind in ("words", "pieces"):
+        for kind in NGRAMS:
             self.register_buffer(f"{kind}_idf", torch.ones(shapes[kind]))
         self.register_buffer("temperature", torch.ones(()))
-        self._features: dict[str, WordFeatures] = {}
+        self._features: dict[str, NgramFeatures] = {}
 
     def forward(self, layers: Sequence[Tensor], batch: Batch) -> Tensor:
         with torch.autocast(self.bias.device.type, enabled=False):
-            logits = self.bias + sum(self._wide(kind, batch) for kind in ("words", "pieces") if len(self.weights[kind]))
+            logits = self.bias + sum(self._wide(kind, batch) for kind in NGRAMS if len(self.weights[kind]))
             if self.config.layers:
                 logits = (
                     logits + pooled_vectors([layers[j] for j in self.config.layers], batch) @ self.weights["vectors"]
@@ -59,10 +59,10 @@ class HybridClassifier(nn.Module):
             return logits / self.temperature
 
     def _wide(self, kind: str, batch: Batch) -> Tensor:
-        """The part of the logits that depends on one kind of TF-IDF features, (B, C)."""
+        """The part of the logits that depends on n-grams of one kind, (B, C)."""
         if kind not in self._features:
             idf = self.get_buffer(f"{kind}_idf").cpu().numpy()
-            self._features[kind] = WordFeatures.restore(kind, getattr(self.config, kind), idf)
+            self._features[kind] = NgramFeatures.restore(kind, getattr(self.config, kind), idf)
         features, weights = self._features[kind].compute(batch.words()), self.weights[kind]
         indices, starts = (torch.from_numpy(x).long() for x in (features.indices, features.indptr[:-1]))
         values = torch.from_numpy(features.data).to(weights.device, weights.dtype)

@@ -1,11 +1,14 @@
 """Learn the hybrid classifier: a linear SVM on TF-IDF features beside pooled vectors of a fixed language model.
 
-Which features it reads besides words, and the strength C of the SVM, is chosen on validation rows or by
+Each n-gram is scaled by its log-odds ratio, as in the NB-SVM of Wang and Manning 2012, which needs fewer rows to learn
+which n-grams tell the classes apart. The vectors are reduced to principal components of variance 1: with these the SVM
+takes a tenth of the time and is as accurate (docs/log.md).
+
+Which features the classifier reads besides words, and the strength C of the SVM, is chosen on validation rows or by
 cross-validation. What is answered there also gives the temperature, and an estimate of the accuracy on new texts.
-The vectors are reduced to principal components of variance 1: with these the SVM takes a tenth of the time and is as
-accurate (docs/log.md).
 """
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -14,27 +17,33 @@ import numpy as np
 import torch
 from scipy import sparse
 from sklearn.decomposition import PCA
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
+from bilm.model_selection import search
 from bilm.modules.encoder import Encoder
 from bilm.modules.hybrid import HybridClassifier, HybridConfig, pooled_vectors
 from bilm.runtime.errors import UserError
 from bilm.runtime.terminal import progress
 from bilm.text.batching import Batch
-from bilm.text.word_features import WordFeatures, Words
+from bilm.text.ngrams import NGRAMS, NgramFeatures, Words
 from bilm.training.calibration import best_temperature
 
 # Training rows, and rows to validate on: int64 each.
 Split = tuple[np.ndarray, np.ndarray]
-# What is tried; of equally accurate choices the first one is taken.
-PARTS: tuple[tuple[str, ...], ...] = (
+# The features of some texts, by kind: n-grams, and VECTORS.
+ByKind = dict[str, sparse.csr_matrix]
+# What is tried; the vectors come last.
+FEATURE_SETS: tuple[tuple[str, ...], ...] = (
     ("words",),
     ("words", "vectors"),
-    ("words", "pieces"),
-    ("words", "pieces", "vectors"),
+    ("words", "characters"),
+    ("words", "characters", "vectors"),
 )
-STRENGTHS = (1.0, 3.0, 0.3, 10.0, 0.1)
+VECTORS = "vectors"
+# The strength at which the search begins.
+STRENGTH = 0.3
 COMPONENTS = 100
 SMALLEST = 1e-6  # variance of a component, relative to the first
 # Logit of a class without a training row.
@@ -45,18 +54,18 @@ _NEVER = -1e4
 class Choice:
     """What validation found.
 
-    parts: one of PARTS; strength: one of STRENGTHS; accuracies: of all that was tried, by (parts, strength); logits: of
+    features: one of FEATURE_SETS; strength: C; accuracies: of all that was tried, by (features, strength); logits: of
     the best, for the rows that were validated on, fp64 (N, C), not scaled; NaN in other rows.
     """
 
-    parts: tuple[str, ...]
+    features: tuple[str, ...]
     strength: float
     accuracies: dict[tuple[tuple[str, ...], float], float]
     logits: np.ndarray
 
     @property
     def accuracy(self) -> float:
-        return self.accuracies[self.parts, self.strength]
+        return self.accuracies[self.features, self.strength]
 
 
 @dataclass(frozen=True)
@@ -70,44 +79,47 @@ class HybridTrainer:
     seed: int
 
     def choose(self, splits: Sequence[Split]) -> Choice:
-        """Try all on each split. Raises UserError as `fit`."""
-        tried = [(parts, strength) for parts in PARTS for strength in STRENGTHS]
-        logits = {key: np.full((len(self.labels), self.num_classes), np.nan) for key in tried}
-        bar = progress(total=len(splits) * len(tried), unit="fit", label="choosing features")
-        with bar:
-            for training, validation in splits:
-                features = _Features(*self._rows(training))
-                new = features.compute(*self._rows(validation))
-                for parts in PARTS:
-                    known, unknown = (sparse.hstack([f[p] for p in parts], format="csr") for f in (features.known, new))
-                    for strength in STRENGTHS:
-                        weights, biases = self._fit_linear(known, self.labels[training], strength)
-                        logits[parts, strength][validation] = unknown @ weights + biases
-                        bar.update()
+        """Search features and strength by the accuracy over all splits. Raises UserError as `fit`."""
         rows = np.concatenate([validation for _, validation in splits])
-        accuracies = {
-            key: float((values[rows].argmax(1) == self.labels[rows]).mean()) for key, values in logits.items()
-        }
-        best = max(tried, key=accuracies.__getitem__)
-        return Choice(*best, accuracies, logits[best])
+        logits: dict[tuple[tuple[str, ...], float], np.ndarray] = {}
+        # The search usually ends after three strengths.
+        bar = progress(total=3 * len(FEATURE_SETS) * len(splits), unit="fit", label="choosing features")
+
+        def accuracy(features: tuple[str, ...], strength: float) -> float:
+            answers = logits[features, strength] = np.full((len(self.labels), self.num_classes), np.nan)
+            for (training, validation), (known, unknown) in zip(splits, computed, strict=True):
+                weights, biases = self._fit_linear(known, features, training, strength)
+                answers[validation] = _matrix(unknown, features) @ weights + biases
+                bar.total = max(bar.total, bar.n + 1)
+                bar.update()
+            return float((answers[rows].argmax(1) == self.labels[rows]).mean())
+
+        with bar:
+            computed = []
+            for training, validation in splits:
+                learned = _Features(*self._rows(training))
+                computed.append((learned.known, learned.compute(*self._rows(validation))))
+            found = search(FEATURE_SETS, accuracy, STRENGTH)
+        key = found.candidate, found.strength
+        return Choice(*key, found.accuracies, logits[key])
 
     def fit(self, rows: np.ndarray, choice: Choice, encoder: Encoder, layers: Sequence[int]) -> HybridClassifier:
         """Fit on `rows`, int64. layers: the numbers of those in `vectors`.
 
         Raises UserError for rows of a single class, or without words.
         """
-        features = _Features(*self._rows(rows))
-        known = sparse.hstack([features.known[part] for part in choice.parts], format="csr")
-        weights, biases = self._fit_linear(known, self.labels[rows], choice.strength)
-        ends = np.cumsum([features.known[part].shape[1] for part in choice.parts])
-        of_part = dict(zip(choice.parts, np.split(weights, ends[:-1]), strict=True))
-        terms = {kind: features.words[kind].terms if kind in of_part else () for kind in features.words}
-        used = tuple(layers) if "vectors" in of_part else ()
-        model = HybridClassifier(HybridConfig(terms["words"], terms["pieces"], used), encoder, self.num_classes)
-        state = {f"{kind}_idf": features.words[kind].idf for kind in features.words if kind in of_part}
+        learned = _Features(*self._rows(rows))
+        weights, biases = self._fit_linear(learned.known, choice.features, rows, choice.strength)
+        ends = np.cumsum([learned.known[kind].shape[1] for kind in choice.features])
+        by_kind = dict(zip(choice.features, np.split(weights, ends[:-1]), strict=True))
+        ngrams = {kind: features for kind, features in learned.ngrams.items() if kind in by_kind}
+        terms = {kind: ngrams[kind].terms if kind in ngrams else () for kind in NGRAMS}
+        used = tuple(layers) if VECTORS in by_kind else ()
+        model = HybridClassifier(HybridConfig(**terms, layers=used), encoder, self.num_classes)
+        state = {f"{kind}_idf": features.idf for kind, features in ngrams.items()}
         if used:
-            of_part["vectors"], biases = features.of_vectors(of_part["vectors"], biases)
-        state |= {f"weights.{part}": values for part, values in of_part.items()} | {"bias": biases}
+            by_kind[VECTORS], biases = learned.of_vectors(by_kind[VECTORS], biases)
+        state |= {f"weights.{kind}": values for kind, values in by_kind.items()} | {"bias": biases}
         validated = ~np.isnan(choice.logits[:, 0])
         state["temperature"] = np.array(best_temperature(choice.logits[validated], self.labels[validated]))
         tensors = {name: torch.from_numpy(np.asarray(value, np.float32)) for name, value in state.items()}
@@ -117,38 +129,70 @@ class HybridTrainer:
     def _rows(self, rows: np.ndarray) -> tuple[Words, np.ndarray]:
         return [self.words[i] for i in rows], self.vectors[rows]
 
-    def _fit_linear(self, features: sparse.csr_matrix, labels: np.ndarray, C: float) -> tuple[np.ndarray, np.ndarray]:
-        """Weights (F, C) and biases (C,) of a linear SVM for each class against the rest."""
-        if len(set(labels.tolist())) < 2:
+    def _fit_linear(
+        self, known: ByKind, features: tuple[str, ...], rows: np.ndarray, strength: float
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Weights (F, C) and biases (C,) of an NB-SVM for each class against the rest.
+
+        known: the features of `rows`.
+        """
+        labels, matrix = self.labels[rows], _matrix(known, features)
+        classes = np.unique(labels).tolist()
+        if len(classes) < 2:
             raise UserError(f"these {len(labels)} rows are all of one class; a classifier needs two.")
-        # With the default tolerance, 1e-4, a fit takes twice the time, for the same accuracy.
-        svm = LinearSVC(C=C, tol=1e-2, random_state=self.seed % 2**32).fit(features, labels)
-        signs = np.array([-1.0, 1.0]) if len(svm.classes_) == 2 else np.ones(len(svm.classes_))
-        weights, biases = np.zeros((features.shape[1], self.num_classes)), np.full(self.num_classes, _NEVER)
-        weights[:, svm.classes_], biases[svm.classes_] = svm.coef_.T * signs, svm.intercept_ * signs
+        num_ngrams = matrix.shape[1] - (known[VECTORS].shape[1] if VECTORS in features else 0)
+        occurs = matrix[:, :num_ngrams] > 0
+        weights, biases = np.zeros((matrix.shape[1], self.num_classes)), np.full(self.num_classes, _NEVER)
+        # Of two classes, one is the rest.
+        for label in classes if len(classes) > 2 else classes[1:]:
+            scale = np.ones(matrix.shape[1])
+            scale[:num_ngrams] = log_odds_ratios(occurs, labels == label)
+            # With the default tolerance, 1e-4, a fit takes twice the time, for the same accuracy.
+            svm = LinearSVC(C=strength, tol=1e-2, random_state=self.seed % 2**32)
+            with warnings.catch_warnings():
+                # One that has not converged is judged by its validation accuracy, like the others.
+                warnings.simplefilter("ignore", ConvergenceWarning)
+                svm.fit(matrix @ sparse.diags(scale), labels == label)
+            weights[:, label], biases[label] = svm.coef_[0] * scale, svm.intercept_[0]
+        if len(classes) == 2:
+            weights[:, classes[0]], biases[classes[0]] = -weights[:, classes[1]], -biases[classes[1]]
         return weights, biases
 
 
+def log_odds_ratios(occurs: sparse.csr_matrix, in_class: np.ndarray) -> np.ndarray:
+    """Of each n-gram, how much more often it occurs in texts of a class than in others: fp64 (F,).
+
+    log of p / q, where p and q are the shares of the texts in the class and of the others, each with one text more that
+    has the n-gram and one that has not. occurs: bool (N, F); in_class: bool (N,).
+    """
+    shares = [(occurs[rows].sum(0) + 1) / (rows.sum() + 2) for rows in (in_class, ~in_class)]
+    return np.asarray(np.log(shares[0]) - np.log(shares[1])).ravel()
+
+
+def _matrix(by_kind: ByKind, features: Sequence[str]) -> sparse.csr_matrix:
+    return sparse.hstack([by_kind[kind] for kind in features], format="csr")
+
+
 class _Features:
-    """TF-IDF features, and principal components of the vectors, learned from some rows; known: those of these rows."""
+    """TF-IDF of n-grams and principal components of vectors, learned from some rows; known: those of these rows."""
 
     def __init__(self, words: Words, vectors: np.ndarray):
-        self.words = {kind: WordFeatures(kind) for kind in ("words", "pieces")}
+        self.ngrams = {kind: NgramFeatures(kind) for kind in NGRAMS}
         with _trainable(len(words)):
-            self.known = {kind: features.learn(words) for kind, features in self.words.items()}
+            self.known: ByKind = {kind: features.learn(words) for kind, features in self.ngrams.items()}
         self.scaler = StandardScaler().fit(vectors)
         pca = PCA(min(COMPONENTS, *vectors.shape), random_state=0)
         with np.errstate(invalid="ignore"):  # 0 / 0, where all vectors are equal
             pca.fit(self.scaler.transform(vectors))
         # Components without variance, as those of few or of equal texts, would be scaled up to noise.
         variances = pca.explained_variance_[pca.explained_variance_ > SMALLEST * pca.explained_variance_[0]]
-        # Scaled so that a text has a norm near 1, as it has in the features of words.
+        # Scaled so that a text has a norm near 1, as it has in the n-grams of words.
         self.basis = pca.components_[: len(variances)] / np.sqrt(variances * len(variances))[:, None]
-        self.known["vectors"] = self._components(vectors)
+        self.known[VECTORS] = self._components(vectors)
 
-    def compute(self, words: Words, vectors: np.ndarray) -> dict[str, sparse.csr_matrix]:
-        """The features of other rows, by part."""
-        return {kind: f.compute(words) for kind, f in self.words.items()} | {"vectors": self._components(vectors)}
+    def compute(self, words: Words, vectors: np.ndarray) -> ByKind:
+        """The features of other rows."""
+        return {kind: f.compute(words) for kind, f in self.ngrams.items()} | {VECTORS: self._components(vectors)}
 
     def of_vectors(self, weights: np.ndarray, biases: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Weights (components, C) and biases (C,) -> those for the vectors themselves: (D, C) and (C,)."""

@@ -11,7 +11,8 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.model_selection import StratifiedKFold
 
 from bilm.baselines import tfidf
-from bilm.baselines.tfidf import CLASSIFIERS, STRENGTHS, WORDS, Recipe, choose, fit, search
+from bilm.baselines.tfidf import CLASSIFIERS, WORDS, Recipe, choose, fit, search
+from bilm.model_selection import STRENGTHS
 from bilm.runtime.errors import UserError
 
 REFUSED = r"^TF-IDF and a linear model cannot be trained on these \d rows: .*(the same class|empty vocabulary)"

@@ -12,10 +12,11 @@ from sklearn.exceptions import SkipTestWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
+from sklearn.svm import LinearSVC
 from sklearn.utils.estimator_checks import check_estimator
 from sklearn.utils.validation import validate_data
 
-from bilm import ELMo, ELMoVectorizer
+from bilm import ELMo, ELMoVectorizer, elmo_tfidf_union
 from bilm.runtime.errors import UserError
 from bilm.text.ag_news import read_ag_news
 
@@ -100,3 +101,16 @@ def test_in_a_pipeline_and_a_grid_search(path):
     search = GridSearchCV(pipeline, grid, cv=2).fit(list(texts), labels)
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()
     assert (search.predict(list(texts)) == np.array(labels)).mean() > 0.4
+
+
+def test_a_union_with_tfidf_gives_both_the_same_weight(path):
+    labels, texts = zip(*read_ag_news(SAMPLE / "train.csv", 80), strict=True)
+    union = elmo_tfidf_union(path).fit(list(texts))
+    names, matrix = union.get_feature_names_out(), union.transform(list(texts))
+    deep = np.array([name.startswith("pipeline__") for name in names])
+    for part in (matrix[:, deep], matrix[:, ~deep]):
+        np.testing.assert_allclose(np.sqrt(part.multiply(part).sum(1)), 1.0, rtol=1e-5)
+    # Decorrelated before they are scaled: each component tells something else.
+    components = union.transformer_list[0][1][:-1].transform(list(texts))
+    np.testing.assert_allclose(np.cov(components.T), np.eye(components.shape[1]), atol=1e-3)
+    assert len(make_pipeline(union, LinearSVC()).fit(list(texts), labels).predict(["Stocks fell."])) == 1

@@ -1,6 +1,7 @@
 """The hybrid classifier against scikit-learn; folds; words that the language model does not know."""
 
 from contextlib import nullcontext
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from bilm.modules.classifier import EncoderClassifier
 from bilm.modules.hybrid import pooled_vectors
 from bilm.runtime.errors import UserError
 from bilm.text.batching import collate
-from bilm.training.hybrid import PARTS, Choice, HybridTrainer, pool_texts
+from bilm.training.hybrid import FEATURE_SETS, Choice, HybridTrainer, pool_texts
 
 CPU = torch.device("cpu")
 # Only the last word tells the classes apart, and the language model knows neither of the two.
@@ -35,9 +36,9 @@ def trainer(bilm, vocabulary) -> HybridTrainer:
     return HybridTrainer(batch.words(), vectors, LABELS, num_classes=3, seed=0)
 
 
-def choice_of(trainer, *parts: str, strength: float = 1.0) -> Choice:
+def choice_of(trainer, *features: str, strength: float = 1.0) -> Choice:
     logits = np.array([[1.0, -1, -9], [-1, 1, -9]] * 5)
-    return Choice(parts, strength, {(parts, strength): 1.0}, logits)
+    return Choice(features, strength, {(features, strength): 1.0}, logits)
 
 
 def logits_of(classifier, bilm, vocabulary, texts) -> np.ndarray:
@@ -46,23 +47,50 @@ def logits_of(classifier, bilm, vocabulary, texts) -> np.ndarray:
         return EncoderClassifier(bilm, classifier, finetuned=False)(batch).numpy()
 
 
-@pytest.mark.parametrize("parts", PARTS)
-def test_logits_are_those_of_a_linear_svm(trainer, bilm, vocabulary, parts):
-    classifier = trainer.fit(np.arange(8), choice_of(trainer, *parts), bilm, (1, 2))
+def features_of(trainer, rows: int) -> tuple[dict, dict]:
+    """By kind, the features learned from the first `rows`, and those of all rows; by scikit-learn alone."""
     words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
-    pieces = TfidfVectorizer(ngram_range=(2, 5), sublinear_tf=True, analyzer="char_wb", min_df=2)
+    characters = TfidfVectorizer(ngram_range=(2, 5), sublinear_tf=True, analyzer="char_wb", min_df=2)
     # The rows differ in five words: their pooled vectors have as many distinct values, and a component less.
-    rank = np.linalg.matrix_rank(StandardScaler().fit_transform(trainer.vectors[:8]), tol=1e-3)
+    rank = np.linalg.matrix_rank(StandardScaler().fit_transform(trainer.vectors[:rows]), tol=1e-3)
     deep = make_pipeline(StandardScaler(), PCA(rank, whiten=True))
-    learned = {"words": words.fit_transform(ROWS[:8]), "pieces": pieces.fit_transform(ROWS[:8])}
-    learned["vectors"] = deep.fit_transform(trainer.vectors[:8]) / rank**0.5
-    svm = LinearSVC(C=1.0, tol=1e-2, random_state=0).fit(sparse.hstack([learned[part] for part in parts]), LABELS[:8])
-    new = {"words": words.transform(ROWS), "pieces": pieces.transform(ROWS)}
+    learned = {"words": words.fit_transform(ROWS[:rows]), "characters": characters.fit_transform(ROWS[:rows])}
+    learned["vectors"] = deep.fit_transform(trainer.vectors[:rows]) / rank**0.5
+    new = {"words": words.transform(ROWS), "characters": characters.transform(ROWS)}
     new["vectors"] = deep.transform(trainer.vectors) / rank**0.5
-    expected = svm.decision_function(sparse.hstack([new[part] for part in parts]))
+    return learned, new
+
+
+def ratio_by_counting(column: np.ndarray, in_class: np.ndarray) -> float:
+    """Of an n-gram, by its TF-IDF in each text."""
+    have = sum(1 for value, inside in zip(column, in_class, strict=True) if inside and value > 0)
+    others = sum(1 for value, inside in zip(column, in_class, strict=True) if not inside and value > 0)
+    inside, outside = in_class.sum(), len(in_class) - in_class.sum()
+    return np.log(((have + 1) / (inside + 2)) / ((others + 1) / (outside + 2)))
+
+
+@pytest.mark.parametrize("features", FEATURE_SETS)
+@pytest.mark.parametrize("labels", [[0, 1] * 5, [0, 1, 2, 0, 1, 2, 0, 1, 0, 1]], ids=["two classes", "three"])
+def test_logits_are_those_of_a_linear_svm_on_scaled_ngrams(trainer, bilm, vocabulary, features, labels):
+    labels = np.array(labels)
+    trainer = replace(trainer, labels=labels)
+    classifier = trainer.fit(np.arange(8), choice_of(trainer, *features), bilm, (1, 2))
     logits = logits_of(classifier, bilm, vocabulary, ROWS) * float(classifier.temperature)
-    np.testing.assert_allclose(logits[:8, 1], expected[:8], rtol=1e-2, atol=1e-3)
-    np.testing.assert_allclose(logits[:8, 0], -expected[:8], rtol=1e-2, atol=1e-3)
+    learned, new = features_of(trainer, 8)
+    for label in sorted(set(labels)):
+        in_class = labels[:8] == label
+        scales = {
+            kind: np.ones(x.shape[1])
+            if kind == "vectors"
+            else np.array([ratio_by_counting(column, in_class) for column in x.toarray().T])
+            for kind, x in learned.items()
+        }
+        scaled = [
+            sparse.hstack([sparse.csr_matrix(x[kind]) @ sparse.diags(scales[kind]) for kind in features])
+            for x in (learned, new)
+        ]
+        svm = LinearSVC(C=1.0, tol=1e-2, random_state=0).fit(scaled[0], in_class)
+        np.testing.assert_allclose(logits[:8, label], svm.decision_function(scaled[1])[:8], rtol=2e-2, atol=5e-3)
 
 
 def test_pooled_vectors_are_means_over_tokens_and_the_vectors_of_first_words(bilm, vocabulary):
@@ -75,13 +103,13 @@ def test_pooled_vectors_are_means_over_tokens_and_the_vectors_of_first_words(bil
 
 
 def test_words_that_the_language_model_does_not_know_decide(trainer, bilm, vocabulary):
-    classifier = trainer.fit(np.arange(10), choice_of(trainer, "words", "pieces", "vectors"), bilm, (1, 2))
+    classifier = trainer.fit(np.arange(10), choice_of(trainer, "words", "characters", "vectors"), bilm, (1, 2))
     new = ["nobody said zyx", "nobody said qwv"]
     assert logits_of(classifier, bilm, vocabulary, new).argmax(1).tolist() == [0, 1]
 
 
 def test_a_class_without_rows_is_never_predicted(trainer, bilm, vocabulary):
-    classifier = trainer.fit(np.arange(10), choice_of(trainer, "words", "pieces", "vectors"), bilm, (1, 2))
+    classifier = trainer.fit(np.arange(10), choice_of(trainer, "words", "characters", "vectors"), bilm, (1, 2))
     assert (torch.from_numpy(logits_of(classifier, bilm, vocabulary, [*ROWS, ""])).softmax(1)[:, 2] == 0).all()
 
 
@@ -95,8 +123,8 @@ def test_what_a_fold_answers_does_not_depend_on_the_labels_that_it_leaves_out(tr
 def test_features_are_chosen_by_validation_accuracy_and_the_fewest_of_equal_ones(trainer):
     choice = trainer.choose(SPLITS)
     assert choice.accuracy == max(choice.accuracies.values()) and np.isfinite(choice.logits).all()
-    equal = [parts for (parts, _), value in choice.accuracies.items() if value == choice.accuracy]
-    assert choice.parts == min(equal, key=PARTS.index)
+    equal = [features for (features, _), value in choice.accuracies.items() if value == choice.accuracy]
+    assert choice.features == min(equal, key=FEATURE_SETS.index)
 
 
 def test_one_class_is_an_error(trainer):
@@ -105,7 +133,7 @@ def test_one_class_is_an_error(trainer):
 
 
 def test_a_file_gives_the_same_probabilities_and_explanations(trainer, bilm, vocabulary, tmp_path):
-    classifier = trainer.fit(np.arange(10), choice_of(trainer, "words", "pieces", "vectors"), bilm, (1, 2))
+    classifier = trainer.fit(np.arange(10), choice_of(trainer, "words", "characters", "vectors"), bilm, (1, 2))
     bilm_info = {"rows_trained": 10, "validation_perplexity": 1.0, "settings": {}}
     save_bilm(tmp_path / "bilstm.pt", bilm, vocabulary, bilm_info)
     info = {"validation_accuracy": 1.0, "settings": {}, "combination": {}, "seed": 0}

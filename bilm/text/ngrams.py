@@ -1,6 +1,6 @@
-"""TF-IDF features of texts that are split into words: words and pairs of words, or pieces of words.
+"""TF-IDF of the n-grams of texts that are split into words: of words, or of the characters within words.
 
-A piece is 2 to 5 characters within a word, with a blank for its edges: "unhappily" shares pieces with "unhappy".
+Character n-grams have a blank for the edge of a word: "unhappily" shares some with "unhappy".
 """
 
 from collections.abc import Sequence
@@ -13,24 +13,24 @@ if TYPE_CHECKING:
 
 Words = Sequence[Sequence[str]]
 # By kind, the settings of scikit-learn's TfidfVectorizer; a text is its words with blanks between them.
-KINDS: dict[str, dict[str, Any]] = {
-    "words": {"ngram_range": (1, 2), "tokenizer": str.split, "token_pattern": None},
-    # A piece that occurs in one text alone says nothing that its word does not say.
-    "pieces": {"ngram_range": (2, 5), "analyzer": "char_wb", "min_df": 2},
+NGRAMS: dict[str, dict[str, Any]] = {
+    "words": {"ngram_range": (1, 2), "tokenizer": str.split, "token_pattern": None, "sublinear_tf": True},
+    # One that occurs in a single text says nothing that its word does not say.
+    "characters": {"ngram_range": (2, 5), "analyzer": "char_wb", "min_df": 2, "sublinear_tf": True},
 }
 
 
-class WordFeatures:
-    """The features of one kind. Each text has norm 1, or 0 if none of its terms is known."""
+class NgramFeatures:
+    """TF-IDF of n-grams of one kind. Each text has norm 1, or 0 if none of its n-grams is known."""
 
     def __init__(self, kind: str):
-        """kind: one of KINDS."""
+        """kind: one of NGRAMS."""
         from sklearn.feature_extraction.text import TfidfVectorizer  # takes a second to import
 
-        self._vectorizer = TfidfVectorizer(sublinear_tf=True, lowercase=False, **KINDS[kind])
+        self._vectorizer = TfidfVectorizer(lowercase=False, **NGRAMS[kind])
 
     @classmethod
-    def restore(cls, kind: str, terms: Sequence[str], idf: np.ndarray) -> "WordFeatures":
+    def restore(cls, kind: str, terms: Sequence[str], idf: np.ndarray) -> "NgramFeatures":
         """Return features with these terms and inverse document frequencies, fp (F,)."""
         result = cls(kind)
         result._vectorizer.set_params(vocabulary={term: i for i, term in enumerate(terms)})
@@ -38,7 +38,7 @@ class WordFeatures:
         return result
 
     def learn(self, texts: Words) -> "csr_matrix":
-        """Learn the features of N texts, and compute them: fp64 (N, F). Raises ValueError if there are none."""
+        """Learn the n-grams of N texts, and compute their TF-IDF: fp64 (N, F). Raises ValueError if there are none."""
         return self._vectorizer.fit_transform(map(" ".join, texts))
 
     def compute(self, texts: Words) -> "csr_matrix":
@@ -47,7 +47,7 @@ class WordFeatures:
 
     @property
     def terms(self) -> tuple[str, ...]:
-        """The features by column; between the words of a pair there is a blank."""
+        """The n-grams by column; between the words of a pair there is a blank."""
         return tuple(self._vectorizer.get_feature_names_out().tolist())
 
     @property

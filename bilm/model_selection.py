@@ -1,0 +1,44 @@
+"""The choice of a linear model by its accuracy on validation rows: what it reads, and its regularisation strength C."""
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+# Beyond these there is nothing to gain: with a smaller C the weights hardly change their direction, with a larger one
+# nearly all training rows are well separated already.
+STRENGTHS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
+
+Candidate = TypeVar("Candidate", bound=Hashable)
+
+
+@dataclass(frozen=True)
+class Found(Generic[Candidate]):
+    """The best candidate with its strength; accuracies: by (candidate, strength), of all that were tried."""
+
+    candidate: Candidate
+    strength: float
+    accuracies: dict[tuple[Candidate, float], float]
+
+
+def search(
+    candidates: Sequence[Candidate], accuracy: Callable[[Candidate, float], float], usual: float
+) -> Found[Candidate]:
+    """Find the candidate and the strength, one of STRENGTHS, of the highest `accuracy` (candidate, strength).
+
+    Of equal ones, the strength nearest to the `usual` one is chosen, and then the first candidate: on few rows, most
+    strengths are equal.
+
+    For each candidate, the neighbours of the best strength are tried until it has no untried ones: it is then between
+    two others, or at an end of STRENGTHS. The first search begins at the usual strength, the next ones at the best of
+    the one before. The search is done with one candidate before it begins with the next.
+    """
+    accuracies: dict[tuple[Candidate, float], float] = {}
+    best = start = STRENGTHS.index(usual)
+    for candidate in candidates:
+        tried: dict[int, float] = {}
+        while untried := {*range(len(STRENGTHS))[max(0, best - 1) : best + 2]} - tried.keys():
+            tried |= {index: accuracy(candidate, STRENGTHS[index]) for index in untried}
+            best = max(tried, key=lambda index: (tried[index], -abs(index - start)))
+        accuracies |= {(candidate, STRENGTHS[index]): tried[index] for index in sorted(tried)}
+    candidate, strength = max(accuracies, key=lambda x: (accuracies[x], -abs(STRENGTHS.index(x[1]) - start)))
+    return Found(candidate, strength, accuracies)
