@@ -77,8 +77,8 @@ class StartOptions:
     )
     start_from: str | None = setting(
         None,
-        "a bilstm.pt to start from: its words, sizes and tokenizer are kept, new words are added, and with --hidden new "
-        "LSTM units; for similar texts a --learning-rate of 2e-3 preserves more of what it has learned",
+        "a bilstm.pt to start from: its words, sizes and tokenizer are kept; new words are added, with --hidden more units "
+        "too; for similar texts a --learning-rate of 2e-3 preserves more of what it has learned",
     )
 
 
@@ -218,12 +218,17 @@ def adapt_options(options: Options, base: Pretrained | None) -> Options:
     units = options.model.hidden or model.units
     if units < model.units:
         raise UserError(f"--hidden {units}: the LSTMs of the model of --start-from have {model.units} units already.")
+    if units == model.width != model.units:
+        raise UserError(
+            f"--hidden {units}: LSTMs as wide as the layers are not projected, and those of --start-from are. Choose "
+            "another number."
+        )
     fit = options.fit
     if not options.start.start_from and fit.learning_rate == FitConfig.learning_rate:
         fit = replace(fit, learning_rate=CONTINUED_LEARNING_RATE)
     # Adagrad's first step moves every vector by the full rate, whatever the vector has learned.
     embedding = replace(options.embedding, embedding_optimizer="adamw")
-    model = replace(model, dropout=options.model.dropout, hidden=units if units > model.width else None)
+    model = replace(model, dropout=options.model.dropout, hidden=units if units != model.width else None)
     return replace(options, embedding=embedding, model=model, tokenizer=tokenizer, fit=fit)
 
 

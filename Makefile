@@ -38,13 +38,13 @@ best: .venv/ready
 	$(PY) -m studies.baselines $(OPTIONS) --only tfidf_svm
 	$(PY) evaluate.py $(OPTIONS) --split all --duplicates
 
-studies: .venv/ready
+studies: .venv/ready-dev
 	$(PY) -m studies.baselines $(OPTIONS) --resume
 	$(PY) -m studies.lambda_study $(OPTIONS) --resume
 	$(PY) -m studies.label_efficiency $(OPTIONS) --resume
 	$(PY) evaluate.py $(OPTIONS) --split all --duplicates
 
-report: .venv/ready
+report: .venv/ready-dev
 	$(PY) -m studies.report
 
 bench: .venv/ready

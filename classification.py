@@ -2,7 +2,7 @@
 
     python classification.py                    trainable, frozen and function   -> models/classifier_MODE.pt
     python classification.py --mode finetune    the language model is trained too
-    python classification.py --mode hybrid      with TF-IDF features: for a few thousand texts of your own
+    python classification.py --mode hybrid      with TF-IDF features: for texts of your own
     python classification.py --preset best      all four, as the weights in models/ were trained
     python classification.py --resume           continue after Ctrl-C or a crash
     python classification.py --train FILE --text-column NAME --label-column NAME      classes of your own texts
@@ -12,7 +12,7 @@
     frozen      the same with random lambdas that never change
     function    a learned function of [e0; e1; e2]
     finetune    as trainable, and the weights of the language model are trained too
-    hybrid      a linear model on TF-IDF of words and pairs of words beside the mean vectors of e1 and e2
+    hybrid      a linear SVM on TF-IDF n-grams, and on pooled vectors of e1 and e2 where validation prefers them
 
 models/classifier.pt is a copy of the classifier with the best validation accuracy.
 """

@@ -21,6 +21,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bilm.config import ENSEMBLE
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from bilm.checkpoints.model_format import ClassifierFiles
     from bilm.evaluation.evaluator import Evaluator
     from bilm.evaluation.predictions import Predictions
+    from bilm.inference.text_classifier import TextClassifier
     from bilm.text.corpus import Source
     from bilm.text.encoded_corpus import EncodedCorpus
 
@@ -84,6 +86,7 @@ class Evaluation:
     options: EvaluationOptions
     evaluator: Evaluator
     files: ClassifierFiles
+    ensemble: TextClassifier | None
     summary: dict[str, Any]
     predictions: Predictions
 
@@ -110,7 +113,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     predictions = read_predictions(results / "predictions.json", hashes)
     previous = summaries.read_summary(results / "summary.json")
     summary = summaries.begin(previous, evaluator.pretrained, hashes.get("test"), run.stamp())
-    evaluation = Evaluation(run, options.evaluation, evaluator, files, summary, predictions)
+    ensemble = load_ensemble(run, options.evaluation, evaluator, summary)
+    evaluation = Evaluation(run, options.evaluation, evaluator, files, ensemble, summary, predictions)
     for split in options.evaluation.splits():
         evaluate_split(evaluation, split, sources[split])
     summaries.refresh_comparisons(summary, predictions)
@@ -146,6 +150,23 @@ def load_models(run: Run, options: Options) -> tuple[Evaluator, ClassifierFiles]
     for message in files.mismatched.values():
         print(f"Not evaluated: {message}", file=sys.stderr)
     return Evaluator(pretrained, classifiers, options.evaluation.batch_tokens, run.device, run.autocast), files
+
+
+def load_ensemble(
+    run: Run, options: EvaluationOptions, evaluator: Evaluator, summary: dict[str, Any]
+) -> TextClassifier | None:
+    """The ensemble of --ensemble. Raises UserError if its file cannot be used, or has the name of another model."""
+    from bilm.inference.text_classifier import TextClassifier
+
+    if options.ensemble is None:
+        return None
+    path = Path(options.ensemble)
+    if path.stem in {ENSEMBLE, *evaluator.classifiers, *summary["classifiers"], *summary["baselines"]}:
+        raise UserError(f"another model is called {path.stem!r}; rename the ensemble's file.", "ensemble")
+    model = TextClassifier.load(classifier=path, device=run.device, precision=run.precision)
+    if model.classes != list(run.corpus.classes):
+        raise UserError(f"{path} was trained on other classes than those of {run.corpus.train}.", "ensemble")
+    return model
 
 
 def check_rows(run: Run, options: Options, evaluator: Evaluator, sources: dict[str, Source]) -> None:
@@ -187,8 +208,8 @@ def evaluate_split(evaluation: Evaluation, split: str, source: Source) -> None:
         evaluate_classifiers(evaluation, split, encoded.labels[rows], probabilities, list(source.classes))
         if split == "test":
             evaluate_test_rows(evaluation, source, encoded, probabilities)
-    if evaluation.options.ensemble:
-        evaluate_ensemble(evaluation, split, source, encoded.labels[rows], rows)
+    if evaluation.ensemble:
+        evaluate_ensemble(evaluation, evaluation.ensemble, split, source, encoded.labels[rows], rows)
 
 
 def evaluate_classifiers(
@@ -222,28 +243,24 @@ def evaluate_classifiers(
             predictions.labels = labels
 
 
-def evaluate_ensemble(evaluation: Evaluation, split: str, source: Source, labels: np.ndarray, rows: np.ndarray) -> None:
+def evaluate_ensemble(
+    evaluation: Evaluation, model: TextClassifier, split: str, source: Source, labels: np.ndarray, rows: np.ndarray
+) -> None:
     """Print and collect the metrics of the ensemble of --ensemble on these rows, int64."""
-    from pathlib import Path
-
     from bilm.evaluation.summary import add_named_ensemble
     from bilm.evaluation.tables import classifier_table
-    from bilm.inference.text_classifier import TextClassifier
     from bilm.metrics import calibration_error, classification_figures
 
-    run, path = evaluation.run, Path(str(evaluation.options.ensemble))
-    model = TextClassifier.load(classifier=path, device=run.device, precision=run.precision)
-    if model.classes != list(source.classes):
-        raise UserError(f"{path} was trained on other classes than those of {run.corpus.train}.", "ensemble")
+    name = Path(str(evaluation.options.ensemble)).stem
     texts = [text for _, text in source.rows()]
     probabilities = model.predict_proba([texts[i] for i in rows])
     classes = probabilities.argmax(1)
     figures = classification_figures(labels, classes, model.classes)
     figures["calibration_error"] = calibration_error(probabilities, labels)
-    print(f"\n{classifier_table(path.stem, figures)}", flush=True)
-    add_named_ensemble(evaluation.summary, path.stem, model.hash, split, figures)
+    print(f"\n{classifier_table(name, figures)}", flush=True)
+    add_named_ensemble(evaluation.summary, name, model.hash, split, figures)
     if split == "test":
-        evaluation.predictions.models[path.stem], evaluation.predictions.labels = (model.hash, classes), labels
+        evaluation.predictions.models[name], evaluation.predictions.labels = (model.hash, classes), labels
 
 
 def evaluate_test_rows(

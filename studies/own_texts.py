@@ -79,7 +79,8 @@ def fitted(folder: Path, seed: int, few: bool) -> dict[str, Any]:
         (few_of_each(rows, label, seed) if few else rows).to_csv(train, index=False)
         columns = ["--text-column", "text", "--label-column", label]
         fit.main([str(train), *columns, "--test", str(folder / "test.csv"), "--output", name, "--seed", str(seed)])
-        return dict(json.loads((Path(name) / "results" / train.stem / "fit.json").read_text(encoding="utf-8")))
+        (figures,) = (Path(name) / "results").glob("*/fit.json")
+        return dict(json.loads(figures.read_text(encoding="utf-8")))
 
 
 def few_of_each(rows: pd.DataFrame, label: str, seed: int) -> pd.DataFrame:

@@ -5,10 +5,12 @@
 Paths are relative to the folder of the file. An ensemble answers with the mean of its members' probabilities.
 """
 
+import contextlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from bilm.checkpoints import serialization
 from bilm.checkpoints.bundled import bundled_bilm
 from bilm.checkpoints.model_format import Pretrained, TrainedClassifier, load_bilm, load_classifier
 from bilm.config import ENSEMBLE
@@ -20,13 +22,12 @@ Member = tuple[Pretrained, TrainedClassifier]
 
 
 def write_ensemble(path: Path, classifiers: Sequence[Path]) -> list[Member]:
-    """Write an ensemble of classifiers, each on the bilstm.pt in its folder, or else on that of this repository.
+    """Write an ensemble of classifiers, each on the bilstm.pt in its folder or on that of this repository.
 
-    Returns the members.
-    Raises UserError when a file cannot be read or written, or when the classes of the classifiers differ.
+    Returns the members. Raises UserError when a file cannot be read or written, when neither is the language model of a
+    classifier, or when the classes of the classifiers differ.
     """
-    beside = [classifier.parent / "bilstm.pt" for classifier in classifiers]
-    files = [(b if b.exists() else bundled_bilm(), c) for b, c in zip(beside, classifiers, strict=True)]
+    files = [(_language_model_of(classifier), classifier) for classifier in classifiers]
     members = _load(files)
     _require_same_classes(path, members)
     entries = [
@@ -58,6 +59,19 @@ def read_ensemble(path: Path) -> list[Member]:
             )
     _require_same_classes(path, members)
     return members
+
+
+def _language_model_of(classifier: Path) -> Path:
+    """The file of the language model that a classifier was trained on."""
+    required, beside = serialization.load(classifier, "classifier")["bilm"], classifier.parent / "bilstm.pt"
+    for find in (lambda: beside, bundled_bilm):
+        with contextlib.suppress(UserError):
+            if load_bilm(path := find()).hash == required:
+                return path
+    raise UserError(
+        f"{classifier} was trained neither on {beside} nor on the bilstm.pt of this repository. "
+        "Copy its language model beside it, under the name bilstm.pt."
+    )
 
 
 def _load(files: Sequence[tuple[Path, Path]]) -> list[Member]:

@@ -207,12 +207,18 @@ def load_classifier(path: Path, pretrained: Pretrained) -> TrainedClassifier:
         if finetuned:
             bilm = _build_bilm(replace(bilm.config, softmax="none"), bilm.vocabulary_size, saved["tuned_encoder"])
         names = saved["class_names"]
-        classifier = _build_classifier(saved["mode"], saved["config"], bilm, len(names))
+        config, weights = (_in_present_terms(saved[key]) for key in ("config", "weights"))
+        classifier = _build_classifier(saved["mode"], config, bilm, len(names))
         # Files of format version 3 have no temperature.
-        classifier.load_state_dict({"temperature": torch.ones(())} | saved["weights"])
+        classifier.load_state_dict({"temperature": torch.ones(())} | weights)
         model = EncoderClassifier(bilm, classifier, finetuned).eval()
         info = _require_types(saved["info"], validation_accuracy=float, settings=dict, combination=dict, seed=int)
         return TrainedClassifier(model, names, info, saved["id"])
+
+
+def _in_present_terms(content: dict[str, Any]) -> dict[str, Any]:
+    """In files of format version 4, character n-grams are called pieces."""
+    return {name.replace("pieces", "characters"): value for name, value in content.items()}
 
 
 def _build_classifier(

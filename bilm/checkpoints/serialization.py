@@ -21,8 +21,9 @@ from torch import Tensor
 from bilm.runtime.errors import UserError
 from bilm.runtime.files import ADVICE, atomic_write
 
-# Files of version 3 have no temperatures and no hybrid classifiers; nothing else differs.
-FORMAT_VERSION, OLDEST_VERSION = 4, 3
+# Files of version 3 have no temperatures and no hybrid classifiers; in those of version 4, hybrid classifiers have a
+# name of their own for character n-grams.
+FORMAT_VERSION, OLDEST_VERSION = 5, 3
 
 
 def content_hash(content: Any) -> str:

@@ -8,6 +8,7 @@ Its answers are the means of the probabilities of the classifiers. The language 
 it, or else the models/bilstm.pt of this repository, as for a classifier of `bilm fit`.
 """
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,8 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     path = Path(options.output)
     members = write_ensemble(path, [Path(name) for name in options.classifiers])
-    models = len({pretrained.hash for pretrained, _ in members})
+    models, name = len({pretrained.hash for pretrained, _ in members}), display_path(path)
     print(
-        f"Wrote {display_path(path)}: {len(members)} classifiers on {models} language "
-        f"model{'s' if models > 1 else ''}. Next: python -m bilm predict --classifier {display_path(path)}"
+        f"Wrote {name}: {len(members)} classifiers on {models} language "
+        f'model{"s" if models > 1 else ""}. Next: python -m bilm predict --classifier {shlex.quote(name)} "a text"'
     )

@@ -49,6 +49,7 @@ class FitOptions:
     label_column: str | None = setting(None, "column of the classes, which may have any names")
     test: str | None = setting(None, "file with more such rows, to test on")
     output: str | None = setting(None, "folder under which models/ and results/ are written (default: this one)")
+    restart: bool = setting(False, "replace an earlier classifier on other rows or on another language model")
     seed: int = setting(0, "seed of everything random", below=2**62)
 
     def __post_init__(self) -> None:
@@ -68,9 +69,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parse_options(Options, __doc__, arguments=arguments, program="python -m bilm fit")
     if len(options.fit.train) != 1:
         raise UserError("name one file of texts.")
+    if not Path(options.fit.train[0]).is_file():
+        raise UserError(f"there is no file {options.fit.train[0]}.")
     # Imported after the options are parsed: torch takes seconds, and --help does not need it.
-    from bilm.checkpoints.model_format import keep_best_classifier, load_bilm
-    from bilm.cli.hybrid import train_hybrid
+    from bilm.checkpoints.model_format import load_bilm
+    from bilm.cli.hybrid import find_splits, hybrid_path, train_hybrid
     from bilm.runtime.files import write_json
     from bilm.runtime.terminal import duration
     from bilm.text.encoded_corpus import encode
@@ -78,20 +81,44 @@ def main(arguments: Sequence[str] | None = None) -> None:
     started, run = time.monotonic(), open_run(run_options(options), "training", single_process=True)
     pretrained = load_bilm(Path(options.model.bilm))
     source = run.corpus.source("train", None)
-    test = run.corpus.source("test", None) if options.fit.test else None
-    encoded = run.encode(lambda folder: encode(source, pretrained.vocabulary.opened(), folder))
-    run.folders.prepare()
-    seconds = estimate_seconds(run, pretrained, encoded, len(source.classes))
-    print(f"{len(encoded):,} texts of {len(source.classes)} classes; this takes about {duration(seconds)}.", flush=True)
     settings = run.settings(corpus=source.identity, bilm=pretrained.hash, mode=HYBRID)
+    if not options.fit.restart:
+        refuse_replacement(hybrid_path(run), settings)
+    # Read now, so that a mistake in the file is found before anything is trained.
+    test_rows = list(run.corpus.source("test", None).rows()) if options.fit.test else []
+    encoded = run.encode(lambda folder: encode(source, pretrained.vocabulary.opened(), folder))
+    num_splits = len(find_splits(encoded, source.classes))
+    run.folders.prepare()
+    seconds = estimate_seconds(run, pretrained, encoded, len(source.classes), num_splits)
+    print(f"{len(encoded):,} texts of {len(source.classes)} classes; this takes about {duration(seconds)}.", flush=True)
     info = run.training_info(source, len(encoded), len(encoded), settings)
     result = train_hybrid(run, pretrained, encoded, source.classes, info)
-    figures = compare(run, result, pretrained, encoded, source, test)
-    keep_best_classifier(run.folders.models, pretrained)
+    figures = compare(run, result, pretrained, encoded, source, test_rows)
+    choose_best(run.folders.models, pretrained)
     figures["seconds"] = round(time.monotonic() - started, 1)
     path = run.folders.results / "fit.json"
     write_json(path, {**run.stamp(), "rows_trained": info["rows_trained"], **figures})
     print(f"\n{verdict(figures)}\nWrote {display_path(path)}. Classify with it:\n  {use(options, result.path)}")
+
+
+def refuse_replacement(path: Path, settings: dict[str, Any]) -> None:
+    """Raises UserError if `path` has a classifier on other rows or on another language model."""
+    from bilm.checkpoints.model_format import finished_settings
+    from bilm.cli.run import replacement_warning
+
+    inputs, saved = ("corpus", "bilm"), finished_settings(path, "classifier")
+    earlier = None if saved is None else {name: saved.get(name) for name in inputs}
+    if warning := replacement_warning(path, earlier, {name: settings[name] for name in inputs}):
+        raise UserError(warning)
+
+
+def choose_best(folder: Path, pretrained: "Pretrained") -> None:
+    """Write classifier.pt, unless the folder is that of another language model, whose classifier it then is."""
+    from bilm.checkpoints.model_format import keep_best_classifier, load_bilm
+
+    own = folder / "bilstm.pt"
+    if not own.exists() or load_bilm(own).hash == pretrained.hash:
+        keep_best_classifier(folder, pretrained)
 
 
 def run_options(options: Options) -> RunOptions:
@@ -102,13 +129,14 @@ def run_options(options: Options) -> RunOptions:
     return RunOptions(train=fit.train[0], test=fit.test, **columns, **where, seed=fit.seed)  # type: ignore[arg-type]
 
 
-def estimate_seconds(run: Run, pretrained: "Pretrained", encoded: "EncodedCorpus", num_classes: int) -> float:
+def estimate_seconds(
+    run: Run, pretrained: "Pretrained", encoded: "EncodedCorpus", num_classes: int, num_splits: int
+) -> float:
     """Estimate how long training and comparison take, by a trial: vectors of some texts, and one fold of them."""
     import numpy as np
 
     from bilm.cli.hybrid import BATCH_TOKENS
     from bilm.text.batching import collate, iterate_batches
-    from bilm.text.split import FOLDS, MANY_ROWS, VALIDATION_SHARE
     from bilm.training.hybrid import HybridTrainer, pool_texts
 
     step = TRIAL if len(encoded) >= TRIAL * TRIAL_AT_LEAST else 1
@@ -118,10 +146,9 @@ def estimate_seconds(run: Run, pretrained: "Pretrained", encoded: "EncodedCorpus
     vectors = pool_texts(encoder, layers, batches, len(encoded), run.device, run.autocast)[rows]
     of_vectors = time.monotonic() - started
     trainer = HybridTrainer(collate(encoded.texts, rows).words(), vectors, encoded.labels[rows], num_classes, 0)
-    splits = 1 if VALIDATION_SHARE * len(encoded) >= MANY_ROWS else FOLDS
     if len(set(trainer.labels.tolist())) > 1:
         trainer.choose([(np.arange(len(rows)), np.arange(len(rows)))])
-    return step * (of_vectors + WITH_TFIDF * splits * (time.monotonic() - started - of_vectors))
+    return step * (of_vectors + WITH_TFIDF * num_splits * (time.monotonic() - started - of_vectors))
 
 
 def compare(
@@ -130,7 +157,7 @@ def compare(
     pretrained: "Pretrained",
     encoded: "EncodedCorpus",
     source: "Source",
-    test: "Source | None",
+    test_rows: "Sequence[tuple[int, str]]",
 ) -> dict[str, Any]:
     """Train TF-IDF, and print and return the metrics of both on validation rows and on test rows; and the differences.
 
@@ -151,10 +178,10 @@ def compare(
     rows = np.concatenate([validation for _, validation in result.splits])
     by_model = {HYBRID: result.choice.logits[rows].argmax(1), BASELINE: answers[rows]}
     figures = {"validation": comparison(labels[rows], by_model, source.classes)}
-    if test:
+    if test_rows:
         training = result.splits[0][0] if len(result.splits) == 1 else np.arange(len(texts))
         model = tfidf.fit(recipe, [texts[i] for i in training], labels[training], seed)
-        actual, test_texts = zip(*test.rows(), strict=True)
+        actual, test_texts = zip(*test_rows, strict=True)
         classifier = TextClassifier([(pretrained, load_classifier(result.path, pretrained))], run.device, run.precision)
         of_test = {HYBRID: classifier.predict_proba(test_texts).argmax(1), BASELINE: model.predict(list(test_texts))}
         figures["test"] = comparison(np.array(actual), of_test, source.classes)
@@ -189,10 +216,10 @@ def verdict(figures: dict[str, Any]) -> str:
     split = "test" if "test" in figures else "validation"
     paired, rows = figures[split]["paired"], figures[split][HYBRID]["rows"]
     low, high = (100 * x for x in paired["interval"])
-    if low > 0:
-        better = "the hybrid classifier is better than TF-IDF alone"
-    else:
-        better = "TF-IDF alone is better" if high < 0 else "no difference from TF-IDF alone beyond chance"
+    # The interval is an approximation; on few rows McNemar's test, which is exact, may not agree.
+    better = "no difference from TF-IDF alone beyond chance"
+    if paired["p"] < 0.05 and (low > 0 or high < 0):
+        better = "the hybrid classifier is better than TF-IDF alone" if low > 0 else "TF-IDF alone is better"
     return (
         f"On the {rows:,} {split} rows: {better}. Hybrid minus TF-IDF: {100 * paired['difference']:+.1f} points of "
         f"accuracy, 95 % interval {low:+.1f} to {high:+.1f}."

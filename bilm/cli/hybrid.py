@@ -30,6 +30,19 @@ class HybridResult:
     splits: list[tuple["np.ndarray", "np.ndarray"]]
 
 
+def hybrid_path(run: Run) -> Path:
+    """The file of the classifier."""
+    return run.folders.models / f"classifier_{HYBRID}.pt"
+
+
+def find_splits(encoded: "EncodedCorpus", class_names: Sequence[str]) -> list[tuple["np.ndarray", "np.ndarray"]]:
+    """See validation_splits. Raises UserError if a class has a single distinct text."""
+    from bilm.text.split import split_validation, validation_splits
+
+    labels, keys = encoded.labels, encoded.keys
+    return validation_splits(labels, keys, *split_validation(labels, keys, class_names))
+
+
 def train_hybrid(
     run: Run, pretrained: "Pretrained", encoded: "EncodedCorpus", class_names: Sequence[str], info: dict[str, Any]
 ) -> HybridResult:
@@ -44,12 +57,11 @@ def train_hybrid(
     from bilm.runtime.files import write_json
     from bilm.runtime.terminal import progress
     from bilm.text.batching import collate, iterate_batches, plan_batches
-    from bilm.text.split import split_validation, validation_splits
     from bilm.training.hybrid import HybridTrainer, pool_texts
 
     started, encoder, texts, labels = time.monotonic(), pretrained.model, encoded.texts, encoded.labels
     rows, layers = np.arange(len(texts)), range(1, encoder.num_layers)
-    splits = validation_splits(labels, encoded.keys, *split_validation(labels, encoded.keys, class_names))
+    splits = find_splits(encoded, class_names)
     batches, total = iterate_batches(texts, rows, BATCH_TOKENS), len(plan_batches(texts.lengths, BATCH_TOKENS))
     bar = progress(batches, total=total, unit="batch", label="vectors of the texts")
     vectors = pool_texts(encoder.to(run.device).eval(), layers, bar, len(texts), run.device, run.autocast)
@@ -71,7 +83,7 @@ def train_hybrid(
         "combination": {"before": {}, "after": {}},
         "seconds": round(time.monotonic() - started, 1),
     }
-    path = run.folders.models / f"classifier_{HYBRID}.pt"
+    path = hybrid_path(run)
     results = run.folders.results / f"classifier_{HYBRID}_training.json"
     model = EncoderClassifier(encoder, classifier, finetuned=False)
     save_classifier(path, model.cpu(), pretrained.hash, list(class_names), info)

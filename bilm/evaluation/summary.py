@@ -110,9 +110,7 @@ def add_ensemble(summary: dict[str, Any], members: dict[str, str], split: str, f
 
 
 def add_named_ensemble(summary: dict[str, Any], name: str, sha256: str, split: str, figures: dict[str, Any]) -> None:
-    """Add metrics of an ensemble that a file names. Raises UserError if a classifier or baseline has this name."""
-    if name in {ENSEMBLE, *summary["classifiers"], *summary["baselines"]}:
-        raise UserError(f"another model is called {name!r}; rename the ensemble's file.", "ensemble")
+    """Add metrics of an ensemble that a file names. name: not that of a classifier or of a baseline."""
     ensembles = summary.setdefault("ensembles", {})
     if ensembles.get(name, {}).get("hash") != sha256:
         ensembles[name] = {"hash": sha256}

@@ -39,7 +39,14 @@ class NgramFeatures:
 
     def learn(self, texts: Words) -> "csr_matrix":
         """Learn the n-grams of N texts, and compute their TF-IDF: fp64 (N, F). Raises ValueError if there are none."""
-        return self._vectorizer.fit_transform(map(" ".join, texts))
+        joined = [" ".join(words) for words in texts]
+        try:
+            return self._vectorizer.fit_transform(joined)
+        except ValueError:
+            if self._vectorizer.min_df == 1:
+                raise
+            self._vectorizer.set_params(min_df=1)  # few texts, which have no n-gram in common
+            return self._vectorizer.fit_transform(joined)
 
     def compute(self, texts: Words) -> "csr_matrix":
         """Compute the features of N texts: fp64 (N, F)."""

@@ -1,6 +1,7 @@
 """Split rows into training and validation rows within each class, by a hash of each text; there is no seed."""
 
 import hashlib
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -67,13 +68,17 @@ def validation_splits(
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Return pairs of rows to train on and rows to validate on, int64 each: one, or a fifth of all rows in turn.
 
-    labels, keys: see split_validation, whose result is `training` and `validation`; it is the only pair where it has
-    MANY_ROWS to validate on. The folds are stratified, and texts with the same key are in the same fold.
+    labels, keys: see split_validation, whose result is `training` and `validation`; it is the only pair where
+    VALIDATION_SHARE of all rows are at least MANY_ROWS. The folds are stratified, and texts with the same key are in
+    the same fold.
     """
     from sklearn.model_selection import StratifiedGroupKFold  # takes a second to import
 
-    if len(validation) >= MANY_ROWS:
-        return [(training, validation)]
     rows = np.sort(np.concatenate([training, validation]))
-    folds = StratifiedGroupKFold(min(FOLDS, int(np.bincount(labels[rows]).max())), shuffle=True, random_state=0)
-    return [(rows[train], rows[left]) for train, left in folds.split(rows, labels[rows], keys[rows])]
+    if VALIDATION_SHARE * len(rows) >= MANY_ROWS:
+        return [(training, validation)]
+    count = min(FOLDS, int(np.bincount(labels[rows]).max()), len(np.unique(keys[rows])))
+    folds = StratifiedGroupKFold(count, shuffle=True, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # some folds have no row of a small class
+        return [(rows[train], rows[left]) for train, left in folds.split(rows, labels[rows], keys[rows])]

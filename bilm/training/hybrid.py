@@ -81,18 +81,20 @@ class HybridTrainer:
     def choose(self, splits: Sequence[Split]) -> Choice:
         """Search features and strength by the accuracy over all splits. Raises UserError as `fit`."""
         rows = np.concatenate([validation for _, validation in splits])
+        ends = np.cumsum([len(validation) for _, validation in splits])
         logits: dict[tuple[tuple[str, ...], float], np.ndarray] = {}
         # The search usually ends after three strengths.
         bar = progress(total=3 * len(FEATURE_SETS) * len(splits), unit="fit", label="choosing features")
 
         def accuracy(features: tuple[str, ...], strength: float) -> float:
-            answers = logits[features, strength] = np.full((len(self.labels), self.num_classes), np.nan)
-            for (training, validation), (known, unknown) in zip(splits, computed, strict=True):
+            answers = logits[features, strength] = np.empty((len(rows), self.num_classes))
+            by_split = np.split(answers, ends[:-1])
+            for (training, _), (known, unknown), part in zip(splits, computed, by_split, strict=True):
                 weights, biases = self._fit_linear(known, features, training, strength)
-                answers[validation] = _matrix(unknown, features) @ weights + biases
+                part[:] = _matrix(unknown, features) @ weights + biases
                 bar.total = max(bar.total, bar.n + 1)
                 bar.update()
-            return float((answers[rows].argmax(1) == self.labels[rows]).mean())
+            return float((answers.argmax(1) == self.labels[rows]).mean())
 
         with bar:
             computed = []
@@ -100,8 +102,9 @@ class HybridTrainer:
                 learned = _Features(*self._rows(training))
                 computed.append((learned.known, learned.compute(*self._rows(validation))))
             found = search(FEATURE_SETS, accuracy, STRENGTH)
-        key = found.candidate, found.strength
-        return Choice(*key, found.accuracies, logits[key])
+        best = np.full((len(self.labels), self.num_classes), np.nan)
+        best[rows] = logits[found.candidate, found.strength]
+        return Choice(found.candidate, found.strength, found.accuracies, best)
 
     def fit(self, rows: np.ndarray, choice: Choice, encoder: Encoder, layers: Sequence[int]) -> HybridClassifier:
         """Fit on `rows`, int64. layers: the numbers of those in `vectors`.
@@ -120,7 +123,8 @@ class HybridTrainer:
         if used:
             by_kind[VECTORS], biases = learned.of_vectors(by_kind[VECTORS], biases)
         state |= {f"weights.{kind}": values for kind, values in by_kind.items()} | {"bias": biases}
-        validated = ~np.isnan(choice.logits[:, 0])
+        # Rows that were validated on, but for those of a class without a row in the rest of the folds.
+        validated = choice.logits[np.arange(len(self.labels)), self.labels] > _NEVER / 2
         state["temperature"] = np.array(best_temperature(choice.logits[validated], self.labels[validated]))
         tensors = {name: torch.from_numpy(np.asarray(value, np.float32)) for name, value in state.items()}
         model.load_state_dict(model.state_dict() | tensors)

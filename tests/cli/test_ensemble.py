@@ -1,5 +1,6 @@
 """Ensembles as files: written by hash, used by predict, refused where a member has changed."""
 
+import shlex
 import shutil
 
 import numpy as np
@@ -29,12 +30,26 @@ def test_an_ensemble_answers_with_the_mean_of_its_members(models):
     ensemble = TextClassifier.load(classifier=models / "one/best.json")
     np.testing.assert_allclose(ensemble.predict_proba(TEXTS), np.mean(each, axis=0), atol=1e-6)
     assert ensemble.info["settings"]["mode"] == "ensemble" and len(ensemble.explain(TEXTS[0]).weights) == 6
-    run = run_script("-m", "bilm", "predict", "--classifier", models / "one/best.json", TEXTS[0])
+    command = run.out.strip().split("Next: ")[1]
+    run = run_script(*shlex.split(command)[1:-1], TEXTS[0])
     assert run.code == 0 and ensemble.predict(TEXTS[:1])[0] in run.out
     shutil.move(models / "one", models / "elsewhere")
     shutil.move(models / "two", models / "one")
     with pytest.raises(UserError, match=r"there is no .*two"):  # paths are relative to the file
         TextClassifier.load(classifier=models / "elsewhere/best.json")
+
+
+def test_the_language_model_is_the_one_that_the_classifier_was_trained_on(models, tmp_path):
+    """Not whatever is beside it: `bilm fit` writes a classifier on the shipped weights into any folder."""
+    for name in ("classifier", "classifier_function"):
+        shutil.copy(ROOT / f"models/{name}.pt", models / f"one/{name}.pt")
+    members = models / "one/classifier.pt", models / "one/classifier_function.pt"
+    run = run_script("-m", "bilm", "ensemble", "--output", models / "both.json", *members)
+    assert run.code == 0 and "2 classifiers on 1 language model." in run.out, run.err
+    assert TextClassifier.load(classifier=models / "both.json").predict(TEXTS[:1]) == ["Business"]
+    (models / "two/bilstm.pt").unlink()
+    run = run_script("-m", "bilm", "ensemble", "--output", models / "no.json", members[0], models / "two/classifier.pt")
+    assert run.code == 2 and "Copy its language model beside it" in run.err and not (models / "no.json").exists()
 
 
 def test_a_member_that_was_trained_again_is_refused(models):

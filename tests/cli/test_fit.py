@@ -3,6 +3,7 @@
 import csv
 import json
 import shlex
+import shutil
 
 import numpy as np
 import pytest
@@ -61,19 +62,50 @@ def test_a_file_becomes_a_classifier_that_predict_uses(files, trained_bilm):
         ((), "name one file"),
         (("news.csv",), "name the columns"),
         (("news.csv", "--text-column", "said", "--label-column", "subject"), "subject"),
-        (("nothing.csv", *COLUMNS), "nothing.csv"),
+        (("nothing.csv", *COLUMNS), "there is no file"),
+        (("news.csv", *COLUMNS, "--test", "other.csv"), "money"),
+        (("single.csv", *COLUMNS), "single distinct text"),
     ],
 )
 def test_mistakes_are_named_and_nothing_is_written(files, trained_bilm, arguments, message):
+    write(files / "other.csv", [("a goal", "sport"), ("a share", "money")])
+    write(files / "single.csv", [*[(f"goal {i}", "sport") for i in range(9)], ("a share", "money")])
     arguments = [files / a if a.endswith(".csv") else a for a in arguments]
     run = run_script("-m", "bilm", "fit", *arguments, "--bilm", trained_bilm, "--output", files / "out")
     assert run.code == 2 and message in run.err and "Traceback" not in run.err
-    assert not list((files / "out").rglob("*.pt"))
+    assert "this takes about" not in run.out and not (files / "out/models").exists()
+
+
+def test_a_classifier_on_other_rows_is_not_replaced_unasked(files, trained_bilm):
+    common = (*COLUMNS, "--bilm", trained_bilm, "--output", files / "out")
+    assert run_script("-m", "bilm", "fit", files / "news.csv", *common).code == 0
+    path = files / "out/models/news/classifier_hybrid.pt"
+    before = path.read_bytes()
+    shutil.move(files / "test.csv", files / "news.csv")
+    run = run_script("-m", "bilm", "fit", files / "news.csv", *common)
+    assert run.code == 2 and "trained on other rows" in run.err and "--restart" in run.err
+    assert path.read_bytes() == before
+    run = run_script("-m", "bilm", "fit", files / "news.csv", *common, "--restart")
+    assert run.code == 0 and path.read_bytes() != before, run.err
+
+
+def test_the_best_classifier_of_another_language_model_stays(files, trained_bilm):
+    """In the folder of a language model, classifier.pt is the best of its classifiers."""
+    folder = files / "out/models/news"
+    shutil.copytree(trained_bilm.parent, folder)
+    before = (folder / "classifier.pt").read_bytes()
+    run = run_script("-m", "bilm", "fit", files / "news.csv", *COLUMNS, "--output", files / "out")
+    assert run.code == 0 and (folder / "classifier_hybrid.pt").exists(), run.err
+    assert (folder / "classifier.pt").read_bytes() == before
 
 
 @pytest.mark.parametrize(
     ("only_hybrid", "only_tfidf", "expected"),
-    [(30, 5, "hybrid classifier is better"), (5, 30, "TF-IDF alone is better"), (9, 8, "no difference")],
+    [
+        *((30, 5, "hybrid classifier is better"), (5, 30, "TF-IDF alone is better"), (9, 8, "no difference")),
+        # The interval does not contain 0, but these few rows may be chance: p = 0.125.
+        *((4, 0, "no difference"), (0, 4, "no difference")),
+    ],
 )
 def test_the_verdict_follows_the_interval(only_hybrid, only_tfidf, expected):
     actual = np.zeros(200, dtype=np.int64)

@@ -24,6 +24,9 @@ def test_a_hybrid_classifier_is_evaluated_beside_the_others(trained, output):
     members = [models / f"classifier_{mode}.pt" for mode in ("hybrid", "function")]
     run = run_script("-m", "bilm", "ensemble", "--output", models / "both.json", *members)
     assert run.code == 0, run.err
+    shutil.copy(models / "both.json", models / "hybrid.json")
+    run = run_script("evaluate.py", "--data", SAMPLE, "--output", output, "--ensemble", models / "hybrid.json")
+    assert run.code == 2 and "another model is called 'hybrid'" in run.err and "accuracy" not in run.out
     run = run_script("evaluate.py", "--data", SAMPLE, "--output", output, "--ensemble", models / "both.json")
     assert run.code == 0, run.err
     assert "classifier both: accuracy" in run.out and "expected calibration error" in run.out

@@ -10,11 +10,12 @@ import pytest
 import torch
 from conftest import SAMPLE, TINY, run_script
 
+import ELMO
 from bilm import ELMo, TextClassifier
 from bilm.checkpoints.growth import grow
 from bilm.checkpoints.model_format import load_bilm
 from bilm.cli.predict import Writer
-from bilm.config import VocabularyConfig
+from bilm.config import BiLMConfig, VocabularyConfig
 from bilm.evaluation.figures import draw_confusion_matrix
 from bilm.evaluation.tables import classifier_table
 from bilm.metrics import classification_figures
@@ -204,7 +205,7 @@ def test_all_scripts_on_ones_own_texts(tmp_path, sample_bilm):
         "ELMO.py",
         *data,
         *tiny,
-        *("--epochs", 1, "--start-from", sample_bilm),
+        *("--epochs", 1, "--start-from", sample_bilm, "--hidden", 32),
         *("--unlabelled", tmp_path / "more.csv", "--unlabelled-column", "wool"),
     )
     assert run.code == 0, run.err
@@ -212,6 +213,7 @@ def test_all_scripts_on_ones_own_texts(tmp_path, sample_bilm):
     assert "new words are added." in run.out and "--label-column kind" in run.out
     elmo, start = ELMo.load(path), load_bilm(sample_bilm)
     words = elmo.vocabulary.words
+    assert elmo.model.config.hidden == 32 and start.model.config.hidden is None
     assert words[: len(start.vocabulary)] == start.vocabulary.words and {"yarn", "wool"} <= set(words)
     messages = elmo.info["data"]
     assert messages["file"] == "news train.tsv" and messages["unlabelled"]["file"] == "more.csv"
@@ -309,9 +311,21 @@ def test_another_shape_than_that_of_the_start_is_refused(tmp_path, sample_bilm):
     for arguments, messages in (
         (["--width", 8], "--width 8: the model of --start-from has 24. Omit"),
         (["--max-tokens", 5], "has 128"),
+        (["--hidden", 8], "--hidden 8: the LSTMs of the model of --start-from have 24 units already"),
     ):
         run = run_script("ELMO.py", "--data", SAMPLE, "--output", tmp_path, "--start-from", sample_bilm, *arguments)
         assert run.code == 2 and messages in run.err, run.err
+
+
+def test_units_of_the_lstms_of_a_start(sample_bilm):
+    """Kept, or more; LSTMs narrower than their layers may not become as wide, where they have no projection."""
+    base = load_bilm(sample_bilm)
+    for before, option, after in ((None, None, None), (None, 24, None), (None, 32, 32), (12, None, 12), (12, 16, 16)):
+        base.model.config = replace(base.model.config, hidden=before)
+        options = ELMO.Options(model=BiLMConfig(hidden=option))
+        assert ELMO.adapt_options(options, base).model == replace(base.model.config, hidden=after, dropout=0.2)
+    with pytest.raises(UserError, match="--hidden 24: LSTMs as wide as the layers"):
+        ELMO.adapt_options(ELMO.Options(model=BiLMConfig(hidden=24)), base)
 
 
 def test_unlabelled_needs_a_column_where_there_are_some(tmp_path):

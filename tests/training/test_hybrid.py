@@ -13,6 +13,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
+from bilm.checkpoints import serialization
 from bilm.checkpoints.model_format import identity, load_bilm, load_classifier, save_bilm, save_classifier
 from bilm.evaluation.scoring import class_probabilities
 from bilm.inference.text_classifier import TextClassifier
@@ -20,7 +21,8 @@ from bilm.modules.classifier import EncoderClassifier
 from bilm.modules.hybrid import pooled_vectors
 from bilm.runtime.errors import UserError
 from bilm.text.batching import collate
-from bilm.training.hybrid import FEATURE_SETS, Choice, HybridTrainer, pool_texts
+from bilm.text.ngrams import NgramFeatures
+from bilm.training.hybrid import _NEVER, FEATURE_SETS, Choice, HybridTrainer, pool_texts
 
 CPU = torch.device("cpu")
 # Only the last word tells the classes apart, and the language model knows neither of the two.
@@ -127,6 +129,24 @@ def test_features_are_chosen_by_validation_accuracy_and_the_fewest_of_equal_ones
     assert choice.features == min(equal, key=FEATURE_SETS.index)
 
 
+def test_rows_of_a_class_that_its_fold_lacks_do_not_count_for_the_temperature(trainer, bilm, vocabulary):
+    choice = choice_of(trainer, "words")
+    expected = float(trainer.fit(np.arange(10), choice, bilm, (1, 2)).temperature)
+    labels = LABELS.copy()
+    labels[-1] = 2
+    choice.logits[-1, 2] = _NEVER
+    found = float(replace(trainer, labels=labels).fit(np.arange(10), choice, bilm, (1, 2)).temperature)
+    assert found == pytest.approx(expected, rel=1e-3) and expected < 1
+
+
+def test_texts_without_a_common_ngram_are_learned_from():
+    """An n-gram of characters has to be in two texts, unless none is."""
+    features = NgramFeatures("characters")
+    assert features.learn([["abc"], ["xyz"]]).shape[0] == 2 and "abc" in features.terms
+    with pytest.raises(ValueError, match="empty vocabulary"):
+        NgramFeatures("words").learn([[], []])
+
+
 def test_one_class_is_an_error(trainer):
     with pytest.raises(UserError, match="all of one class"):
         HybridTrainer(trainer.words, trainer.vectors, np.zeros(10, np.int64), 1, 0).choose(SPLITS)
@@ -147,3 +167,14 @@ def test_a_file_gives_the_same_probabilities_and_explanations(trainer, bilm, voc
     np.testing.assert_allclose(loaded.predict_proba(ROWS), expected, atol=5e-3)
     explanation = loaded.explain("nobody was zyx")
     assert explanation.words[int(explanation.weights.argmax())] == "zyx"
+
+    as_in_version_4(tmp_path / "classifier_hybrid.pt")
+    earlier = TextClassifier([(pretrained, load_classifier(tmp_path / "classifier_hybrid.pt", pretrained))])
+    assert np.array_equal(earlier.predict_proba(ROWS), loaded.predict_proba(ROWS))
+
+
+def as_in_version_4(path) -> None:
+    content = serialization.load(path, "classifier")
+    for part in ("config", "weights"):
+        content[part] = {name.replace("characters", "pieces"): value for name, value in content[part].items()}
+    serialization.save(path, "classifier", content)
