@@ -77,8 +77,8 @@ class StartOptions:
     )
     start_from: str | None = setting(
         None,
-        "a bilstm.pt to start from: its words, sizes and tokenizer are kept; new words are added, with --hidden more units "
-        "too; for similar texts a --learning-rate of 2e-3 preserves more of what it has learned",
+        "a bilstm.pt to start from: its words, sizes and tokenizer are kept; new words are added, with --hidden more "
+        "units, too; for similar texts a --learning-rate of 2e-3 preserves more of what it has learned",
     )
 
 
