@@ -1,8 +1,11 @@
 """The choice of a linear model by its accuracy on validation rows: what it reads, and its regularisation strength C."""
 
+import math
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
+
+import numpy as np
 
 # Beyond these there is nothing to gain: with a smaller C the weights hardly change their direction, with a larger one
 # nearly all training rows are well separated already.
@@ -42,3 +45,13 @@ def search(
         accuracies |= {(candidate, STRENGTHS[index]): tried[index] for index in sorted(tried)}
     candidate, strength = max(accuracies, key=lambda x: (accuracies[x], -abs(STRENGTHS.index(x[1]) - start)))
     return Found(candidate, strength, accuracies)
+
+
+def is_clearly_better(right: np.ndarray, other_right: np.ndarray) -> bool:
+    """Whether one model is more accurate than another on the same rows by more than two standard errors.
+
+    right, other_right: bool (N,). The standard error is that of McNemar's test, in which each row that one model alone
+    has right is equally likely to be of either kind.
+    """
+    more, fewer = int((right & ~other_right).sum()), int((~right & other_right).sum())
+    return more - fewer > 2 * math.sqrt(more + fewer)

@@ -4,8 +4,9 @@ Each n-gram is scaled by its log-odds ratio, as in the NB-SVM of Wang and Mannin
 which n-grams tell the classes apart. The vectors are reduced to principal components of variance 1: with these the SVM
 takes a tenth of the time and is as accurate (docs/log.md).
 
-Which features the classifier reads besides words, and the strength C of the SVM, is chosen on validation rows or by
-cross-validation. What is answered there also gives the temperature, and an estimate of the accuracy on new texts.
+The classifier reads all features, at the usual C of the SVM, unless fewer or another C are clearly better on validation
+rows or in cross-validation: on few rows, the best of many choices is often best by chance. What is answered there also
+gives the temperature, and an estimate of the accuracy on new texts.
 """
 
 import warnings
@@ -21,7 +22,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
-from bilm.model_selection import search
+from bilm.model_selection import is_clearly_better, search
 from bilm.modules.encoder import Encoder
 from bilm.modules.hybrid import HybridClassifier, HybridConfig, pooled_vectors
 from bilm.runtime.errors import UserError
@@ -34,15 +35,15 @@ from bilm.training.calibration import best_temperature
 Split = tuple[np.ndarray, np.ndarray]
 # The features of some texts, by kind: n-grams, and VECTORS.
 ByKind = dict[str, sparse.csr_matrix]
-# What is tried; the vectors come last.
+# What is tried, the usual one first; the vectors come last.
 FEATURE_SETS: tuple[tuple[str, ...], ...] = (
-    ("words",),
-    ("words", "vectors"),
-    ("words", "characters"),
     ("words", "characters", "vectors"),
+    ("words", "characters"),
+    ("words", "vectors"),
+    ("words",),
 )
 VECTORS = "vectors"
-# The strength at which the search begins.
+# The usual C.
 STRENGTH = 0.3
 COMPONENTS = 100
 SMALLEST = 1e-6  # variance of a component, relative to the first
@@ -55,7 +56,7 @@ class Choice:
     """What validation found.
 
     features: one of FEATURE_SETS; strength: C; accuracies: of all that was tried, by (features, strength); logits: of
-    the best, for the rows that were validated on, fp64 (N, C), not scaled; NaN in other rows.
+    the chosen, for the rows that were validated on, fp64 (N, C), not scaled; NaN in other rows.
     """
 
     features: tuple[str, ...]
@@ -79,7 +80,10 @@ class HybridTrainer:
     seed: int
 
     def choose(self, splits: Sequence[Split]) -> Choice:
-        """Search features and strength by the accuracy over all splits. Raises UserError as `fit`."""
+        """Search features and strength by the accuracy over all splits. Raises UserError as `fit`.
+
+        What is best is chosen only if it is clearly better than the usual.
+        """
         rows = np.concatenate([validation for _, validation in splits])
         ends = np.cumsum([len(validation) for _, validation in splits])
         logits: dict[tuple[tuple[str, ...], float], np.ndarray] = {}
@@ -102,9 +106,13 @@ class HybridTrainer:
                 learned = _Features(*self._rows(training))
                 computed.append((learned.known, learned.compute(*self._rows(validation))))
             found = search(FEATURE_SETS, accuracy, STRENGTH)
-        best = np.full((len(self.labels), self.num_classes), np.nan)
-        best[rows] = logits[found.candidate, found.strength]
-        return Choice(found.candidate, found.strength, found.accuracies, best)
+        key, usual = (found.candidate, found.strength), (FEATURE_SETS[0], STRENGTH)
+        is_right = {k: logits[k].argmax(1) == self.labels[rows] for k in (key, usual)}
+        if not is_clearly_better(is_right[key], is_right[usual]):
+            key = usual
+        chosen = np.full((len(self.labels), self.num_classes), np.nan)
+        chosen[rows] = logits[key]
+        return Choice(*key, found.accuracies, chosen)
 
     def fit(self, rows: np.ndarray, choice: Choice, encoder: Encoder, layers: Sequence[int]) -> HybridClassifier:
         """Fit on `rows`, int64. layers: the numbers of those in `vectors`.

@@ -17,12 +17,13 @@ from bilm.checkpoints import serialization
 from bilm.checkpoints.model_format import identity, load_bilm, load_classifier, save_bilm, save_classifier
 from bilm.evaluation.scoring import class_probabilities
 from bilm.inference.text_classifier import TextClassifier
+from bilm.model_selection import is_clearly_better
 from bilm.modules.classifier import EncoderClassifier
 from bilm.modules.hybrid import pooled_vectors
 from bilm.runtime.errors import UserError
 from bilm.text.batching import collate
 from bilm.text.ngrams import NgramFeatures
-from bilm.training.hybrid import _NEVER, FEATURE_SETS, Choice, HybridTrainer, pool_texts
+from bilm.training.hybrid import _NEVER, FEATURE_SETS, VECTORS, Choice, HybridTrainer, pool_texts
 
 CPU = torch.device("cpu")
 # Only the last word tells the classes apart, and the language model knows neither of the two.
@@ -122,11 +123,26 @@ def test_what_a_fold_answers_does_not_depend_on_the_labels_that_it_leaves_out(tr
     assert choice.accuracies == {key: 1.0 - value for key, value in other.choose(SPLITS[:1]).accuracies.items()}
 
 
-def test_features_are_chosen_by_validation_accuracy_and_the_fewest_of_equal_ones(trainer):
-    choice = trainer.choose(SPLITS)
-    assert choice.accuracy == max(choice.accuracies.values()) and np.isfinite(choice.logits).all()
-    equal = [features for (features, _), value in choice.accuracies.items() if value == choice.accuracy]
-    assert choice.features == min(equal, key=FEATURE_SETS.index)
+def test_what_is_clearly_better_on_validation_rows_is_chosen_where_these_are_enough():
+    """One of many words tells the class; vectors do so in the first half of the rows, and wrongly in the second."""
+    labels = np.arange(100) % 2
+    words = [
+        [f"word{(n * 7 + i * 13) % 90}" for i in range(60)] + [("zyx", "qwv")[label]] for n, label in enumerate(labels)
+    ]
+    vectors = np.where(np.arange(100) < 50, labels, 1 - labels).astype(np.float32)[:, None]
+    trainer = HybridTrainer(words, vectors, labels, 2, 0)
+    few = trainer.choose([(np.arange(50), np.arange(50, 54))])
+    assert few.features == FEATURE_SETS[0] and few.accuracy < max(few.accuracies.values()) == 1.0
+    choice = trainer.choose([(np.arange(50), np.arange(50, 100))])
+    assert VECTORS not in choice.features and choice.accuracy == max(choice.accuracies.values()) == 1.0
+    assert (choice.logits[50:].argmax(1) == labels[50:]).all() and np.isnan(choice.logits[:50]).all()
+
+
+@pytest.mark.parametrize(("more", "fewer", "expected"), [(5, 0, True), (4, 0, False), (30, 14, True), (30, 17, False)])
+def test_two_standard_errors_are_clear(more, fewer, expected):
+    right = np.array([True] * more + [False] * fewer + [True] * 50)
+    other = np.array([False] * more + [True] * fewer + [True] * 50)
+    assert is_clearly_better(right, other) == expected
 
 
 def test_rows_of_a_class_that_its_fold_lacks_do_not_count_for_the_temperature(trainer, bilm, vocabulary):
