@@ -223,8 +223,8 @@ def adapt_options(options: Options, base: Pretrained | None) -> Options:
             f"--hidden {units}: LSTMs as wide as the layers are not projected, and those of --start-from are. Choose "
             "another number."
         )
-    fit = options.fit
-    if not options.start.start_from and fit.learning_rate == FitConfig.learning_rate:
+    fit, usual = options.fit, {preset.get("learning_rate", FitConfig.learning_rate) for preset in PRETRAINING.values()}
+    if not options.start.start_from and fit.learning_rate in usual:
         fit = replace(fit, learning_rate=CONTINUED_LEARNING_RATE)
     # Adagrad's first step moves every vector by the full rate, whatever the vector has learned.
     embedding = replace(options.embedding, embedding_optimizer="adamw")
@@ -377,7 +377,7 @@ def next_step(run: Run) -> str:
 def import_original_elmo(options: Options) -> None:
     """Convert the files of the original ELMo to a bilstm.pt."""
     from bilm.checkpoints.bundled import bundled_files, keep_bundled
-    from bilm.checkpoints.model_format import import_original, save_bilm
+    from bilm.checkpoints.model_format import finished_settings, import_original, save_bilm
     from bilm.runtime.process import allow_interrupts
 
     assert options.original.import_original
@@ -386,6 +386,10 @@ def import_original_elmo(options: Options) -> None:
     path = Path(options.run.output) if options.run.output else ROOT / "models"
     if path.suffix != ".pt":
         path = path / "original.pt"
+    if not options.resume.restart and path not in bundled_files(path.parent):
+        warning = replacement_warning(path, finished_settings(path, "bilm"), {"corpus": None})
+        if warning:
+            raise UserError(warning)
     original = import_original(shape, weights)
     if path in bundled_files(path.parent) and (note := keep_bundled(path.parent)):
         print(note)

@@ -35,7 +35,7 @@ fast: .venv/ready
 best: .venv/ready
 	$(PY) ELMO.py $(OPTIONS) --preset best --resume
 	$(PY) classification.py $(OPTIONS) --preset best --resume
-	$(PY) -m studies.baselines $(OPTIONS) --only tfidf_svm
+	$(PY) -m studies.baselines $(OPTIONS) --only tfidf_svm --resume
 	$(PY) evaluate.py $(OPTIONS) --split all --duplicates
 
 studies: .venv/ready-dev

@@ -159,11 +159,14 @@ def choose_actions(
 ) -> dict[str, str]:
     """Return "start", "resume" or "skip" for each mode.
 
+    Raises UserError, before anything is trained, if an unfinished run to resume has other settings.
+
     Classifiers of this repository are replaced without a question, since `main` copies them first; so are classifiers
     on other language models, which cannot be used with this one.
     """
     from bilm.checkpoints.bundled import bundled_files
     from bilm.checkpoints.model_format import find_classifiers, finished_settings, was_trained_with
+    from bilm.training.loop import load_checkpoint
 
     bundled, existing = bundled_files(run.folders.models), find_classifiers(run.folders.models, pretrained).paths
     actions = {}
@@ -172,6 +175,8 @@ def choose_actions(
         saved = finished_settings(path, "classifier") if mode in existing and path not in bundled else None
         finished, warning = was_trained_with(path, "classifier", required), replacement_warning(path, saved, required)
         actions[mode] = decide_action(checkpoint_of(run, mode), options.resume, finished, warning)
+        if actions[mode] == "resume":
+            load_checkpoint(checkpoint_of(run, mode), required)
     return actions
 
 
@@ -197,7 +202,8 @@ def prepare(
     run.print_rows(encoded, training_rows, validation_rows, tokenizer, f"language model {quality}")
     for label in sorted(set(range(len(class_names))) - set(encoded.labels.tolist())):
         run.print(f"Note: no row is of class {class_names[label]!r}; the classifiers will not learn it.")
-    if pretrained.info["settings"]["corpus"] not in (source.identity, None):
+    pretraining = pretrained.info["settings"]
+    if pretraining["corpus"] and (pretraining["corpus"], pretraining.get("limit")) != (source.identity, source.limit):
         run.print(
             "Note: the language model was pretrained on other rows; they may include validation rows of this run."
         )

@@ -170,11 +170,26 @@ def load_ensemble(
 
 
 def check_rows(run: Run, options: Options, evaluator: Evaluator, sources: dict[str, Source]) -> None:
-    """Raises UserError if training rows are needed, and the language model was pretrained on others."""
+    """Raises UserError if training rows are needed, and a model was trained on others.
+
+    Of a user's own texts, a note says that a classifier was trained on others; AG News has its own test rows.
+    """
     pretrained_on = evaluator.pretrained.info["settings"]["corpus"]
     needs_training_rows = options.evaluation.duplicates or "train" in options.evaluation.splits()
     if needs_training_rows and pretrained_on not in (sources["train"].identity, None):
         raise UserError(f"the language model was not pretrained on {run.corpus.path('train')}.", "data", "split")
+    for mode, trained in evaluator.classifiers.items():
+        settings = trained.info["settings"]
+        if (settings.get("corpus"), settings.get("limit")) == (sources["train"].identity, run.options.limit):
+            continue
+        if "train" in options.evaluation.splits():
+            raise UserError(f"classifier {mode} was not trained on {run.corpus.path('train')}.", "data", "split")
+        if run.corpus.columns:
+            print(
+                f"Note: classifier {mode} was trained on other rows than those of {display_path(run.corpus.train)}; "
+                "they may include test rows.",
+                file=sys.stderr,
+            )
 
 
 def evaluate_split(evaluation: Evaluation, split: str, source: Source) -> None:

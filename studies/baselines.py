@@ -99,7 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # Results of an unfinished study are added, too, so that none of them is lost.
     names = [name for name in NAMES if name in names or name in progress]
     for name in names:
-        part = progress.part(name, partial(stamped, run, trainers[name]))
+        part = progress.part(name, partial(stamped, run, trainers.get(name)))  # None: trained before
         add_baseline(name, part, run, rows, settings, summary, predictions, brief=len(names) > 1)
     summaries.refresh_comparisons(summary, predictions)
     write_predictions(predictions_path, predictions)
@@ -109,7 +109,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"\nWrote {display_path(path)} and {display_path(predictions_path)}. {run.next_command('evaluate.py')}")
 
 
-def stamped(run: Run, train: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+def stamped(run: Run, train: Callable[[], dict[str, Any]] | None) -> dict[str, Any]:
+    assert train
     return train() | {"training": run.stamp()}
 
 

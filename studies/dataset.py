@@ -43,9 +43,9 @@ def read_labelled(corpus: Corpus, limit: int | None) -> LabelledTexts:
         raise UserError("name the column of the classes: --label-column NAME.")
     sources = {split: corpus.source(split, limit) for split in SPLITS}
     rows = {split: list(source.rows()) for split, source in sources.items()}
-    labels, texts = zip(*(row for split in SPLITS for row in rows[split]), strict=True)
-    count = len(rows["train"])
+    classes, texts = zip(*(row for split in SPLITS for row in rows[split]), strict=True)
+    labels, count = np.array(classes, dtype=np.int64), len(rows["train"])
     keys = np.array([text_key(text) for text in texts[:count]], dtype=np.uint64)
-    training, validation = split_validation(np.array(labels[:count]), keys, corpus.classes)
+    training, validation = split_validation(labels[:count], keys, corpus.classes)
     hashes = {split: source.identity for split, source in sources.items()}
-    return LabelledTexts(list(texts), np.array(labels), training, validation, np.arange(count, len(texts)), hashes)
+    return LabelledTexts(list(texts), labels, training, validation, np.arange(count, len(texts)), hashes)

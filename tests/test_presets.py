@@ -12,6 +12,7 @@ import studies
 from bilm.checkpoints import serialization
 from bilm.checkpoints.model_format import finished_settings, load_bilm
 from bilm.config import PRETRAINING
+from bilm.runtime import provenance
 from bilm.runtime.options import parse_options
 from bilm.runtime.provenance import first_difference, run_settings
 
@@ -91,3 +92,9 @@ def test_the_optimizer_of_the_word_vectors_is_the_chosen_one(tmp_path, monkeypat
 def test_a_model_to_start_from_goes_on_with_adamw():
     adapted = ELMO.adapt_options(options("--start-from", str(SHIPPED), "--preset", "fast"), load_bilm(SHIPPED))
     assert adapted.embedding.embedding_optimizer == "adamw"
+
+
+def test_the_commit_is_that_of_this_code(monkeypatch):
+    """Installed outside a checkout, there is none: a user's own repository, in which it runs, is another one."""
+    monkeypatch.setattr(provenance, "checkout", lambda: None)
+    assert provenance._commit() == "unknown"

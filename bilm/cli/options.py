@@ -152,6 +152,12 @@ class TextOptions:
         if bool(self.texts) == (self.input is not None):
             raise UserError("give texts, or --input FILE (- for standard input).")
 
+    def protect(self, output: str, parameter: str) -> None:
+        """Raises UserError if `output`, the value of `parameter`, is the file that the texts are read from."""
+        source, target = Path(self.input or "-"), Path(output)
+        if source.exists() and target.exists() and source.samefile(target):
+            raise UserError(f"{output} is the file of the texts, and would be replaced. Name another one.", parameter)
+
     def read(self) -> Iterator[str]:
         """Yield the texts one by one. Raises UserError as readers.read_texts does."""
         from bilm.text.readers import read_texts, replace_surrogates

@@ -63,8 +63,10 @@ class PredictOptions:
         if self.port is not None:
             raise UserError("--port is for --serve.")
         texts.require()
-        if self.html and not self.explain:
-            raise UserError("--html is for --explain.")
+        if self.html is not None:
+            if not self.explain:
+                raise UserError("--html is for --explain.")
+            texts.protect(self.html, "html")
         if self.explain and self.format != "table":
             raise UserError("--explain is printed as text, or written as a page (--html); leave out --format.")
 
@@ -146,11 +148,12 @@ def serve(options: Options) -> None:
 def explain(model: "TextClassifier", texts: Iterable[str], page: str | None) -> None:
     """Print each text with coloured words on a terminal, with numbers elsewhere; or write all of them to a page."""
     from bilm.inference.explanations import as_page, in_colour, in_numbers
-    from bilm.runtime.files import write_text
+    from bilm.runtime.files import atomic_write
 
     explanations = (model.explain(text) for text in texts)
     if page is not None:
-        write_text(Path(page), as_page(list(explanations), model.classes))
+        with atomic_write(Path(page)) as temporary:
+            temporary.write_text(as_page(list(explanations), model.classes), encoding="utf-8")
         print(f"Wrote {display_path(Path(page))}.")
         return
     colour = sys.stdout.isatty() or os.environ.get("FORCE_COLOR")

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 # Texts that are read before their vectors are computed: sorted by length, many waste less on padding, but the vectors
 # of their tokens take a hundred times the memory of one vector per text.
 BATCH_TEXTS = {"text": 2048, "token": 512}
+# Tokens whose vectors are kept at a time, unless one text has more: texts that are tokenised already may be long. In
+# three layers of width 512, 400 MB.
+TOKENS_AT_ONCE = 2**16
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,7 @@ class Options:
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parse_options(Options, __doc__, arguments=arguments, program="python -m bilm vectors")
     options.texts.require()
+    options.texts.protect(options.vectors.output, "output")
     if options.vectors.mix and options.vectors.layers:
         raise UserError("--mix and --layers exclude each other.")
     # Imported after the options are parsed: torch takes seconds, and --help does not need it.
@@ -89,15 +93,27 @@ def compute_vectors(
     with progress(unit="text", label="vectors", disable=options.texts.input is None) as bar:
         for batch in batched(options.texts.read(), BATCH_TEXTS[options.vectors.per]):
             words = [split_tokens(text) if options.vectors.tokenized else elmo.words(text) for text in batch]
-            if options.vectors.per == "text":
-                vectors = list(elmo.sentence_vectors(words, layers))
-            else:
-                vectors = [v if layers is None else v[layers] for v in elmo.embed(words)]
-            if mix is not None:
-                vectors = [apply_mix(v, mix) for v in vectors]
-            yield from zip(batch, words, vectors, strict=True)
+            for part in [slice(None)] if options.vectors.per == "text" else slices(list(map(len, words))):
+                if options.vectors.per == "text":
+                    vectors = list(elmo.sentence_vectors(words, layers))
+                else:
+                    vectors = [v if layers is None else v[layers] for v in elmo.embed(words[part])]
+                if mix is not None:
+                    vectors = [apply_mix(v, mix) for v in vectors]
+                yield from zip(batch[part], words[part], vectors, strict=True)
             bar.update(len(batch))
             threads.after_step()
+
+
+def slices(lengths: list[int]) -> "Iterator[slice]":
+    """Divide texts of these lengths into consecutive parts of at most TOKENS_AT_ONCE tokens, or of one longer text."""
+    start = size = 0
+    for number, length in enumerate(lengths):
+        if number > start and size + length > TOKENS_AT_ONCE:
+            yield slice(start, number)
+            start, size = number, 0
+        size += length
+    yield slice(start, len(lengths))
 
 
 def read_mix(path: Path, pretrained: "Pretrained") -> "np.ndarray":

@@ -7,6 +7,7 @@ Bound to 127.0.0.1. A request for another host is refused: any website could let
 """
 
 import json
+import os
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -79,6 +80,9 @@ def serve(model: TextClassifier, nearest: Nearest, facts: dict[str, Any], port: 
 
 
 class _Server(ThreadingHTTPServer):
+    # On Windows it would share a port that another process is using.
+    allow_reuse_address = os.name != "nt"
+
     def __init__(self, port: int, page: bytes, classify: Callable[[str], dict[str, Any]]):
         self.page, self.classify = page, classify
         super().__init__((HOST, port), _Handler)

@@ -111,11 +111,14 @@ class TextClassifier:
 
         Raises ValueError when there is no such class, TypeError as `input_checks.check_text`.
         """
-        words = self.vocabulary.tokenizer.words_of(check_text(text))
+        text = check_text(text)
+        words = self.vocabulary.tokenizer.words_of(text)
         probabilities = self._probabilities([words, *([*words[:i], *words[i + 1 :]] for i in range(len(words)))])
-        chosen = int(probabilities[0].argmax()) if of is None else self.classes.index(of)
+        # Of several language models, each has its own tokenizer, and the words are those of the first.
+        answer = probabilities[0] if len(self._groups) == 1 else self._probabilities([text])[0]
+        chosen = int(answer.argmax()) if of is None else self.classes.index(of)
         odds = np.log(probabilities[:, chosen]) - np.log1p(-np.minimum(probabilities[:, chosen], 1 - 1e-7))
-        return Explanation(probabilities[0], words, odds[0] - odds[1:])
+        return Explanation(answer, words, odds[0] - odds[1:])
 
     def _probabilities(self, texts: Sequence[Any]) -> np.ndarray:
         """The mean over all members, fp32 (N, C); a text is a string or a list of words."""

@@ -19,7 +19,10 @@ as a string}, with white space removed from both ends of the text (`str.strip`);
 one. allennlp refused empty lines; here an empty text has vectors of shape (J, 0, E).
 """
 
+import contextlib
 import json
+import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import chain
@@ -76,13 +79,27 @@ def _write_hdf5(path: Path, rows: Iterable[Row]) -> int:
 
     index: dict[str, str] = {}
     count = 0
-    with h5py.File(path, "w") as file:
+    with _hdf5_errors(), h5py.File(path, "w") as file:
         for count, (text, _, vectors) in enumerate(rows, start=1):
             file.create_dataset(str(count - 1), data=vectors)
             index[text.strip()] = str(count - 1)
         strings = file.create_dataset("sentence_to_index", (1,), dtype=h5py.string_dtype())
         strings[0] = json.dumps(index)
     return count
+
+
+@contextlib.contextmanager
+def _hdf5_errors() -> Iterator[None]:
+    """Raise a plain OSError for what HDF5 reports as a RuntimeError, or with the number of the error in its text.
+
+    It does so where the file system refuses to write, for instance because the disk is full.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        if found := re.search(r"errno = (\d+)", f"{error} {error.__context__}"):
+            raise OSError(int(found[1]), os.strerror(int(found[1]))) from error
+        raise
 
 
 def _write_safetensors(path: Path, rows: Iterable[Row]) -> int:

@@ -97,9 +97,12 @@ def atomic_write(path: Path) -> Iterator[Path]:
     Raises UserError when the file system refuses; `path` is then unchanged.
     """
     # The name is the same in every attempt, so that the file of a killed process is overwritten by the next one.
+    if path.is_dir():
+        raise UserError(f"{path} is a folder. Name a file.")
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.open("ab").close()  # what cannot be written is refused before it is computed
         yield temporary
         with open(temporary, "r+b") as file:  # Windows flushes only files that are open for writing
             os.fsync(file.fileno())
@@ -108,7 +111,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
     except (OSError, RuntimeError) as error:
         cause = _root_cause(error)
         if isinstance(cause, OSError):
-            reason = cause.strerror or cause
+            reason = " ".join(str(cause.strerror or cause).split())
             raise UserError(
                 f"{path} could not be written: {reason}. The earlier file, if any, is unchanged."
             ) from error

@@ -10,7 +10,7 @@ import sys
 from typing import Any
 
 from bilm.runtime.device import hardware, peak_memory
-from bilm.runtime.paths import ROOT
+from bilm.runtime.paths import checkout
 from bilm.runtime.process import command_line
 
 
@@ -56,8 +56,11 @@ def run_stamp(options: Any, runtime: Any) -> dict[str, Any]:
 
 def _commit() -> str:
     """Return the commit of this code, with "+" when files were changed since; "unknown" outside a git checkout."""
+    folder = checkout()
+    if folder is None:
+        return "unknown"
     try:
-        run = functools.partial(subprocess.run, cwd=ROOT, capture_output=True, text=True, check=True)
+        run = functools.partial(subprocess.run, cwd=folder, capture_output=True, text=True, check=True)
         head = run(["git", "rev-parse", "--short=12", "HEAD"])
         changed = run(["git", "status", "--porcelain", "--", "*.py"])
     except (OSError, subprocess.CalledProcessError):

@@ -175,6 +175,17 @@ def settle_for_training(have_same_gradients: Callable[[int, int], bool]) -> int 
     return number
 
 
+def keep_same_gradients() -> int | None:
+    """For a resumed run whose number may change: use only numbers that give the same bits; return one the user set."""
+    import torch
+
+    if _active is None:
+        return torch.get_num_threads()
+    _active.most = min(_active.most, MOST_WITH_SAME_GRADIENTS)
+    _active.change_to(min(_active.number, _active.most))
+    return None
+
+
 def fix(number: int) -> int:
     """Use the `number` of a run that is resumed, unless the user has set another one; return the number in use."""
     import torch

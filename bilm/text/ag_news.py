@@ -92,7 +92,8 @@ def _download(url: str, path: Path, expected: str) -> None:
     # Not pooch.retrieve, whose files only their owner can read. In memory: the larger file has 30 MB.
     content = io.BytesIO()
     try:
-        with progress(total=0, unit="B", unit_scale=True, label=f"downloading {url}") as bar:
+        # Not 0: pooch leaves out a bar that is false. It sets the total itself.
+        with progress(total=1, unit="B", unit_scale=True, label=f"downloading {url}") as bar:
             # Uncompressed, so that the server's Content-Length is the size of the file.
             download = HTTPDownloader(bar, 1 << 16, timeout=TIMEOUT_SECONDS, headers={"Accept-Encoding": "identity"})
             download(url, content, None)

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from bilm.runtime.errors import UserError
-from bilm.text.readers import Table, read_texts, sample_evenly
+from bilm.text.readers import Table, describe_type, read_texts, sample_evenly
 
 # The label of a text without one.
 NO_LABEL = -1
@@ -63,6 +63,12 @@ def _labelled_rows(
 def _class_name(table: Table, number: int, cell: object) -> str:
     """Return the name of a class; the name of a number is the number as a string."""
     is_name = isinstance(cell, str | int) or (isinstance(cell, float) and math.isfinite(cell))
+    if not is_name and not (cell is None or isinstance(cell, float)):
+        raise table.error(
+            number,
+            f"it is {describe_type(cell)}, which names no class. Convert the column to text or to integers.",
+            table.columns[1],
+        )
     label = str(cell).strip() if is_name else ""
     if not label:
         raise table.error(number, "there is no class. Fill it in or remove the row.", table.columns[1])

@@ -38,6 +38,10 @@ _TYPES = {bool: "true or false", int: "a number", float: "a number", list: "a li
 T = TypeVar("T")
 
 
+def describe_type(cell: object) -> str:
+    return _TYPES.get(type(cell), type(cell).__name__)
+
+
 def has_columns(path: str | Path) -> bool:
     return data_name(path).suffix.lower() in KINDS
 
@@ -78,7 +82,7 @@ class Table:
         """Return a cell of the row with this number if it is a text. Raises UserError if it is not."""
         if isinstance(cell, str):
             return cell
-        problem = "missing" if cell is None else f"{_TYPES.get(type(cell), type(cell).__name__)}, not text"
+        problem = "missing" if cell is None else f"{describe_type(cell)}, not text"
         raise self.error(number, f"it is {problem}. Fill it in, convert it to text, or remove the row.", column)
 
     def _csv_rows(self, file: io.BufferedIOBase) -> Iterator[tuple[int, Sequence[object]]]:
@@ -89,7 +93,12 @@ class Table:
             return
         self.columns, width = self._select(cells), len(cells)
         has_header = not all(column.isdecimal() for column in self.columns)
-        positions = [self._position(column, cells, has_header) for column in self.columns]
+        if not has_header and cells == list(map(str, range(width))):
+            raise UserError(
+                f"{self.path}: its first row, {', '.join(cells)[:80]!r}, is a header of numbers, as pandas writes it "
+                "for columns without names. Name the columns, or remove that row."
+            )
+        positions, count = [self._position(column, cells, has_header) for column in self.columns], 0
         try:
             # The Python engine checks quotation marks, and distinguishes a missing cell (NaN) from an empty one. One
             # column more than the first row has reveals rows that are too long.
@@ -114,9 +123,21 @@ class Table:
                 columns = ([cell.replace(_CARRIAGE_RETURN, "\r") for cell in chunk[p]] for p in positions)
                 for number, *row in zip((chunk.index + 1).tolist(), *columns, strict=True):
                     if number > first or not has_header:
+                        count += 1
                         yield number, row
         except (pandas.errors.ParserError, csv.Error) as error:
             self._raise_structure_error(width, str(error))
+        if not count and any("\r" in cell for cell in cells):
+            self._refuse_carriage_returns()
+
+    def _refuse_carriage_returns(self) -> None:
+        """Raises UserError if the file, which is a single row, has no other line ends."""
+        with open_bytes(self.path) as file:
+            if b"\n" not in file.read():
+                raise UserError(
+                    f"{self.path}: its lines end in carriage returns alone, as in a CSV for Macintosh. Save it with "
+                    "the line ends of Windows or Unix, in Excel as 'CSV UTF-8'."
+                )
 
     def _position(self, column: str, first: Sequence[str], has_header: bool = True) -> int:
         if has_header and column in first:

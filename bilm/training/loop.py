@@ -123,6 +123,19 @@ def fit(
     return run.state
 
 
+def load_checkpoint(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
+    """Read the checkpoint of a run. Raises UserError when it is damaged, or of a run with other settings."""
+    saved = serialization.load(path, "training")
+    with reject_malformed(path):
+        if key := first_difference(saved["settings"], settings):
+            raise UserError(
+                f"the unfinished run in {path.parent} has other settings ({key}: {saved['settings'].get(key)}, now "
+                f"{settings.get(key)}). Use the same ones, or start over.",
+                "restart",
+            )
+    return saved
+
+
 def settle_threads(model: nn.Module, task: Task, autocast: Callable[[], AbstractContextManager[object]]) -> int | None:
     """Fix the number of threads unless 1 and 2 threads give the same gradients on three batches of the first epoch."""
     plan, random_state = task.plan(0), torch.get_rng_state()
@@ -352,18 +365,14 @@ class _Run:
 
     def restore(self) -> None:
         """Read the checkpoint. Raises UserError when it is damaged or belongs to another run."""
-        saved = serialization.load(self.path, "training")
+        saved = load_checkpoint(self.path, self.settings)
         with reject_malformed(self.path):
-            if key := first_difference(saved["settings"], self.settings):
-                raise UserError(
-                    f"the unfinished run in {self.path.parent} has other settings ({key}: "
-                    f"{saved['settings'].get(key)}, now {self.settings.get(key)}). Use the same ones, or start over.",
-                    "restart",
-                )
             if set(saved["weights"]) != set(self.trainable_weights()):
                 raise UserError(f"{self.path} holds the weights of another model. Start over.", "restart")
             if number := saved["settings"].get("threads"):
                 self.settings["threads"] = threads.fix(number)
+            elif self.device.type == "cpu" and (number := threads.keep_same_gradients()):
+                self.settings["threads"] = number
             self.state = State(**saved["state"])
             self._started -= self.state.seconds
             self.model.load_state_dict(saved["weights"], strict=False)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import h5py
@@ -305,6 +306,15 @@ def test_what_stands_on_another_language_model_replaces_nothing(script, tmp_path
 def test_a_folder_is_given_a_file_of_its_own(files, tmp_path):
     done = run_script("ELMO.py", "--import-original", *files, "--output", tmp_path / "models")
     assert done.code == 0 and [p.name for p in (tmp_path / "models").iterdir()] == ["original.pt"], done.err
+
+
+def test_an_import_does_not_replace_a_trained_model_unasked(files, tmp_path, trained_bilm):
+    trained = tmp_path / "trained.pt"
+    shutil.copy(trained_bilm, trained)
+    done = run_script("ELMO.py", "--import-original", *files, "--output", trained)
+    assert done.code == 2 and "--restart" in done.err and trained.read_bytes() == trained_bilm.read_bytes()
+    assert run_script("ELMO.py", "--import-original", *files, "--output", trained, "--restart").code == 0
+    assert run_script("ELMO.py", "--import-original", *files, "--output", trained).code == 0, "the same import again"
 
 
 def test_an_import_that_fails_leaves_what_was_there(files, tmp_path):

@@ -94,3 +94,18 @@ def test_a_classifier_without_a_language_model_beside_it_is_on_that_of_the_repos
     run = run_script("-m", "bilm", "ensemble", "--output", tmp_path / "both.json", *members)
     assert run.code == 0 and "2 classifiers on 1 language model." in run.out, run.err
     assert TextClassifier.load(classifier=tmp_path / "both.json").predict(TEXTS[:1]) == ["Business"]
+
+
+def test_an_explanation_has_the_probabilities_of_the_answer(models):
+    """The second language model reads two words of a text; the words that are left out are those of the first."""
+    from bilm.checkpoints import serialization
+
+    content = serialization.load(models / "two/bilstm.pt", "bilm")
+    content["tokenizer"]["max_tokens"] = 2
+    serialization.save(models / "two/bilstm.pt", "bilm", content)
+    members = [models / folder / "classifier_trainable.pt" for folder in ("one", "two")]
+    assert run_script("-m", "bilm", "ensemble", "--output", models / "both.json", *members).code == 0
+    ensemble = TextClassifier.load(classifier=models / "both.json")
+    explanation = ensemble.explain(TEXTS[0])
+    np.testing.assert_allclose(explanation.probabilities, ensemble.predict_proba(TEXTS[:1])[0], atol=1e-6)
+    assert len(explanation.words) == len(explanation.weights) == 6

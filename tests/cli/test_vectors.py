@@ -13,6 +13,7 @@ import pytest
 from conftest import ROOT, run_script
 
 from bilm import TextClassifier
+from bilm.cli import vectors as cli_vectors
 from bilm.inference import vector_files
 from bilm.inference.vector_files import write_vectors
 from bilm.runtime.errors import UserError
@@ -307,3 +308,61 @@ def test_a_signal_leaves_no_file(path, tmp_path):
     _, message = process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGTERM and "stopped" in message
     assert not list(tmp_path.iterdir())
+
+
+def test_the_file_of_the_texts_is_not_replaced(path, tmp_path, texts):
+    pd.DataFrame({"text": texts, "label": 1}).to_parquet(tmp_path / "x.parquet")
+    before = (tmp_path / "x.parquet").read_bytes()
+    source = ("--input", tmp_path / "x.parquet", "--column", "text")
+    for arguments in (
+        ("vectors", "--per", "text", "--output", tmp_path / "sub/../x.parquet"),
+        ("predict", "--explain", "--html", tmp_path / "x.parquet"),
+    ):
+        (tmp_path / "sub").mkdir(exist_ok=True)
+        run = run_script("-m", "bilm", *arguments, *source, "--bilm", path)
+        assert run.code == 2 and "would be replaced" in run.err and run.err.count("\n") == 1, run.err
+        assert (tmp_path / "x.parquet").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("Can't decrement id ref count (unable to close file, errno = 28, error message = 'No space')"),
+        OSError("Can't write data (file write failed: time = Thu Nov 26\n, filename = 'x', errno = 28, buf = 0x1)"),
+    ],
+)
+def test_a_full_disk_is_one_line_from_hdf5_too(tmp_path, error):
+    def failing():
+        yield "one", ["one"], np.zeros(4, np.float32)
+        raise error
+
+    with pytest.raises(UserError, match=r"could not be written: No space left on device\. The earlier file") as raised:
+        write_vectors(tmp_path / "x.hdf5", failing())
+    assert "\n" not in str(raised.value) and not list(tmp_path.iterdir())
+
+
+def test_what_cannot_be_written_is_refused_before_it_is_computed(tmp_path):
+    def never():
+        raise AssertionError("computed")
+        yield
+
+    (tmp_path / "folder.npz").mkdir()
+    with pytest.raises(UserError, match=r"folder.npz is a folder"):
+        write_vectors(tmp_path / "folder.npz", never())
+    (tmp_path / ".x.npz.tmp").mkdir()  # cannot be opened, as in a folder without permission
+    with pytest.raises(UserError, match=r"x.npz could not be written"):
+        write_vectors(tmp_path / "x.npz", never())
+
+
+def test_long_texts_are_computed_in_parts(path, tmp_path, monkeypatch):
+    monkeypatch.setattr(cli_vectors, "TOKENS_AT_ONCE", 10)
+    lengths = [3, 9, 25, 4, 6, 1]
+    assert [(s.start, s.stop) for s in cli_vectors.slices(lengths)] == [(0, 1), (1, 2), (2, 3), (3, 5), (5, 6)]
+    (tmp_path / "x.txt").write_text("".join("rain " * n + "\n" for n in lengths))
+    common = ("-m bilm vectors", "--bilm", path, "--tokenized", "--input", tmp_path / "x.txt", "--output")
+    assert run_script(*common, tmp_path / "parts.npz").code == 0
+    monkeypatch.setattr(cli_vectors, "TOKENS_AT_ONCE", 1000)
+    assert run_script(*common, tmp_path / "whole.npz").code == 0
+    parts, whole = (np.load(tmp_path / f"{name}.npz") for name in ("parts", "whole"))
+    assert parts["offsets"].tolist() == [0, *np.cumsum(lengths)]
+    np.testing.assert_allclose(parts["vectors"], whole["vectors"], atol=1e-5)

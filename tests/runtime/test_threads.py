@@ -126,6 +126,17 @@ def test_training_moves_only_between_numbers_with_the_same_gradients(
     assert count.number == (before if fixed else 1)
 
 
+@pytest.mark.parametrize(("cores", "number"), [(8, 2), (2, 2), (1, 1)])
+def test_a_resumed_run_keeps_to_numbers_with_the_same_gradients(machine, monkeypatch, cores, number):
+    _, count = machine(cores, 0)
+    count.choose()
+    monkeypatch.setattr(threads, "_active", count)
+    assert threads.keep_same_gradients() is None and (count.number, count.most) == (number, number)
+    monkeypatch.setattr(threads, "_active", None)  # the user has set the number
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    assert threads.keep_same_gradients() == 3
+
+
 def test_what_others_use_is_all_but_ones_own():
     before, after = CpuUse(10.0, 4, 100.0, 5.0), CpuUse(12.0, 4, 105.0, 8.0)
     assert cores_used_by_others(before, after) == pytest.approx(1.0)

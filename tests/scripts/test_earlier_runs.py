@@ -42,6 +42,17 @@ def test_a_finished_run_is_not_replaced_by_another_one_unasked(finished, tmp_pat
     assert contents(tmp_path) == before
 
 
+def test_an_unfinished_classifier_of_another_run_is_refused_before_others_are_trained(finished, tmp_path):
+    """Of three modes, the last one was stopped in a run with other settings."""
+    checkpoint = tmp_path / "out/runs/sample/classifier_function.pt"
+    checkpoint.parent.mkdir(parents=True, exist_ok=True)
+    serialization.save(checkpoint, "training", {"settings": {"epochs": 7}})
+    before = contents(tmp_path)
+    run = run_script("classification.py", *finished, "--precision", "fp32", "--epochs", 2, "--hidden", 16, "--resume")
+    assert run.code == 2 and "the unfinished run in" in run.err and "has other settings" in run.err, run.err
+    assert contents(tmp_path) == before
+
+
 def test_what_the_message_names_works(finished, tmp_path):
     """--restart replaces the run; --start-from goes on from it, elsewhere."""
     weights = tmp_path / "out/models/sample/bilstm.pt"

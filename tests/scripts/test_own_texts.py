@@ -15,7 +15,7 @@ from bilm import ELMo, TextClassifier
 from bilm.checkpoints.growth import grow
 from bilm.checkpoints.model_format import load_bilm
 from bilm.cli.predict import Writer
-from bilm.config import BiLMConfig, VocabularyConfig
+from bilm.config import BiLMConfig, FitConfig, VocabularyConfig
 from bilm.evaluation.figures import draw_confusion_matrix
 from bilm.evaluation.tables import classifier_table
 from bilm.metrics import classification_figures
@@ -71,9 +71,12 @@ def test_numbered_columns_and_numbers_for_classes(tmp_path):
     assert next(read_custom_dataset(tmp_path / "a.csv", Columns("2", "1"), ("9", "10"))) == (1, "one two")
     (tmp_path / "a.jsonl").write_text('{"a": "x", "b": 4.0}\n{"a": "y", "b": 4}\n{"a": "z", "b": "h \\ud83d"}\n')
     assert read_classes(tmp_path / "a.jsonl", Columns("a", "b")) == ("4", "4.0", "h ?")
-    for nothing in ("NaN", "null", '" "', "[1]"):
-        (tmp_path / "a.jsonl").write_text(f'{{"a": "x", "b": {nothing}}}')
-        with pytest.raises(UserError, match="line 1, column 'b': there is no class"):
+    no_class = dict.fromkeys(("NaN", "null", '" "'), "there is no class") | {
+        "[1]": "it is a list, which names no class"
+    }
+    for cell, message in no_class.items():
+        (tmp_path / "a.jsonl").write_text(f'{{"a": "x", "b": {cell}}}')
+        with pytest.raises(UserError, match=f"line 1, column 'b': {message}"):
             read_classes(tmp_path / "a.jsonl", Columns("a", "b"))
     # A name and a number: there is a header.
     (tmp_path / "b.csv").write_text("10,said\n9,one\n8,two\n")
@@ -241,6 +244,14 @@ def test_all_scripts_on_ones_own_texts(tmp_path, sample_bilm):
     run = run_script("-m bilm predict", "--bilm", path, "Wool.")
     assert run.code == 0 and "world affairs" in run.out
 
+    # Rows that have moved from one file to the other.
+    trained_on = files["train"].read_bytes()
+    with files["train"].open("ab") as file:
+        file.write(files["test"].read_bytes().splitlines(keepends=True)[-1])
+    run = run_script("evaluate.py", *data)
+    assert run.code == 0 and "Note: classifier trainable was trained on other rows than" in run.err, run.err
+    files["train"].write_bytes(trained_on)
+
     # Without a file to test on, what is known of it stays.
     predictions = tmp_path / "out/results/news train/predictions.json"
     before = json.loads(predictions.read_text())
@@ -326,6 +337,14 @@ def test_units_of_the_lstms_of_a_start(sample_bilm):
         assert ELMO.adapt_options(options, base).model == replace(base.model.config, hidden=after, dropout=0.2)
     with pytest.raises(UserError, match="--hidden 24: LSTMs as wide as the layers"):
         ELMO.adapt_options(ELMO.Options(model=BiLMConfig(hidden=24)), base)
+
+
+@pytest.mark.parametrize("usual", [1e-2, 5e-3])
+def test_the_bundled_model_is_continued_at_a_lower_rate_than_a_preset_has(sample_bilm, usual):
+    base, fit = load_bilm(sample_bilm), FitConfig(learning_rate=usual)
+    assert ELMO.adapt_options(ELMO.Options(fit=fit), base).fit.learning_rate == 2e-3
+    named = ELMO.StartOptions(start_from="models/bilstm.pt")
+    assert ELMO.adapt_options(ELMO.Options(fit=fit, start=named), base).fit.learning_rate == usual
 
 
 def test_unlabelled_needs_a_column_where_there_are_some(tmp_path):

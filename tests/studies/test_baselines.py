@@ -14,6 +14,21 @@ def test_rows_with_nothing_to_tell_apart_are_one_line(tmp_path):
     assert run.code == 2 and run.err.count("\n") == 1 and "cannot be trained on these" in run.err, run.err
 
 
+def test_a_study_of_some_goes_on_where_one_of_all_was_stopped(tmp_path):
+    """What the first has finished is in the summary of the second, which does not train it."""
+    common = ["-m studies.baselines", "--data", SAMPLE, "--output", tmp_path, "--only"]
+    assert run_script(*common, "tfidf_svm").code == 0
+    summary = tmp_path / "results/sample/summary.json"
+    settings = json.loads(summary.read_text())["baselines"]["tfidf_svm"]["settings"]
+    part = {"validation_accuracy": 0.5, "seconds_to_train": 1, "seconds_to_classify": 1, "classes": " ".join(160 * "0")}
+    stopped = {"settings": settings, "parts": {"random": part}}
+    (tmp_path / "runs/sample/baselines").mkdir(parents=True)
+    (tmp_path / "runs/sample/baselines/parts.json").write_text(json.dumps(stopped))
+    run = run_script(*common, "tfidf_logistic", "--resume")
+    assert run.code == 0 and "random: accuracy 0.25" in run.out, run.err
+    assert set(json.loads(summary.read_text())["baselines"]) == {"tfidf_svm", "tfidf_logistic", "random"}
+
+
 def test_before_and_after_an_evaluation(trained, tmp_path):
     common = ["--data", SAMPLE, "--output", tmp_path]
     run = run_script("-m studies.baselines", *common, "--only", "tfidf_svm")

@@ -25,6 +25,7 @@ from bilm.inference.vector_files import write_vectors
 from bilm.runtime.errors import UserError
 from bilm.text.ag_news import read_ag_news
 from bilm.text.corpus import find_corpus, own_corpus
+from bilm.text.custom_dataset import Columns, read_classes
 from bilm.text.readers import Table, read_texts
 
 one_folder = settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -385,3 +386,26 @@ def test_a_table_does_not_grow_in_memory(tmp_path):
 def test_pandas_is_imported_for_tables_only():
     code = "import sys, bilm.cli.predict, bilm.text.readers, bilm.text.corpus; sys.exit('pandas' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+@pytest.mark.parametrize(("columns", "read"), [(["1"], "a.csv"), (["0"], "a.csv"), (["1", "2"], "a.tsv")])
+def test_a_header_of_numbers_is_refused(tmp_path, columns, read):
+    """Named by number, columns have no header; pandas writes one for columns without names."""
+    separator = "\t" if read.endswith("tsv") else ","
+    pandas.DataFrame({0: ["some text", "more"], 1: [1, 2]}).to_csv(tmp_path / read, index=False, sep=separator)
+    with pytest.raises(UserError, match=r"first row, '0, 1', is a header of numbers"):
+        list(Table(tmp_path / read, columns).rows())
+
+
+def test_lines_of_a_macintosh_are_refused(tmp_path):
+    (tmp_path / "a.csv").write_bytes(b"text,label\rGood film,pos\rBad film,neg\r")
+    with pytest.raises(UserError, match="lines end in carriage returns alone"):
+        list(Table(tmp_path / "a.csv", ["text"]).rows())
+    (tmp_path / "a.csv").write_bytes(b"text,label\n")
+    assert list(Table(tmp_path / "a.csv", ["text"]).rows()) == []
+
+
+def test_a_class_of_another_type_is_named(tmp_path):
+    pandas.DataFrame({"t": ["a", "b"], "c": [b"x", b"y"]}).to_parquet(tmp_path / "a.parquet")
+    with pytest.raises(UserError, match=r"row 1, column 'c'.* it is bytes, which names no class"):
+        read_classes(tmp_path / "a.parquet", Columns("t", "c"))
