@@ -205,6 +205,8 @@ def adapt_options(options: Options, base: Pretrained | None) -> Options:
     """
     if base is None:
         return options
+    from bilm.checkpoints.growth import grown_hidden
+
     model, tokenizer = base.model.config, base.vocabulary.tokenizer.config
     for mine, other, names in (
         (options.model, model, ("token_layer", "width", "layers", "softmax")),
@@ -215,20 +217,12 @@ def adapt_options(options: Options, base: Pretrained | None) -> Options:
             if value not in (getattr(type(mine)(), name), required):
                 option = f"--{name.replace('_', '-')}"
                 raise UserError(f"{option} {value}: the model of --start-from has {required}. Omit the option.")
-    units = options.model.hidden or model.units
-    if units < model.units:
-        raise UserError(f"--hidden {units}: the LSTMs of the model of --start-from have {model.units} units already.")
-    if units == model.width != model.units:
-        raise UserError(
-            f"--hidden {units}: LSTMs as wide as the layers are not projected, and those of --start-from are. Choose "
-            "another number."
-        )
     fit, usual = options.fit, {preset.get("learning_rate", FitConfig.learning_rate) for preset in PRETRAINING.values()}
     if not options.start.start_from and fit.learning_rate in usual:
         fit = replace(fit, learning_rate=CONTINUED_LEARNING_RATE)
     # Adagrad's first step moves every vector by the full rate, whatever the vector has learned.
     embedding = replace(options.embedding, embedding_optimizer="adamw")
-    model = replace(model, dropout=options.model.dropout, hidden=units if units != model.width else None)
+    model = replace(model, dropout=options.model.dropout, hidden=grown_hidden(model, options.model.hidden))
     return replace(options, embedding=embedding, model=model, tokenizer=tokenizer, fit=fit)
 
 

@@ -1,8 +1,8 @@
 """Growth: a larger language model that starts with what a smaller one has learned.
 
-The larger one computes what the smaller one computes: its new words were not there to be read, and its new LSTM units
-have random weights of their own but weights of 0 to everything else, which training then changes. (Net2Net, Chen et al.
-2016, copies units instead; docs/log.md compares both.)
+The larger one computes the same layers for the words of the smaller one. Its new LSTM units have random incoming
+weights; their outgoing weights, to the other units and to the projection, are 0 until training changes them. (Net2Net,
+Chen et al. 2016, copies units instead; docs/log.md compares both.)
 """
 
 from dataclasses import replace
@@ -44,6 +44,23 @@ def grow(pretrained: Pretrained, vocabulary_size: int, config: BiLMConfig) -> Bi
         _widen(model.forward_lstm, base.forward_lstm)
         _widen(model.backward_lstm, base.backward_lstm)
     return model
+
+
+def grown_hidden(base: BiLMConfig, hidden: int | None) -> int | None:
+    """The `hidden` of a model that starts from `base`, if the user asks for `hidden`; None: what `base` has.
+
+    Raises UserError for fewer units than `base` has, and where the projections of `base` would be lost.
+    """
+    units = hidden or base.units
+    if units < base.units:
+        raise UserError(f"the LSTMs of the model to start from have {base.units} units; {units} are fewer.", "hidden")
+    if units == base.width != base.units:
+        raise UserError(
+            f"LSTMs as wide as the layers ({units}) are not projected, and those of the model to start from are. "
+            "Choose another number.",
+            "hidden",
+        )
+    return units if units != base.width else None
 
 
 def _widen(stack: nn.Module, base: nn.Module) -> None:

@@ -1,6 +1,6 @@
 """Learn the hybrid classifier: a linear SVM on TF-IDF features beside pooled vectors of a fixed language model.
 
-Each n-gram is scaled by its log-odds ratio, as in the NB-SVM of Wang and Manning 2012, which needs fewer rows to learn
+Each n-gram is scaled by its log-count ratio, as in the NB-SVM of Wang and Manning 2012, which needs fewer rows to learn
 which n-grams tell the classes apart. The vectors are reduced to principal components of variance 1: with these the SVM
 takes a tenth of the time and is as accurate (docs/log.md).
 
@@ -158,7 +158,7 @@ class HybridTrainer:
         # Of two classes, one is the rest.
         for label in classes if len(classes) > 2 else classes[1:]:
             scale = np.ones(matrix.shape[1])
-            scale[:num_ngrams] = log_odds_ratios(occurs, labels == label)
+            scale[:num_ngrams] = log_count_ratios(occurs, labels == label)
             # With the default tolerance, 1e-4, a fit takes twice the time, for the same accuracy.
             svm = LinearSVC(C=strength, tol=1e-2, random_state=self.seed % 2**32)
             with warnings.catch_warnings():
@@ -171,7 +171,7 @@ class HybridTrainer:
         return weights, biases
 
 
-def log_odds_ratios(occurs: sparse.csr_matrix, in_class: np.ndarray) -> np.ndarray:
+def log_count_ratios(occurs: sparse.csr_matrix, in_class: np.ndarray) -> np.ndarray:
     """Of each n-gram, how much more often it occurs in texts of a class than in others: fp64 (F,).
 
     log of p / q, where p and q are the shares of the texts in the class and of the others, each with one text more that

@@ -34,6 +34,7 @@ from bilm.runtime.process import defer_signals
 from bilm.runtime.provenance import first_difference
 from bilm.runtime.terminal import print_line, print_note, progress
 from bilm.training.optimizer import clip_gradients, schedule
+from bilm.training.settle_threads import settle_threads
 from bilm.training.tensorboard_log import Record
 
 # Steps between two readings of the running loss from the device: each makes the CPU wait for a GPU.
@@ -134,32 +135,6 @@ def load_checkpoint(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
                 "restart",
             )
     return saved
-
-
-def settle_threads(model: nn.Module, task: Task, autocast: Callable[[], AbstractContextManager[object]]) -> int | None:
-    """Fix the number of threads unless 1 and 2 threads give the same gradients on three batches of the first epoch."""
-    plan, random_state = task.plan(0), torch.get_rng_state()
-    items = [plan[i] for i in sorted({0, len(plan) // 2, len(plan) - 1})]
-    parameters = [p for p in model.parameters() if p.requires_grad]
-
-    def gradients(item: Any, number: int) -> tuple[Tensor, ...]:
-        torch.set_num_threads(number)
-        torch.set_rng_state(random_state)
-        with autocast():
-            loss, _, _ = task.loss(model.train(), item, 0, 1)
-        found = torch.autograd.grad(loss, parameters, allow_unused=True)
-        return tuple(torch.zeros(()) if g is None else g.to_dense() for g in found)
-
-    def have_same_gradients(one: int, other: int) -> bool:
-        number = torch.get_num_threads()
-        pairs = ((a, b) for item in items for a, b in zip(gradients(item, one), gradients(item, other), strict=True))
-        same = all(torch.equal(a, b) for a, b in pairs)
-        torch.set_num_threads(number)
-        return same
-
-    number = threads.settle_for_training(have_same_gradients)
-    torch.set_rng_state(random_state)
-    return number
 
 
 @dataclass

@@ -322,7 +322,7 @@ def test_another_shape_than_that_of_the_start_is_refused(tmp_path, sample_bilm):
     for arguments, messages in (
         (["--width", 8], "--width 8: the model of --start-from has 24. Omit"),
         (["--max-tokens", 5], "has 128"),
-        (["--hidden", 8], "--hidden 8: the LSTMs of the model of --start-from have 24 units already"),
+        (["--hidden", 8], "have 24 units; 8 are fewer. Option: --hidden"),
     ):
         run = run_script("ELMO.py", "--data", SAMPLE, "--output", tmp_path, "--start-from", sample_bilm, *arguments)
         assert run.code == 2 and messages in run.err, run.err
@@ -335,7 +335,7 @@ def test_units_of_the_lstms_of_a_start(sample_bilm):
         base.model.config = replace(base.model.config, hidden=before)
         options = ELMO.Options(model=BiLMConfig(hidden=option))
         assert ELMO.adapt_options(options, base).model == replace(base.model.config, hidden=after, dropout=0.2)
-    with pytest.raises(UserError, match="--hidden 24: LSTMs as wide as the layers"):
+    with pytest.raises(UserError, match=r"LSTMs as wide as the layers \(24\)"):
         ELMO.adapt_options(ELMO.Options(model=BiLMConfig(hidden=24)), base)
 
 
