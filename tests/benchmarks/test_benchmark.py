@@ -160,12 +160,15 @@ def test_files_of_many_rows(trained, tmp_path):
     for figures in result["commands"].values():
         assert figures["documents_per_second"] == pytest.approx(200 / figures["seconds"], rel=1e-2)
         assert figures["words_per_second"] == pytest.approx(result["words"] / figures["seconds"], rel=1e-2)
+        in_process, share = figures["in_process_documents_per_second"], figures["share_of_in_process"]
+        assert share == pytest.approx(200 / (figures["seconds"] - figures["startup_seconds"]) / in_process, rel=0.1)
         assert figures["output_mb"] > 0 and (figures["peak_memory_mb"] or 100) >= 100
 
 
 @pytest.mark.parametrize(("answers", "message"), [("1 a\n3 c\n", "row 2 of its output is '3 c'"), ("1 a\n", "has 1 ")])
 def test_missing_answers_of_many_rows_are_an_error(trained_bilm, tmp_path, monkeypatch, answers, message):
     monkeypatch.setattr(bulk, "_run", lambda _, output: output.write_text("text\n" + answers) and (1.0, None))
+    monkeypatch.setattr(bulk, "_in_process", lambda *_: {"predict": 1.0, "vectors": 1.0})
     with pytest.raises(UserError, match=f"predict.*{message}"):
         bulk.measure(trained_bilm, ["a", "b", "c"], 2, "fp32", tmp_path)
 
