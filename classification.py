@@ -12,7 +12,7 @@
     frozen      the same with random lambdas that never change
     function    a learned function of [e0; e1; e2]
     finetune    as trainable, and the weights of the language model are trained too
-    hybrid      a linear SVM on TF-IDF n-grams, and on pooled vectors of e1 and e2 where validation prefers them
+    hybrid      a linear SVM on TF-IDF n-grams, clusters of tokens, and pooled vectors of e1 and e2
 
 models/classifier.pt is a copy of the classifier with the best validation accuracy.
 """

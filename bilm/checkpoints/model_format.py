@@ -209,8 +209,9 @@ def load_classifier(path: Path, pretrained: Pretrained) -> TrainedClassifier:
         names = saved["class_names"]
         config, weights = (_in_present_terms(saved[key]) for key in ("config", "weights"))
         classifier = _build_classifier(saved["mode"], config, bilm, len(names))
-        # Files of format version 3 have no temperature.
-        classifier.load_state_dict({"temperature": torch.ones(())} | weights)
+        # Files of format version 3 have no temperature; up to version 5, there are no clusters.
+        absent = {name: w for name, w in classifier.state_dict().items() if "clusters" in name and not w.numel()}
+        classifier.load_state_dict({"temperature": torch.ones(())} | absent | weights)
         model = EncoderClassifier(bilm, classifier, finetuned).eval()
         info = _require_types(saved["info"], validation_accuracy=float, settings=dict, combination=dict, seed=int)
         return TrainedClassifier(model, names, info, saved["id"])

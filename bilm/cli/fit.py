@@ -135,17 +135,12 @@ def estimate_seconds(
     """Estimate how long training and comparison take, by a trial: vectors of some texts, and one fold of them."""
     import numpy as np
 
-    from bilm.cli.hybrid import BATCH_TOKENS
-    from bilm.text.batching import collate, iterate_batches
-    from bilm.training.hybrid import HybridTrainer, pool_texts
+    from bilm.cli.hybrid import prepare_trainer
 
     step = TRIAL if len(encoded) >= TRIAL * TRIAL_AT_LEAST else 1
-    encoder, rows = pretrained.model.to(run.device).eval(), np.arange(0, len(encoded), step)
-    layers, started = range(1, encoder.num_layers), time.monotonic()
-    batches = iterate_batches(encoded.texts, rows, BATCH_TOKENS)
-    vectors = pool_texts(encoder, layers, batches, len(encoded), run.device, run.autocast)[rows]
+    rows, started = np.arange(0, len(encoded), step), time.monotonic()
+    trainer, _ = prepare_trainer(run, pretrained.model, encoded, num_classes, rows)
     of_vectors = time.monotonic() - started
-    trainer = HybridTrainer(collate(encoded.texts, rows).words(), vectors, encoded.labels[rows], num_classes, 0)
     if len(set(trainer.labels.tolist())) > 1:
         trainer.choose([(np.arange(len(rows)), np.arange(len(rows)))])
     return step * (of_vectors + WITH_TFIDF * num_splits * (time.monotonic() - started - of_vectors))

@@ -14,8 +14,10 @@ if TYPE_CHECKING:
     import numpy as np
 
     from bilm.checkpoints.model_format import Pretrained
+    from bilm.modules.encoder import Encoder
+    from bilm.modules.token_clusters import TokenClusters
     from bilm.text.encoded_corpus import EncodedCorpus
-    from bilm.training.hybrid import Choice
+    from bilm.training.hybrid import Choice, HybridTrainer
 
 # Tokens in a batch, including padding, for computing vectors.
 BATCH_TOKENS = 8192
@@ -55,21 +57,14 @@ def train_hybrid(
     from bilm.checkpoints.model_format import save_classifier
     from bilm.modules.classifier import EncoderClassifier
     from bilm.runtime.files import write_json
-    from bilm.runtime.terminal import progress
-    from bilm.text.batching import collate, iterate_batches, plan_batches
-    from bilm.training.hybrid import HybridTrainer, pool_texts
 
-    started, encoder, texts, labels = time.monotonic(), pretrained.model, encoded.texts, encoded.labels
-    rows, layers = np.arange(len(texts)), range(1, encoder.num_layers)
+    started, encoder, rows = time.monotonic(), pretrained.model, np.arange(len(encoded))
     splits = find_splits(encoded, class_names)
-    batches, total = iterate_batches(texts, rows, BATCH_TOKENS), len(plan_batches(texts.lengths, BATCH_TOKENS))
-    bar = progress(batches, total=total, unit="batch", label="vectors of the texts")
-    vectors = pool_texts(encoder.to(run.device).eval(), layers, bar, len(texts), run.device, run.autocast)
-    trainer = HybridTrainer(collate(texts, rows).words(), vectors, labels, len(class_names), run.options.seed)
+    trainer, token_clusters = prepare_trainer(run, encoder, encoded, len(class_names), rows)
     choice = trainer.choose(splits)
     # After cross-validation on all rows; where some are set aside, these stay so.
     training_rows = splits[0][0] if len(splits) == 1 else rows
-    classifier = trainer.fit(training_rows, choice, encoder, layers)
+    classifier = trainer.fit(training_rows, choice, encoder, pooled_layers(encoder), token_clusters)
     info |= {
         "rows_trained": len(training_rows),
         "validation_accuracy": choice.accuracy,
@@ -94,3 +89,28 @@ def train_hybrid(
         f"{info['seconds']:,.0f} s.\n  Wrote {display_path(path)} and {display_path(results)}."
     )
     return HybridResult(path, choice, splits)
+
+
+def pooled_layers(encoder: "Encoder") -> range:
+    """The numbers of the layers whose vectors are pooled: all but e0."""
+    return range(1, encoder.num_layers)
+
+
+def prepare_trainer(
+    run: Run, encoder: "Encoder", encoded: "EncodedCorpus", num_classes: int, rows: "np.ndarray"
+) -> "tuple[HybridTrainer, TokenClusters]":
+    """Compute what `encoder` reads in `rows`, int64, and learn the clusters of tokens. Raises UserError as there."""
+    from bilm.runtime.terminal import progress
+    from bilm.text.batching import collate, iterate_batches, plan_batches
+    from bilm.training.hybrid import HybridTrainer, read_texts
+    from bilm.training.token_clusters import learn_clusters
+
+    texts, labels, seed, compute = encoded.texts, encoded.labels, run.options.seed, (run.device, run.autocast)
+    token_clusters = learn_clusters(encoder.to(run.device).eval(), texts, rows, *compute, seed)
+    batches = iterate_batches(texts, rows, BATCH_TOKENS)
+    total = len(plan_batches(texts.lengths[rows], BATCH_TOKENS))
+    # A trial on some of the rows has no bar.
+    bar = progress(batches, total=total, unit="batch", label="vectors of the texts", disable=len(rows) < len(texts))
+    clusters, vectors = read_texts(encoder, pooled_layers(encoder), token_clusters, bar, len(texts), *compute)
+    words, clusters = collate(texts, rows).words(), [clusters[i] for i in rows]
+    return HybridTrainer(words, clusters, vectors[rows], labels[rows], num_classes, seed), token_clusters

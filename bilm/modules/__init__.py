@@ -8,6 +8,7 @@ encoder                 what a classifier requires of the model that it reads
 scalar_mix              gamma * sum_j lambda_j e_j, equation 1, and the learned function
 classifier              layers -> classes
 layers                  dropout and pooling
+token_clusters          layers -> clusters of tokens
 hybrid                  layers and TF-IDF features of words -> classes
 static_encoder          a table of word vectors instead of the language model, for comparisons
 """

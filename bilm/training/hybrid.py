@@ -1,4 +1,6 @@
-"""Learn the hybrid classifier: a linear SVM on TF-IDF features beside pooled vectors of a fixed language model.
+"""Learn the hybrid classifier: a linear SVM on TF-IDF features, and on what a fixed language model reads.
+
+The latter are TF-IDF features of clusters of tokens (training/token_clusters), and pooled vectors.
 
 Each n-gram is scaled by its log-count ratio, as in the NB-SVM of Wang and Manning 2012, which needs fewer rows to learn
 which n-grams tell the classes apart. The vectors are reduced to principal components of variance 1: with these the SVM
@@ -10,7 +12,7 @@ gives the temperature, and an estimate of the accuracy on new texts.
 """
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
@@ -25,6 +27,7 @@ from sklearn.svm import LinearSVC
 from bilm.model_selection import is_clearly_better, search
 from bilm.modules.encoder import Encoder
 from bilm.modules.hybrid import HybridClassifier, HybridConfig, pooled_vectors
+from bilm.modules.token_clusters import TokenClusters
 from bilm.runtime.errors import UserError
 from bilm.runtime.terminal import progress
 from bilm.text.batching import Batch
@@ -37,9 +40,9 @@ Split = tuple[np.ndarray, np.ndarray]
 ByKind = dict[str, sparse.csr_matrix]
 # What is tried, the usual one first; the vectors come last.
 FEATURE_SETS: tuple[tuple[str, ...], ...] = (
-    ("words", "characters", "vectors"),
+    ("words", "characters", "clusters", "vectors"),
     ("words", "characters"),
-    ("words", "vectors"),
+    ("words", "clusters", "vectors"),
     ("words",),
 )
 VECTORS = "vectors"
@@ -71,9 +74,13 @@ class Choice:
 
 @dataclass(frozen=True)
 class HybridTrainer:
-    """words: of each text; vectors: pooled_vectors of some layers, fp32 (N, D); labels: int64 (N,), below C."""
+    """words and clusters (see TokenClusters): of each text; vectors: pooled_vectors of some layers, fp32 (N, D).
+
+    labels: int64 (N,), below C.
+    """
 
     words: Words
+    clusters: Words
     vectors: np.ndarray
     labels: np.ndarray
     num_classes: int
@@ -114,8 +121,15 @@ class HybridTrainer:
         chosen[rows] = logits[key]
         return Choice(*key, found.accuracies, chosen)
 
-    def fit(self, rows: np.ndarray, choice: Choice, encoder: Encoder, layers: Sequence[int]) -> HybridClassifier:
-        """Fit on `rows`, int64. layers: the numbers of those in `vectors`.
+    def fit(
+        self,
+        rows: np.ndarray,
+        choice: Choice,
+        encoder: Encoder,
+        layers: Sequence[int],
+        token_clusters: TokenClusters,
+    ) -> HybridClassifier:
+        """Fit on `rows`, int64. layers: the numbers of those in `vectors`; token_clusters: what gave `clusters`.
 
         Raises UserError for rows of a single class, or without words.
         """
@@ -126,7 +140,8 @@ class HybridTrainer:
         ngrams = {kind: features for kind, features in learned.ngrams.items() if kind in by_kind}
         terms = {kind: ngrams[kind].terms if kind in ngrams else () for kind in NGRAMS}
         used = tuple(layers) if VECTORS in by_kind else ()
-        model = HybridClassifier(HybridConfig(**terms, layers=used), encoder, self.num_classes)
+        sizes = token_clusters.sizes if "clusters" in by_kind else ()
+        model = HybridClassifier(HybridConfig(**terms, layers=used, cluster_sizes=sizes), encoder, self.num_classes)
         state = {f"{kind}_idf": features.idf for kind, features in ngrams.items()}
         if used:
             by_kind[VECTORS], biases = learned.of_vectors(by_kind[VECTORS], biases)
@@ -136,10 +151,14 @@ class HybridTrainer:
         state["temperature"] = np.array(best_temperature(choice.logits[validated], self.labels[validated]))
         tensors = {name: torch.from_numpy(np.asarray(value, np.float32)) for name, value in state.items()}
         model.load_state_dict(model.state_dict() | tensors)
+        if sizes:
+            model.token_clusters = token_clusters
         return model.requires_grad_(False).eval()
 
-    def _rows(self, rows: np.ndarray) -> tuple[Words, np.ndarray]:
-        return [self.words[i] for i in rows], self.vectors[rows]
+    def _rows(self, rows: np.ndarray) -> tuple[dict[str, Words], np.ndarray]:
+        """The texts by kind of n-grams, and the vectors."""
+        words, clusters = ([texts[i] for i in rows] for texts in (self.words, self.clusters))
+        return {"words": words, "characters": words, "clusters": clusters}, self.vectors[rows]
 
     def _fit_linear(
         self, known: ByKind, features: tuple[str, ...], rows: np.ndarray, strength: float
@@ -188,10 +207,11 @@ def _matrix(by_kind: ByKind, features: Sequence[str]) -> sparse.csr_matrix:
 class _Features:
     """TF-IDF of n-grams and principal components of vectors, learned from some rows; known: those of these rows."""
 
-    def __init__(self, words: Words, vectors: np.ndarray):
+    def __init__(self, texts: Mapping[str, Words], vectors: np.ndarray):
+        """texts: by kind of n-grams."""
         self.ngrams = {kind: NgramFeatures(kind) for kind in NGRAMS}
-        with _trainable(len(words)):
-            self.known: ByKind = {kind: features.learn(words) for kind, features in self.ngrams.items()}
+        with _trainable(len(vectors)):
+            self.known: ByKind = {kind: features.learn(texts[kind]) for kind, features in self.ngrams.items()}
         self.scaler = StandardScaler().fit(vectors)
         pca = PCA(min(COMPONENTS, *vectors.shape), random_state=0)
         with np.errstate(invalid="ignore"):  # 0 / 0, where all vectors are equal
@@ -202,9 +222,9 @@ class _Features:
         self.basis = pca.components_[: len(variances)] / np.sqrt(variances * len(variances))[:, None]
         self.known[VECTORS] = self._components(vectors)
 
-    def compute(self, words: Words, vectors: np.ndarray) -> ByKind:
+    def compute(self, texts: Mapping[str, Words], vectors: np.ndarray) -> ByKind:
         """The features of other rows."""
-        return {kind: f.compute(words) for kind, f in self.ngrams.items()} | {VECTORS: self._components(vectors)}
+        return {kind: f.compute(texts[kind]) for kind, f in self.ngrams.items()} | {VECTORS: self._components(vectors)}
 
     def of_vectors(self, weights: np.ndarray, biases: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Weights (components, C) and biases (C,) -> those for the vectors themselves: (D, C) and (C,)."""
@@ -216,21 +236,25 @@ class _Features:
 
 
 @torch.no_grad()
-def pool_texts(
+def read_texts(
     encoder: Encoder,
     layers: Sequence[int],
+    token_clusters: TokenClusters,
     batches: Iterable[Batch],
     num_texts: int,
     device: torch.device,
     autocast: Callable[[], AbstractContextManager[object]],
-) -> np.ndarray:
-    """Return pooled_vectors of these layers, fp32 (num_texts, D), by row of the text."""
+) -> tuple[Words, np.ndarray]:
+    """Return the clusters of each text, and pooled_vectors of these layers, fp32 (num_texts, D), by row of the text."""
     vectors = np.zeros((num_texts, 2 * len(layers) * encoder.output_dim), dtype=np.float32)
+    clusters: list[list[str]] = [[] for _ in range(num_texts)]
     for batch in batches:
         with autocast():
             outputs = encoder.encode(batch.to(device))
         vectors[batch.rows] = pooled_vectors([outputs[j] for j in layers], batch).cpu().numpy()
-    return vectors
+        for row, names in zip(batch.rows, token_clusters(outputs, batch.lengths.tolist()), strict=True):
+            clusters[row] = names
+    return clusters, vectors
 
 
 @contextmanager

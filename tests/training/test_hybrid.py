@@ -20,10 +20,12 @@ from bilm.inference.text_classifier import TextClassifier
 from bilm.model_selection import is_clearly_better
 from bilm.modules.classifier import EncoderClassifier
 from bilm.modules.hybrid import pooled_vectors
+from bilm.modules.token_clusters import TokenClusters
 from bilm.runtime.errors import UserError
 from bilm.text.batching import collate
 from bilm.text.ngrams import NgramFeatures
-from bilm.training.hybrid import _NEVER, FEATURE_SETS, VECTORS, Choice, HybridTrainer, pool_texts
+from bilm.training.hybrid import _NEVER, FEATURE_SETS, VECTORS, Choice, HybridTrainer, read_texts
+from bilm.training.token_clusters import learn_clusters
 
 CPU = torch.device("cpu")
 # Only the last word tells the classes apart, and the language model knows neither of the two.
@@ -33,10 +35,21 @@ SPLITS = [(np.arange(4, 10), np.arange(4)), (np.arange(4), np.arange(4, 10))]
 
 
 @pytest.fixture
-def trainer(bilm, vocabulary) -> HybridTrainer:
+def token_clusters(bilm, vocabulary) -> TokenClusters:
+    return learn_clusters(bilm, vocabulary.opened().encode(ROWS), np.arange(len(ROWS)), CPU, nullcontext, seed=0)
+
+
+@pytest.fixture
+def trainer(bilm, vocabulary, token_clusters) -> HybridTrainer:
     batch = collate(vocabulary.opened().encode(ROWS), np.arange(len(ROWS)))
-    vectors = pool_texts(bilm, (1, 2), [batch], len(ROWS), CPU, nullcontext)
-    return HybridTrainer(batch.words(), vectors, LABELS, num_classes=3, seed=0)
+    clusters, vectors = read_texts(bilm, (1, 2), token_clusters, [batch], len(ROWS), CPU, nullcontext)
+    return HybridTrainer(batch.words(), clusters, vectors, LABELS, num_classes=3, seed=0)
+
+
+@pytest.fixture
+def fit(trainer, bilm, token_clusters):
+    """Fit a trainer, by default that of ROWS, on some rows with a choice."""
+    return lambda rows, choice, trainer=trainer: trainer.fit(np.arange(rows), choice, bilm, (1, 2), token_clusters)
 
 
 def choice_of(trainer, *features: str, strength: float = 1.0) -> Choice:
@@ -57,9 +70,13 @@ def features_of(trainer, rows: int) -> tuple[dict, dict]:
     # The rows differ in five words: their pooled vectors have as many distinct values, and a component less.
     rank = np.linalg.matrix_rank(StandardScaler().fit_transform(trainer.vectors[:rows]), tol=1e-3)
     deep = make_pipeline(StandardScaler(), PCA(rank, whiten=True))
+    clusters = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=2, token_pattern=r"\S+")
+    of_texts = list(map(" ".join, trainer.clusters))
     learned = {"words": words.fit_transform(ROWS[:rows]), "characters": characters.fit_transform(ROWS[:rows])}
+    learned["clusters"] = 0.7 * clusters.fit_transform(of_texts[:rows])
     learned["vectors"] = deep.fit_transform(trainer.vectors[:rows]) / rank**0.5
     new = {"words": words.transform(ROWS), "characters": characters.transform(ROWS)}
+    new["clusters"] = 0.7 * clusters.transform(of_texts)
     new["vectors"] = deep.transform(trainer.vectors) / rank**0.5
     return learned, new
 
@@ -74,10 +91,10 @@ def ratio_by_counting(column: np.ndarray, in_class: np.ndarray) -> float:
 
 @pytest.mark.parametrize("features", FEATURE_SETS)
 @pytest.mark.parametrize("labels", [[0, 1] * 5, [0, 1, 2, 0, 1, 2, 0, 1, 0, 1]], ids=["two classes", "three"])
-def test_logits_are_those_of_a_linear_svm_on_scaled_ngrams(trainer, bilm, vocabulary, features, labels):
+def test_logits_are_those_of_a_linear_svm_on_scaled_ngrams(trainer, fit, bilm, vocabulary, features, labels):
     labels = np.array(labels)
     trainer = replace(trainer, labels=labels)
-    classifier = trainer.fit(np.arange(8), choice_of(trainer, *features), bilm, (1, 2))
+    classifier = fit(8, choice_of(trainer, *features), trainer)
     logits = logits_of(classifier, bilm, vocabulary, ROWS) * float(classifier.temperature)
     learned, new = features_of(trainer, 8)
     for label in sorted(set(labels)):
@@ -105,21 +122,21 @@ def test_pooled_vectors_are_means_over_tokens_and_the_vectors_of_first_words(bil
         torch.testing.assert_close(pooled[row], torch.cat(expected))
 
 
-def test_words_that_the_language_model_does_not_know_decide(trainer, bilm, vocabulary):
-    classifier = trainer.fit(np.arange(10), choice_of(trainer, "words", "characters", "vectors"), bilm, (1, 2))
+def test_words_that_the_language_model_does_not_know_decide(trainer, fit, bilm, vocabulary):
+    classifier = fit(10, choice_of(trainer, *FEATURE_SETS[0]))
     new = ["nobody said zyx", "nobody said qwv"]
     assert logits_of(classifier, bilm, vocabulary, new).argmax(1).tolist() == [0, 1]
 
 
-def test_a_class_without_rows_is_never_predicted(trainer, bilm, vocabulary):
-    classifier = trainer.fit(np.arange(10), choice_of(trainer, "words", "characters", "vectors"), bilm, (1, 2))
+def test_a_class_without_rows_is_never_predicted(trainer, fit, bilm, vocabulary):
+    classifier = fit(10, choice_of(trainer, *FEATURE_SETS[0]))
     assert (torch.from_numpy(logits_of(classifier, bilm, vocabulary, [*ROWS, ""])).softmax(1)[:, 2] == 0).all()
 
 
 def test_what_a_fold_answers_does_not_depend_on_the_labels_that_it_leaves_out(trainer):
     choice = trainer.choose(SPLITS[:1])
     assert np.isnan(choice.logits[4:]).all() and np.isfinite(choice.logits[:4]).all()
-    other = HybridTrainer(trainer.words, trainer.vectors, np.array([1, 0, 1, 0, *LABELS[4:]]), 3, 0)
+    other = replace(trainer, labels=np.array([1, 0, 1, 0, *LABELS[4:]]))
     assert choice.accuracies == {key: 1.0 - value for key, value in other.choose(SPLITS[:1]).accuracies.items()}
 
 
@@ -130,7 +147,7 @@ def test_what_is_clearly_better_on_validation_rows_is_chosen_where_these_are_eno
         [f"word{(n * 7 + i * 13) % 90}" for i in range(60)] + [("zyx", "qwv")[label]] for n, label in enumerate(labels)
     ]
     vectors = np.where(np.arange(100) < 50, labels, 1 - labels).astype(np.float32)[:, None]
-    trainer = HybridTrainer(words, vectors, labels, 2, 0)
+    trainer = HybridTrainer(words, [["0.0"]] * 100, vectors, labels, 2, 0)
     few = trainer.choose([(np.arange(50), np.arange(50, 54))])
     assert few.features == FEATURE_SETS[0] and few.accuracy < max(few.accuracies.values()) == 1.0
     choice = trainer.choose([(np.arange(50), np.arange(50, 100))])
@@ -145,13 +162,13 @@ def test_two_standard_errors_are_clear(more, fewer, expected):
     assert is_clearly_better(right, other) == expected
 
 
-def test_rows_of_a_class_that_its_fold_lacks_do_not_count_for_the_temperature(trainer, bilm, vocabulary):
+def test_rows_of_a_class_that_its_fold_lacks_do_not_count_for_the_temperature(trainer, fit):
     choice = choice_of(trainer, "words")
-    expected = float(trainer.fit(np.arange(10), choice, bilm, (1, 2)).temperature)
+    expected = float(fit(10, choice).temperature)
     labels = LABELS.copy()
     labels[-1] = 2
     choice.logits[-1, 2] = _NEVER
-    found = float(replace(trainer, labels=labels).fit(np.arange(10), choice, bilm, (1, 2)).temperature)
+    found = float(fit(10, choice, replace(trainer, labels=labels)).temperature)
     assert found == pytest.approx(expected, rel=1e-3) and expected < 1
 
 
@@ -165,11 +182,11 @@ def test_texts_without_a_common_ngram_are_learned_from():
 
 def test_one_class_is_an_error(trainer):
     with pytest.raises(UserError, match="all of one class"):
-        HybridTrainer(trainer.words, trainer.vectors, np.zeros(10, np.int64), 1, 0).choose(SPLITS)
+        replace(trainer, labels=np.zeros(10, np.int64), num_classes=1).choose(SPLITS)
 
 
-def test_a_file_gives_the_same_probabilities_and_explanations(trainer, bilm, vocabulary, tmp_path):
-    classifier = trainer.fit(np.arange(10), choice_of(trainer, "words", "characters", "vectors"), bilm, (1, 2))
+def test_a_file_gives_the_same_probabilities_and_explanations(trainer, fit, bilm, vocabulary, tmp_path):
+    classifier = fit(10, choice_of(trainer, *FEATURE_SETS[0]))
     bilm_info = {"rows_trained": 10, "validation_perplexity": 1.0, "settings": {}}
     save_bilm(tmp_path / "bilstm.pt", bilm, vocabulary, bilm_info)
     info = {"validation_accuracy": 1.0, "settings": {}, "combination": {}, "seed": 0}
@@ -184,13 +201,27 @@ def test_a_file_gives_the_same_probabilities_and_explanations(trainer, bilm, voc
     explanation = loaded.explain("nobody was zyx")
     assert explanation.words[int(explanation.weights.argmax())] == "zyx"
 
-    as_in_version_4(tmp_path / "classifier_hybrid.pt")
-    earlier = TextClassifier([(pretrained, load_classifier(tmp_path / "classifier_hybrid.pt", pretrained))])
-    assert np.array_equal(earlier.predict_proba(ROWS), loaded.predict_proba(ROWS))
+
+@pytest.mark.parametrize("version", [4, 5])
+def test_files_of_earlier_versions_without_clusters(trainer, fit, bilm, vocabulary, tmp_path, version):
+    classifier = fit(10, choice_of(trainer, "words", "characters", "vectors"))
+    save_bilm(
+        tmp_path / "bilstm.pt", bilm, vocabulary, {"rows_trained": 10, "validation_perplexity": 1.0, "settings": {}}
+    )
+    info = {"validation_accuracy": 1.0, "settings": {}, "combination": {}, "seed": 0}
+    model, path = EncoderClassifier(bilm, classifier, finetuned=False), tmp_path / "classifier_hybrid.pt"
+    save_classifier(path, model, identity(bilm, vocabulary), ["good", "bad", "none"], info)
+    pretrained = load_bilm(tmp_path / "bilstm.pt")
+    present = TextClassifier([(pretrained, load_classifier(path, pretrained))]).predict_proba(ROWS)
+    as_in_version(path, version)
+    earlier = TextClassifier([(pretrained, load_classifier(path, pretrained))]).predict_proba(ROWS)
+    assert np.array_equal(earlier, present)
 
 
-def as_in_version_4(path) -> None:
+def as_in_version(path, version: int) -> None:
     content = serialization.load(path, "classifier")
     for part in ("config", "weights"):
-        content[part] = {name.replace("characters", "pieces"): value for name, value in content[part].items()}
+        content[part] = {name: value for name, value in content[part].items() if "cluster" not in name}
+        if version == 4:
+            content[part] = {name.replace("characters", "pieces"): x for name, x in content[part].items()}
     serialization.save(path, "classifier", content)
