@@ -129,7 +129,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     weights, checkpoint = run.folders.models / "bilstm.pt", run.folders.runs / "bilm.pt"
     action = run.on_main(lambda: choose_action(options, weights, checkpoint, settings))
     if action == "skip":
-        run.print(f"{display_path(weights)} already has a model with these settings; skipped. {next_step(run)}")
+        run.print(
+            f"{display_path(weights)} already has a model with these settings; skipped. {run.next_after_pretraining()}"
+        )
         return
 
     encoded, vocabulary = encode_rows(run, options, source, base)
@@ -358,14 +360,8 @@ def save(
     checkpoint.unlink()
     print(
         f"Best epoch {state.best_epoch + 1}: validation perplexity {state.best_figure:.1f}, {state.seconds:,.0f} s.\n"
-        f"Wrote {display_path(weights)} and {display_path(results)}. {next_step(run)}"
+        f"Wrote {display_path(weights)} and {display_path(results)}. {run.next_after_pretraining()}"
     )
-
-
-def next_step(run: Run) -> str:
-    if run.corpus.classes:
-        return run.next_command("classification.py")
-    return "These texts have no labels. Next: python -m bilm vectors (or neighbours, lm) with --bilm and this file."
 
 
 def import_original_elmo(options: Options) -> None:

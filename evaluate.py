@@ -18,13 +18,15 @@ Apart from this script only the studies evaluate models on the test rows; `pytho
 from __future__ import annotations
 
 import os
+import shlex
+import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bilm.config import ENSEMBLE
+from bilm.config import ENSEMBLE, HYBRID, MODES
 from bilm.runtime.errors import UserError
 from bilm.runtime.options import parse_options, setting
 from bilm.runtime.paths import display_path
@@ -120,6 +122,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     summaries.refresh_comparisons(summary, predictions)
     print_comparisons(summary)
     summary["peak_memory_mb"] = run.stamp()["peak_memory_mb"]  # of everything up to here
+    keep_other_test_rows(results, previous, summary)
     if predictions.labels is not None:
         write_predictions(results / "predictions.json", predictions)
     write_json(results / "summary.json", summary)
@@ -129,7 +132,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
         f"{display_path(results / 'figures')}."
     )
     if not evaluator.classifiers:
-        print(f"There is no classifier on this language model yet. {run.next_command('classification.py')}")
+        bilm = f" --bilm {shlex.quote(options.encoder.bilm)}" if options.encoder.bilm else ""
+        print(f"There is no classifier on this language model yet. {run.next_after_pretraining(bilm)}")
+
+
+def keep_other_test_rows(folder: Path, previous: dict[str, Any], summary: dict[str, Any]) -> None:
+    """Copy the results on other test rows than those of `summary`, which will be written in their place."""
+    if not previous or previous["test_csv"] in (None, summary["test_csv"]):
+        return
+    kept = folder / f"test-{previous['test_csv'][:8]}"
+    kept.mkdir(exist_ok=True)
+    for name in ("summary.json", "predictions.json"):
+        if (folder / name).exists():
+            shutil.copyfile(folder / name, kept / name)
+    print(
+        f"Note: earlier results, of baselines too, are of other test rows; they are now in {display_path(kept)}.",
+        file=sys.stderr,
+    )
 
 
 def load_models(run: Run, options: Options) -> tuple[Evaluator, ClassifierFiles]:
@@ -161,7 +180,7 @@ def load_ensemble(
     if options.ensemble is None:
         return None
     path = Path(options.ensemble)
-    if path.stem in {ENSEMBLE, *evaluator.classifiers, *summary["classifiers"], *summary["baselines"]}:
+    if path.stem in {ENSEMBLE, HYBRID, *MODES, *evaluator.classifiers, *summary["classifiers"], *summary["baselines"]}:
         raise UserError(f"another model is called {path.stem!r}; rename the ensemble's file.", "ensemble")
     model = TextClassifier.load(classifier=path, device=run.device, precision=run.precision)
     if model.classes != list(run.corpus.classes):

@@ -155,7 +155,8 @@ def draw_figure(run: Run, result: dict[str, Any]) -> Any:
     from studies.figures import label_efficiency
 
     summary = read_summary(run.folders.results / "summary.json")
-    finetuned = summary.get("classifiers", {}).get("finetune", {}).get("accuracy_mean")
+    of_this_model = summary.get("bilm") == result["bilm"]
+    finetuned = summary["classifiers"].get("finetune", {}).get("accuracy_mean") if of_this_model else None
     path = run.folders.results / "figures" / "label_efficiency.png"
     save(label_efficiency(result, finetuned), path)
     return path

@@ -57,14 +57,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from bilm.runtime.files import write_json
     from bilm.runtime.provenance import run_stamp
 
+    folders = {Path(folder).resolve().name: Path(folder) for folder in options.folders}
+    if len(folders) < len(options.folders):
+        raise UserError("two of the folders have the same name, by which their results are kept.", "folders")
     stamp_options = RunOptions(precision="fp32")
     stamp, path = run_stamp(stamp_options, start(stamp_options)), ROOT / "results" / "own_texts.json"
     results: dict[str, Any] = {"corpus": "own texts", **stamp, "data": {}}
-    for folder in map(Path, options.folders):
+    for name, folder in folders.items():
         for few in (False, True):
             runs = [fitted(folder, seed, few) for seed in range(options.seeds if few else 1)]
-            results["data"][folder.resolve().name + (f"_{FEW}_labels" if few else "")] = summarised(runs)
-            write_json(path, results)
+            results["data"][name + (f"_{FEW}_labels" if few else "")] = summarised(runs)
+    write_json(path, results)
     print(f"Wrote {display_path(path)}.")
 
 
@@ -73,7 +76,9 @@ def fitted(folder: Path, seed: int, few: bool) -> dict[str, Any]:
     import pandas as pd
 
     rows = pd.read_csv(folder / "train.csv", dtype=str, keep_default_na=False, quoting=csv.QUOTE_MINIMAL)
-    label = next(name for name in rows.columns if name != "text")
+    if "text" not in rows.columns or len(rows.columns) != 2:
+        raise UserError(f"{folder / 'train.csv'} should have the column text and one other, of the classes.")
+    (label,) = (name for name in rows.columns if name != "text")
     with tempfile.TemporaryDirectory() as name:
         train = Path(name) / f"{folder.resolve().name}.csv"
         (few_of_each(rows, label, seed) if few else rows).to_csv(train, index=False)

@@ -133,6 +133,15 @@ def test_comparisons_of_replaced_weights_are_removed(summary, predictions):
     assert set(summary["near_duplicates"]["accuracy"]) == {"function", "svm"} == set(predictions.models)
 
 
+def test_an_ensemble_gives_way_to_a_later_model_of_the_same_name(summary, predictions):
+    for name, sha256 in (("function", "E"), ("svm", "E"), ("both", "E")):
+        summaries.add_named_ensemble(summary, name, sha256, "test", {"accuracy": 0.5})
+    predictions.models["both"] = ("E", LABELS)
+    summaries.refresh_comparisons(summary, predictions)
+    assert set(summary["ensembles"]) == {"both"}
+    assert set(summary["paired"]) == {"frozen", "function", "ensemble", "both"}
+
+
 def test_a_baseline_of_another_corpus_is_removed(summary):
     summaries.refresh_comparisons(summary, Predictions(CORPUS))
     assert summary["baselines"] == summary["paired"] == summary["near_duplicates"] == {}

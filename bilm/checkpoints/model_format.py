@@ -236,8 +236,8 @@ def _build_classifier(
 class ClassifierFiles:
     """The classifiers in a folder that were trained on one language model.
 
-    paths: the file of each mode; accuracies: the validation accuracy of each of these modes; mismatched: a message for
-    each mode whose file was trained on another language model; damaged: the error of each file that cannot be read.
+    paths: the file of each mode; accuracies: of each of these modes, on the same validation rows; mismatched: a message
+    for each mode whose file was trained on another language model; damaged: the error of each file that cannot be read.
     """
 
     paths: dict[str, Path]
@@ -260,7 +260,8 @@ def find_classifiers(folder: Path, pretrained: Pretrained) -> ClassifierFiles:
         try:
             saved = serialization.load(path, "classifier")
             with reject_malformed(path):
-                mode, accuracy = str(saved["mode"]), float(saved["info"]["validation_accuracy"])
+                mode, info = str(saved["mode"]), saved["info"]
+                accuracy = float(info.get("accuracy_on_validation_rows", info["validation_accuracy"]))
                 if mode not in files.paths and mode not in files.mismatched:
                     _require_language_model(path, saved, pretrained)
                     files.paths[mode], files.accuracies[mode] = path, accuracy

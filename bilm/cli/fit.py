@@ -135,15 +135,18 @@ def estimate_seconds(
     """Estimate how long training and comparison take, by a trial: vectors of some texts, and one fold of them."""
     import numpy as np
 
-    from bilm.cli.hybrid import prepare_trainer
+    from bilm.cli.hybrid import find_clusters, prepare_trainer
 
     step = TRIAL if len(encoded) >= TRIAL * TRIAL_AT_LEAST else 1
     rows, started = np.arange(0, len(encoded), step), time.monotonic()
-    trainer, _ = prepare_trainer(run, pretrained.model, encoded, num_classes, rows)
+    token_clusters = find_clusters(run, pretrained.model, encoded, rows)
+    # Learned from a sample of the tokens, they take a few seconds, however many texts there are.
+    of_clusters, started = time.monotonic() - started, time.monotonic()
+    trainer = prepare_trainer(run, pretrained.model, encoded, num_classes, rows, token_clusters)
     of_vectors = time.monotonic() - started
     if len(set(trainer.labels.tolist())) > 1:
         trainer.choose([(np.arange(len(rows)), np.arange(len(rows)))])
-    return step * (of_vectors + WITH_TFIDF * num_splits * (time.monotonic() - started - of_vectors))
+    return of_clusters + step * (of_vectors + WITH_TFIDF * num_splits * (time.monotonic() - started - of_vectors))
 
 
 def compare(

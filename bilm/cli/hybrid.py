@@ -57,17 +57,23 @@ def train_hybrid(
     from bilm.checkpoints.model_format import save_classifier
     from bilm.modules.classifier import EncoderClassifier
     from bilm.runtime.files import write_json
+    from bilm.text.split import split_validation
 
     started, encoder, rows = time.monotonic(), pretrained.model, np.arange(len(encoded))
     splits = find_splits(encoded, class_names)
-    trainer, token_clusters = prepare_trainer(run, encoder, encoded, len(class_names), rows)
+    token_clusters = find_clusters(run, encoder, encoded, rows)
+    trainer = prepare_trainer(run, encoder, encoded, len(class_names), rows, token_clusters)
     choice = trainer.choose(splits)
     # After cross-validation on all rows; where some are set aside, these stay so.
     training_rows = splits[0][0] if len(splits) == 1 else rows
     classifier = trainer.fit(training_rows, choice, encoder, pooled_layers(encoder), token_clusters)
+    _, usual_rows = split_validation(encoded.labels, encoded.keys, class_names)
+    usual_answers = choice.logits[usual_rows].argmax(1)
     info |= {
         "rows_trained": len(training_rows),
         "validation_accuracy": choice.accuracy,
+        # Of the rows that the other modes are validated on, for the choice between them.
+        "accuracy_on_validation_rows": float((usual_answers == encoded.labels[usual_rows]).mean()),
         "features": list(choice.features),
         "strength": choice.strength,
         "validation_accuracies": {
@@ -96,21 +102,34 @@ def pooled_layers(encoder: "Encoder") -> range:
     return range(1, encoder.num_layers)
 
 
+def find_clusters(run: Run, encoder: "Encoder", encoded: "EncodedCorpus", rows: "np.ndarray") -> "TokenClusters":
+    """Learn the clusters of the tokens of `rows`, int64. Raises UserError if there are none."""
+    from bilm.training.token_clusters import learn_clusters
+
+    return learn_clusters(
+        encoder.to(run.device).eval(), encoded.texts, rows, run.device, run.autocast, run.options.seed
+    )
+
+
 def prepare_trainer(
-    run: Run, encoder: "Encoder", encoded: "EncodedCorpus", num_classes: int, rows: "np.ndarray"
-) -> "tuple[HybridTrainer, TokenClusters]":
-    """Compute what `encoder` reads in `rows`, int64, and learn the clusters of tokens. Raises UserError as there."""
+    run: Run,
+    encoder: "Encoder",
+    encoded: "EncodedCorpus",
+    num_classes: int,
+    rows: "np.ndarray",
+    token_clusters: "TokenClusters",
+) -> "HybridTrainer":
+    """Compute what `encoder` reads in `rows`, int64."""
     from bilm.runtime.terminal import progress
     from bilm.text.batching import collate, iterate_batches, plan_batches
     from bilm.training.hybrid import HybridTrainer, read_texts
-    from bilm.training.token_clusters import learn_clusters
 
-    texts, labels, seed, compute = encoded.texts, encoded.labels, run.options.seed, (run.device, run.autocast)
-    token_clusters = learn_clusters(encoder.to(run.device).eval(), texts, rows, *compute, seed)
+    texts, labels = encoded.texts, encoded.labels
     batches = iterate_batches(texts, rows, BATCH_TOKENS)
     total = len(plan_batches(texts.lengths[rows], BATCH_TOKENS))
     # A trial on some of the rows has no bar.
     bar = progress(batches, total=total, unit="batch", label="vectors of the texts", disable=len(rows) < len(texts))
+    compute = (run.device, run.autocast)
     clusters, vectors = read_texts(encoder, pooled_layers(encoder), token_clusters, bar, len(texts), *compute)
     words, clusters = collate(texts, rows).words(), [clusters[i] for i in rows]
-    return HybridTrainer(words, clusters, vectors[rows], labels[rows], num_classes, seed), token_clusters
+    return HybridTrainer(words, clusters, vectors[rows], labels[rows], num_classes, run.options.seed)

@@ -6,6 +6,7 @@
 Layer 0 depends on the word alone, the higher layers on its context as well: they separate the senses of a word.
 """
 
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -62,7 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.neighbours.build:
         count = build_index(elmo, batches_of_texts(options.texts), folder)
         print(f"Wrote {display_path(folder)}: {count:,} tokens.", end=" ")
-        print(f"Next: python -m bilm neighbours --index {options.neighbours.index} --word ...")
+        bilm = "" if options.model.bilm == ModelOptions.bilm else f" --bilm {shlex.quote(options.model.bilm)}"
+        print(f"Next: python -m bilm neighbours{bilm} --index {shlex.quote(options.neighbours.index)} --word ...")
     else:
         index = Index(folder, elmo)
         marks = ("\x1b[1m", "\x1b[0m") if sys.stdout.isatty() else ("[", "]")
@@ -99,6 +101,8 @@ def find_word(word: str, words: Sequence[str]) -> int:
     positions = [i for i, other in enumerate(words) if other == word]
     if not positions:
         raise UserError(f"--word: {word!r} is not among the words {' '.join(words)!r}.")
+    if len(positions) > 1 and word.isdecimal() and int(word) - 1 in positions:
+        return int(word) - 1
     if len(positions) > 1:
         numbers = ", ".join(str(position + 1) for position in positions)
         raise UserError(f"--word: {word!r} occurs more than once in the text; choose one by its number: {numbers}.")

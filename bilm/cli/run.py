@@ -202,6 +202,12 @@ class Run(Runtime):
         """The sentence "Next: python SCRIPT ...", with the same data and output."""
         return f"Next: python {script}{self.options.data_options()}{options}"
 
+    def next_after_pretraining(self, options: str = "") -> str:
+        """The sentence that says what to do with a language model."""
+        if self.corpus.classes:
+            return self.next_command("classification.py", options)
+        return "These texts have no labels. Next: python -m bilm vectors (or neighbours, lm) with --bilm and this file."
+
 
 def open_run(options: RunOptions, purpose: str, single_process: bool = False) -> Run:
     """Set up a command: see `start`; find the corpus; lock the folders for "training" or "evaluation".

@@ -29,9 +29,6 @@ if TYPE_CHECKING:
 # Texts that are read before their vectors are computed: sorted by length, many waste less on padding, but the vectors
 # of their tokens take a hundred times the memory of one vector per text.
 BATCH_TEXTS = {"text": 2048, "token": 512}
-# Tokens whose vectors are kept at a time, unless one text has more: texts that are tokenised already may be long. In
-# three layers of width 512, 400 MB.
-TOKENS_AT_ONCE = 2**16
 
 
 @dataclass(frozen=True)
@@ -87,14 +84,16 @@ def compute_vectors(
     """Yield each text with its words and its vectors: (J, n, E) per token, (J * E,) per text; J is 1 with a `mix`."""
     from bilm.runtime import threads
     from bilm.runtime.terminal import progress
+    from bilm.text.batching import consecutive_parts
     from bilm.text.readers import batched
     from bilm.text.text_rules import split_tokens
 
     with progress(unit="text", label="vectors", disable=options.texts.input is None) as bar:
         for batch in batched(options.texts.read(), BATCH_TEXTS[options.vectors.per]):
             words = [split_tokens(text) if options.vectors.tokenized else elmo.words(text) for text in batch]
-            for part in [slice(None)] if options.vectors.per == "text" else slices(list(map(len, words))):
-                if options.vectors.per == "text":
+            is_per_text = options.vectors.per == "text"
+            for part in [slice(None)] if is_per_text else consecutive_parts([*map(len, words)]):
+                if is_per_text:
                     vectors = list(elmo.sentence_vectors(words, layers))
                 else:
                     vectors = [v if layers is None else v[layers] for v in elmo.embed(words[part])]
@@ -103,17 +102,6 @@ def compute_vectors(
                 yield from zip(batch[part], words[part], vectors, strict=True)
             bar.update(len(batch))
             threads.after_step()
-
-
-def slices(lengths: list[int]) -> "Iterator[slice]":
-    """Divide texts of these lengths into consecutive parts of at most TOKENS_AT_ONCE tokens, or of one longer text."""
-    start = size = 0
-    for number, length in enumerate(lengths):
-        if number > start and size + length > TOKENS_AT_ONCE:
-            yield slice(start, number)
-            start, size = number, 0
-        size += length
-    yield slice(start, len(lengths))
 
 
 def read_mix(path: Path, pretrained: "Pretrained") -> "np.ndarray":

@@ -15,6 +15,8 @@ from bilm.runtime.terminal import printable
 
 # The numbers in a confusion matrix of more rows are too small to be read.
 _MAX_READABLE_ROWS = 60
+# Characters of the name of a class that are shown; and of all names side by side below a matrix of few rows.
+_NAME_LENGTH, _LINE_LENGTH = 30, 60
 
 
 def new_figure(rows: int = 1, columns: int = 1, *, figsize: tuple[float, float], **options: Any) -> tuple[Figure, Any]:
@@ -36,6 +38,7 @@ def save(figure: Figure, path: Path) -> None:
         warnings.catch_warnings(),
     ):
         warnings.filterwarnings("ignore", "Glyph")  # characters that the font lacks are drawn as boxes
+        warnings.filterwarnings("ignore", "constrained_layout")  # names that leave little room
         figure.savefig(temporary, format=kind, dpi=120, metadata=metadata)
 
 
@@ -48,14 +51,20 @@ def draw_confusion_matrix(
     side = 2.2 + 0.45 * min(len(rows), _MAX_READABLE_ROWS) if is_large else 5.0
     figure, axes = new_figure(figsize=(side + 0.6, side))
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
-    axes.set_xticks(range(len(columns)), [*map(printable, columns)], rotation=90 if is_large else 0, parse_math=False)
-    axes.set_yticks(range(len(rows)), [*map(printable, rows)], parse_math=False)
+    below, beside = ([_shortened(printable(name)) for name in names] for names in (columns, rows))
+    fit_in_a_line = max(map(len, below), default=0) * len(below) <= _LINE_LENGTH
+    axes.set_xticks(range(len(columns)), below, rotation=0 if fit_in_a_line and not is_large else 90, parse_math=False)
+    axes.set_yticks(range(len(rows)), beside, parse_math=False)
     axes.set(xlabel="predicted", ylabel="true", title=title)
     style = {"ha": "center", "va": "center", "fontsize": 7 if is_large else 11}
     for (row, column), count in np.ndenumerate(counts):
         if count and len(rows) <= _MAX_READABLE_ROWS:
             axes.text(column, row, f"{count:,}", color="white" if shares[row, column] > 0.5 else "black", **style)
     save(figure, path)
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= _NAME_LENGTH else f"{name[: _NAME_LENGTH - 1]}…"
 
 
 def draw_learning_curves(path: Path, runs: Mapping[str, Mapping[str, Any]], metric: str, title: str) -> None:
@@ -90,14 +99,21 @@ def draw_results(folder: Path, summary: Mapping[str, Any]) -> list[Path]:
         },
     }
     for (name, metric), paths in histories.items():
-        runs = {label: read_json(path) for label, path in paths.items() if path.exists()}
+        runs = {label: _read_run(path, metric) for label, path in paths.items() if path.exists()}
         if runs:
             drawn.append(figures / f"learning_curves_{name}.png")
-            with reject_malformed(paths[next(iter(runs))]):
-                draw_learning_curves(drawn[-1], runs, metric, name.replace("_", " "))
+            draw_learning_curves(drawn[-1], runs, metric, name.replace("_", " "))
     for path in {*figures.glob("confusion_*.png"), *figures.glob("learning_curves_*.png")} - set(drawn):
         path.unlink()
     return drawn
+
+
+def _read_run(path: Path, metric: str) -> dict[str, list[dict[str, float]]]:
+    """Return the learning curve in a file of a training run. Raises UserError if it has none."""
+    run = read_json(path)
+    with reject_malformed(path):
+        points = [{key: float(point[key]) for key in ("step", "loss")} for point in run["curve"]]
+        return {"curve": points, "epochs": [{key: float(e[key]) for key in ("epoch", metric)} for e in run["epochs"]]}
 
 
 def _confusion_matrices(summary: Mapping[str, Any]) -> Iterator[tuple[str, list[list[int]], list[str], list[str], str]]:

@@ -134,7 +134,9 @@ def refresh_comparisons(summary: dict[str, Any], predictions: Predictions) -> No
         summary["ensemble"], members = {}, {}
     if members:
         hashes[ENSEMBLE] = name_of_ensemble(members)
-    hashes |= {name: entry["hash"] for name, entry in summary.get("ensembles", {}).items()}
+    taken = {*hashes, *summary["baselines"]}  # by models that were trained after an ensemble had this name
+    summary["ensembles"] = {name: x for name, x in summary.get("ensembles", {}).items() if name not in taken}
+    hashes |= {name: entry["hash"] for name, entry in summary["ensembles"].items()}
     current = hashes | {name: entry["hash"] for name, entry in summary["baselines"].items()}
     models = predictions.models
     predictions.models = {name: model for name, model in models.items() if current.get(name) == model[0]}

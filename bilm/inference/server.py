@@ -161,6 +161,7 @@ def model_facts(model: TextClassifier, summary: dict[str, Any], texts: str) -> d
     figures = next((entry.get("test") for entry in entries if entry["hash"] == model.hash), None)
     return {
         "about": f"Classifier {mode!r} on ELMo's layers. Trained on {info['rows_trained']:,} rows of {info['corpus']}.",
+        "mode": mode,
         "classes": model.classes,
         "lambdas": combination.get("lambdas"),
         "gamma": combination.get("gamma"),

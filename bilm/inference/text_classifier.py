@@ -117,7 +117,9 @@ class TextClassifier:
         # Of several language models, each has its own tokenizer, and the words are those of the first.
         answer = probabilities[0] if len(self._groups) == 1 else self._probabilities([text])[0]
         chosen = int(answer.argmax()) if of is None else self.classes.index(of)
-        odds = np.log(probabilities[:, chosen]) - np.log1p(-np.minimum(probabilities[:, chosen], 1 - 1e-7))
+        # Where the classifier is certain, 1 - p is 0, while the sum of the other probabilities is not.
+        smallest, others = np.finfo(np.float32).tiny, np.delete(probabilities, chosen, axis=1).sum(1, dtype=np.float64)
+        odds = np.log(np.maximum(probabilities[:, chosen], smallest)) - np.log(np.maximum(others, smallest))
         return Explanation(answer, words, odds[0] - odds[1:])
 
     def _probabilities(self, texts: Sequence[Any]) -> np.ndarray:

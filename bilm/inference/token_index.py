@@ -12,13 +12,16 @@ import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from bilm.inference.elmo import ELMo
 from bilm.runtime.errors import UserError
 from bilm.runtime.files import read_json, reject_malformed
+from bilm.text.batching import consecutive_parts
 
 _FORMAT = 1
 # Rows that are compared at once.
@@ -55,7 +58,7 @@ def build_index(elmo: ELMo, batches: Iterable[Sequence[str]], folder: Path) -> i
         new.rename(folder)
         return count
     except OSError as error:
-        raise UserError(f"{folder} could not be written: {error.strerror}.") from error
+        raise UserError(f"{folder} could not be written: {error.strerror or error}.") from error
     finally:
         if old.exists() and not folder.exists():
             old.rename(folder)
@@ -76,10 +79,12 @@ def _write(elmo: ELMo, batches: Iterable[Sequence[str]], folder: Path) -> int:
         layer_files = [files.enter_context(_layer_file(folder, j).open("wb")) for j in range(elmo.num_layers)]
         for batch in batches:
             all_words = [elmo.words(text) for text in batch]
-            for text, words, vectors in zip(batch, all_words, elmo.embed(all_words), strict=True):
+            parts = consecutive_parts([*map(len, all_words)])
+            all_vectors = chain.from_iterable(elmo.embed(all_words[part]) for part in parts)
+            for text, words, vectors in zip(batch, all_words, all_vectors, strict=True):
                 unit = vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-9)
                 for file, layer in zip(layer_files, unit.astype(np.float16), strict=True):
-                    layer.tofile(file)
+                    file.write(layer.tobytes())  # `tofile` does not notice that the end was not written
                 lengths.append(len(words))
                 texts_file.write(json.dumps({"text": text, "words": words}, ensure_ascii=False) + "\n")
     texts = np.repeat(np.arange(len(lengths), dtype=np.int32), np.array(lengths, dtype=np.int64))
@@ -110,10 +115,14 @@ class Index:
             self._layers = [np.memmap(file, np.float16, "r").reshape(-1, elmo.output_dim) for file in files]
             with np.load(folder / "tokens.npz") as tokens:
                 self._text_numbers, self._positions = tokens["texts"], tokens["places"]
-            with (folder / "texts.jsonl").open(encoding="utf-8", newline="\n") as file:
-                self._texts = [json.loads(line) for line in file]
+            self._file = folder / "texts.jsonl"
+            with self._file.open("rb") as file:
+                # Only the texts that are found are read: all of them may take more memory than the vectors.
+                self._starts = np.cumsum([0, *map(len, file)])
             if any(len(layer) != len(self._text_numbers) for layer in self._layers):
                 raise ValueError("the numbers of vectors and tokens differ")
+            if len(self._starts) != manifest["texts"] + 1:
+                raise ValueError("the number of texts differs")
 
     def nearest(self, vector: np.ndarray, layer: int, count: int, exclude: str = "") -> list[Neighbour]:
         """Return the `count` tokens nearest to `vector` (E,) in `layer`, one per text, without the text `exclude`."""
@@ -123,13 +132,20 @@ class Index:
         similarity = np.concatenate(list(chunks))
         neighbours: dict[str, Neighbour] = {}
         for token in self._best_first(similarity):
-            entry = self._texts[self._text_numbers[token]]
+            entry = self._entry(int(self._text_numbers[token]))
             if entry["text"] not in neighbours and entry["text"] != exclude:
                 position = int(self._positions[token])
                 neighbours[entry["text"]] = Neighbour(float(similarity[token]), **entry, position=position)
                 if len(neighbours) == count:
                     break
         return list(neighbours.values())
+
+    def _entry(self, number: int) -> dict[str, Any]:
+        """Read a text and its words. Raises UserError when the file is damaged."""
+        with reject_malformed(self._file), self._file.open("rb") as file:
+            file.seek(int(self._starts[number]))
+            entry = json.loads(file.readline())
+            return {"text": entry["text"], "words": entry["words"]}
 
     @staticmethod
     def _best_first(similarity: np.ndarray) -> Iterator[int]:

@@ -201,9 +201,9 @@ def _replace_unencodable(command: _Command) -> None:
 
 def _is_out_of_memory(error: BaseException) -> bool:
     message = str(error).lower()
-    return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError) and ("out of memory" in message or "can't allocate memory" in message)
-    )
+    # Of CUDA, of PyTorch on Linux and macOS, and of PyTorch on Windows.
+    said = ("out of memory", "can't allocate memory", "not enough memory")
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(part in message for part in said))
 
 
 def _leave_process_group(status: int) -> None:

@@ -7,7 +7,7 @@ B texts, T tokens of the longest one with its boundaries. Padding follows the te
 the text before it, and no sum includes it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -16,6 +16,10 @@ from torch import Tensor
 
 from bilm.runtime import threads
 from bilm.text.vocabulary import PAD, EncodedTexts, Lexicon
+
+# Tokens whose vectors are kept at a time, unless one text has more: texts that are tokenised already may be long. In
+# three layers of width 512, 400 MB.
+TOKENS_AT_ONCE = 2**16
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,17 @@ def iterate_batches(texts: EncodedTexts, rows: np.ndarray, batch_tokens: int) ->
     for indices in plan_batches(texts.lengths[rows], batch_tokens):
         yield collate(texts, rows[indices])
         threads.after_step()
+
+
+def consecutive_parts(lengths: Sequence[int]) -> Iterator[slice]:
+    """Divide texts of these lengths into consecutive parts of at most TOKENS_AT_ONCE tokens, or of one longer text."""
+    start = size = 0
+    for number, length in enumerate(lengths):
+        if number > start and size + length > TOKENS_AT_ONCE:
+            yield slice(start, number)
+            start, size = number, 0
+        size += length
+    yield slice(start, len(lengths))
 
 
 def mask_of(lengths: Tensor, width: int) -> Tensor:

@@ -50,7 +50,7 @@ def test_a_file_becomes_a_classifier_that_predict_uses(files, trained_bilm):
         assert [figures[split][name]["rows"] for name in ("hybrid", "tfidf_svm")] == [rows, rows]
     assert figures["test"]["hybrid"]["accuracy"] == 1.0
     command = run.out.strip().splitlines()[-1]
-    run = run_script(*shlex.split(command)[1:-1], "nobody saw the goal")
+    run = run_script(*shlex.split(command)[1:-1], "the people of the goal")
     assert run.code == 0 and "sport" in run.out.splitlines()[1]
     classifier = TextClassifier.load(trained_bilm, files / "out/models/news/classifier_hybrid.pt")
     assert classifier.predict(["an orbit", "a match"]) == ["science", "sport"]

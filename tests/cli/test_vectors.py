@@ -13,10 +13,10 @@ import pytest
 from conftest import ROOT, run_script
 
 from bilm import TextClassifier
-from bilm.cli import vectors as cli_vectors
 from bilm.inference import vector_files
 from bilm.inference.vector_files import write_vectors
 from bilm.runtime.errors import UserError
+from bilm.text import batching
 
 
 @pytest.fixture(scope="module")
@@ -355,13 +355,13 @@ def test_what_cannot_be_written_is_refused_before_it_is_computed(tmp_path):
 
 
 def test_long_texts_are_computed_in_parts(path, tmp_path, monkeypatch):
-    monkeypatch.setattr(cli_vectors, "TOKENS_AT_ONCE", 10)
+    monkeypatch.setattr(batching, "TOKENS_AT_ONCE", 10)
     lengths = [3, 9, 25, 4, 6, 1]
-    assert [(s.start, s.stop) for s in cli_vectors.slices(lengths)] == [(0, 1), (1, 2), (2, 3), (3, 5), (5, 6)]
+    assert [(s.start, s.stop) for s in batching.consecutive_parts(lengths)] == [(0, 1), (1, 2), (2, 3), (3, 5), (5, 6)]
     (tmp_path / "x.txt").write_text("".join("rain " * n + "\n" for n in lengths))
     common = ("-m bilm vectors", "--bilm", path, "--tokenized", "--input", tmp_path / "x.txt", "--output")
     assert run_script(*common, tmp_path / "parts.npz").code == 0
-    monkeypatch.setattr(cli_vectors, "TOKENS_AT_ONCE", 1000)
+    monkeypatch.setattr(batching, "TOKENS_AT_ONCE", 1000)
     assert run_script(*common, tmp_path / "whole.npz").code == 0
     parts, whole = (np.load(tmp_path / f"{name}.npz") for name in ("parts", "whole"))
     assert parts["offsets"].tolist() == [0, *np.cumsum(lengths)]

@@ -1,10 +1,13 @@
 """`bilm neighbours` as a user runs it, and its index compared with all similarities computed by NumPy."""
 
+import signal
+
 import numpy as np
 import pytest
 from conftest import SAMPLE, run_script
 
 from bilm import ELMo
+from bilm.cli.neighbours import find_word
 from bilm.inference.token_index import Index, build_index
 from bilm.runtime.errors import UserError
 from bilm.text.ag_news import read_ag_news
@@ -101,6 +104,40 @@ def test_as_a_user_runs_it(path, tmp_path):
         assert f"e{layer}: the [bank] fell .\n  {result.similarity:.3f}  " in run.out
 
 
+def test_the_next_command_names_the_language_model_and_the_index(path, tmp_path):
+    (tmp_path / "texts.txt").write_text("Rain fell on the bank.\n")
+    common = ("-m bilm neighbours", "--bilm", path, "--index", tmp_path / "my index")
+    run = run_script(*common, "--build", "--input", tmp_path / "texts.txt")
+    assert f"Next: python -m bilm neighbours --bilm {path} --index '{tmp_path}/my index' --word" in run.out
+
+
+@pytest.mark.parametrize(("number", "position"), [("3", 1), ("2", 1)])
+def test_a_number_that_is_also_a_word(number, position):
+    """Of a number that occurs once, the word is meant; of one that occurs more than once, its place."""
+    words = ["score", "3", "2"] if number == "3" else ["score", "2", "2"]
+    assert find_word(number, words) == position
+
+
+def test_a_part_that_was_not_written_is_an_error_and_the_earlier_index_stays(path, tmp_path):
+    """The limit on the size of a file acts as a full disk does."""
+    resource = pytest.importorskip("resource")
+    (tmp_path / "few.txt").write_text("Rain fell.\n")
+    (tmp_path / "many.txt").write_text("Rain fell.\n" * 60)
+    common = ("-m bilm neighbours", "--bilm", path, "--index", tmp_path / "index", "--build", "--input")
+    assert run_script(*common, tmp_path / "few.txt").code == 0
+    before = {file.name: file.read_bytes() for file in (tmp_path / "index").iterdir()}
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    previous = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4_000, limits[1]))
+    try:
+        run = run_script(*common, tmp_path / "many.txt")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, previous)
+    assert run.code == 2 and "could not be written: File too large" in run.err, run.err
+    assert {file.name: file.read_bytes() for file in (tmp_path / "index").iterdir()} == before
+
+
 def test_all_equal_tokens_are_found(elmo, tmp_path):
     """In layer 0 every "rain" has the same vector, so all of them are equally near."""
     texts = [f"Rain {number}" for number in range(3000)] + ["Snow fell"]
@@ -131,6 +168,7 @@ def test_a_damaged_index_is_one_line(elmo, corpus, tmp_path):
         (["--word", "river", "The bank"], "'river' is not among the words"),
         (["--word", "the", "The bank of the river"], "by its number: 1, 4"),
         (["--word", "9", "The bank"], "the text has 2 words"),
+        (["--word", "2", "Score 3 2 2"], "by its number: 3, 4"),
     ],
 )
 def test_mistakes_are_one_line(path, folder, arguments, problem):

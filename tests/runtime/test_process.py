@@ -34,6 +34,25 @@ def test_ctrl_c_still_works_after_a_command():
         signal.raise_signal(signal.SIGINT)
 
 
+@pytest.mark.parametrize(
+    "message",
+    [
+        "CUDA out of memory. Tried to allocate 2.00 GiB",
+        "[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes",
+        "[enforce fail at alloc_cpu.cpp:80] DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes.",
+    ],
+    ids=["CUDA", "Linux", "Windows"],
+)
+def test_memory_that_runs_out_is_one_line(message, capsys):
+    def command():
+        raise RuntimeError(message)
+
+    with pytest.raises(SystemExit) as stop:
+        process.run_script(command)
+    err = capsys.readouterr().err
+    assert stop.value.code == 2 and "out of memory. Use smaller batches" in err and err.count("\n") == 1
+
+
 def test_a_command_that_succeeds_returns():
     """IPython's %run and a notebook continue after it."""
     process.run_script(lambda: None)

@@ -259,6 +259,14 @@ def test_all_scripts_on_ones_own_texts(tmp_path, sample_bilm):
     after = json.loads((tmp_path / "out/results/news train/summary.json").read_text())
     assert run.code == 0 and after["classifiers"]["trainable"]["test"] == summary["classifiers"]["trainable"]["test"]
     assert after["test_csv"] == summary["test_csv"] and json.loads(predictions.read_text()) == before
+    # Other test rows: what is known of the earlier ones is kept beside.
+    names = [classifier.classes[label] for label in labels[:2]]
+    others = write(tmp_path / "out/others.jsonl", list(zip(names, texts, strict=False)))
+    run = run_script("evaluate.py", "--train", files["train"], "--test", others, *common)
+    kept = tmp_path / "out/results/news train" / f"test-{summary['test_csv'][:8]}"
+    assert run.code == 0 and f"of other test rows; they are now in {kept}" in run.err, run.err
+    assert json.loads((kept / "predictions.json").read_text()) == before
+    assert json.loads((kept / "summary.json").read_text())["classifiers"] == after["classifiers"]
     # Other rows under the same name.
     other = write(tmp_path / "out/news train.tsv", ROWS)
     run = run_script("ELMO.py", "--train", other, *common, *tiny)

@@ -34,6 +34,16 @@ def test_each_folder_has_figures_with_all_labels_and_with_few(tmp_path, monkeypa
         assert (figures["hybrid"]["accuracy_std"] is None) == (runs == 1)
 
 
+def test_folders_that_cannot_be_compared_are_an_error(tmp_path):
+    for name in ("one/data", "two/data"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "train.csv").write_text("text\nRain fell.\n")
+    with pytest.raises(UserError, match="the same name"):
+        own_texts.main([str(tmp_path / "one/data"), str(tmp_path / "two/data")])
+    with pytest.raises(UserError, match="the column text and one other"):
+        own_texts.main([str(tmp_path / "one/data")])
+
+
 def test_no_folder_is_an_error():
     with pytest.raises(UserError, match="one or more folders"):
         own_texts.main([])

@@ -14,7 +14,15 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
 from bilm.checkpoints import serialization
-from bilm.checkpoints.model_format import identity, load_bilm, load_classifier, save_bilm, save_classifier
+from bilm.checkpoints.model_format import (
+    Pretrained,
+    TrainedClassifier,
+    identity,
+    load_bilm,
+    load_classifier,
+    save_bilm,
+    save_classifier,
+)
 from bilm.evaluation.scoring import class_probabilities
 from bilm.inference.text_classifier import TextClassifier
 from bilm.model_selection import is_clearly_better
@@ -200,6 +208,17 @@ def test_a_file_gives_the_same_probabilities_and_explanations(trainer, fit, bilm
     np.testing.assert_allclose(loaded.predict_proba(ROWS), expected, atol=5e-3)
     explanation = loaded.explain("nobody was zyx")
     assert explanation.words[int(explanation.weights.argmax())] == "zyx"
+
+
+def test_words_of_a_text_whose_class_is_certain_still_have_weights(trainer, fit, bilm, vocabulary):
+    classifier = fit(10, choice_of(trainer, *FEATURE_SETS[0]))
+    classifier.temperature.fill_(0.02)
+    model = EncoderClassifier(bilm, classifier, finetuned=False)
+    pretrained = Pretrained(bilm, vocabulary, {}, "of a test")
+    certain = TextClassifier([(pretrained, TrainedClassifier(model, ["good", "bad", "none"], {}, "of a test"))])
+    explanation = certain.explain("the rain was zyx")
+    assert explanation.probabilities.max() == 1.0
+    assert explanation.words[int(explanation.weights.argmax())] == "zyx" and explanation.weights.max() > 1
 
 
 @pytest.mark.parametrize("version", [4, 5])
