@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 # Texts that are read before their vectors are computed: sorted by length, many waste less on padding, but the vectors
 # of their tokens take a hundred times the memory of one vector per text.
-BATCH_TEXTS = {"text": 2048, "token": 512}
+BATCH_TEXTS = {"text": 2048, "token": 1024}
 
 
 @dataclass(frozen=True)
