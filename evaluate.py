@@ -138,7 +138,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def keep_other_test_rows(folder: Path, previous: dict[str, Any], summary: dict[str, Any]) -> None:
     """Copy the results on other test rows than those of `summary`, which will be written in their place."""
-    if not previous or previous["test_csv"] in (None, summary["test_csv"]):
+    if previous.get("test_csv") in (None, summary["test_csv"]):
         return
     kept = folder / f"test-{previous['test_csv'][:8]}"
     kept.mkdir(exist_ok=True)
@@ -335,6 +335,11 @@ def print_comparisons(summary: dict[str, Any]) -> None:
         print(f"\n{comparison_table(with_strongest(summary))}", flush=True)
     if summary["paired_classifiers"]:
         print(f"\n{comparison_table(summary['paired_classifiers'])}", flush=True)
+    entries = {**summary["classifiers"], **summary["baselines"]}
+    rows = {name: x.get("rows_trained", x.get("training", {}).get("rows_trained")) for name, x in entries.items()}
+    if (summary["paired"] or summary["paired_classifiers"]) and len({n for n in rows.values() if n}) > 1:
+        listed = ", ".join(f"{name} {n:,}" for name, n in rows.items() if n)
+        print(f"\nNote: not all were trained on the same number of rows: {listed}.")
     if summary["near_duplicates"]:
         print(f"\n{duplicate_table(summary['near_duplicates'])}", flush=True)
 

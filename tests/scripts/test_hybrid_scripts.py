@@ -6,6 +6,8 @@ import shutil
 import pytest
 from conftest import SAMPLE, run_script
 
+from bilm.checkpoints.model_format import find_classifiers, load_bilm
+
 
 @pytest.fixture(scope="module")
 def output(trained, tmp_path_factory):
@@ -30,6 +32,8 @@ def test_a_hybrid_classifier_is_evaluated_beside_the_others(trained, output):
     run = run_script("evaluate.py", "--data", SAMPLE, "--output", output, "--ensemble", models / "both.json")
     assert run.code == 0, run.err
     assert "classifier both: accuracy" in run.out and "expected calibration error" in run.out
+    assert "not all were trained on the same number of rows: trainable 360, frozen 360" in run.out
+    assert "hybrid 400." in run.out
     summary = json.loads((output / "results/sample/summary.json").read_text(encoding="utf-8"))
     without = json.loads((trained[0] / "results/sample/summary.json").read_text(encoding="utf-8"))
     assert summary["language_model"]["test"] == without["language_model"]["test"], "new words are <unk> to it"
@@ -44,6 +48,15 @@ def test_it_is_trained_on_all_rows_after_cross_validation(output):
     training = json.loads((output / "results/sample/classifier_hybrid_training.json").read_text(encoding="utf-8"))
     assert (training["rows_trained"], training["validation_splits"]) == (400, 5)
     assert training["validation_accuracy"] == max(training["validation_accuracies"].values())
+
+
+def test_the_choice_between_modes_is_by_the_same_rows(output):
+    """Of the 400 rows, 40 are those that the other modes are validated on."""
+    training = json.loads((output / "results/sample/classifier_hybrid_training.json").read_text(encoding="utf-8"))
+    accuracy, models = training["accuracy_on_validation_rows"], output / "models/sample"
+    assert 40 * accuracy == pytest.approx(round(40 * accuracy))
+    files = find_classifiers(models, load_bilm(models / "bilstm.pt"))
+    assert files.accuracies["hybrid"] == accuracy
 
 
 def test_a_finished_one_is_skipped(output):
