@@ -147,6 +147,7 @@ def test_the_tools_with_trained_weights(trained, tmp_path):
         assert share * alone == pytest.approx(library[name]["median"], abs=2e-3)
 
 
+@pytest.mark.slow
 def test_files_of_many_rows(trained, tmp_path):
     weights = trained[0] / "models/sample/bilstm.pt"
     common = ["--data", SAMPLE, "--limit", 40, "--output", tmp_path, "--bilm", weights, "--precision", "fp32"]

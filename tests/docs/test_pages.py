@@ -322,6 +322,20 @@ def test_files_of_many_rows_are_what_was_measured():
     assert f"{rates} documents/s from start to end" in flowing(PERFORMANCE)
     peaks = " and ".join(f"{command['peak_memory_mb']:,}" for command in (predict, vectors))
     assert f"a peak of {peaks} MB of memory" in flowing(PERFORMANCE)
+    shares = " and ".join(f"{command['share_of_in_process']:.2f}" for command in (predict, vectors))
+    assert f"Start-up apart, that is {shares} of the rate" in flowing(PERFORMANCE)
+
+
+def test_a_million_rows_are_what_was_measured():
+    measured, text = results("bulk_million"), flowing(PERFORMANCE)
+    assert measured["documents"] == 1_000_000 and f"{measured['words'] / 1e6:.1f} million words" in text
+    predict, vectors = (measured["commands"][name] for name in ("predict", "vectors"))
+    minutes = [f"{command['seconds'] / 60:.0f}" for command in (predict, vectors)]
+    assert f"take {minutes[0]} minutes to classify and {minutes[1]} to turn into vectors" in text
+    rates = " and ".join(f"{command['documents_per_second']:,.0f}" for command in (predict, vectors))
+    peaks = " and ".join(f"{command['peak_memory_mb']:,}" for command in (predict, vectors))
+    assert f"({rates} documents/s), in {peaks} MB" in text
+    assert f"The vectors take {vectors['output_mb'] / 1e3:.1f} GB" in text
 
 
 def test_speed_with_other_programs_running_is_what_was_measured():
