@@ -14,10 +14,8 @@ from bilm.inference.input_checks import check_texts
 from bilm.modules.lstm import ProjectedLSTMStack
 from bilm.runtime.device import autocast, find_precision
 from bilm.runtime.errors import UserError
-from bilm.text.batching import Batch, collate, mask_of, plan_batches
+from bilm.text.batching import Batch, collate, inference_batch_tokens, mask_of, plan_batches
 from bilm.text.vocabulary import EncodedTexts
-
-BATCH_TOKENS = 8192
 
 
 class ELMo:
@@ -129,7 +127,8 @@ class ELMo:
     def _batches(self, texts: EncodedTexts) -> Iterator[tuple[Batch, list[torch.Tensor]]]:
         """Yield each batch with its layers, (B, T, E) each. With a state, all sentences of a call are one batch."""
         is_one_batch = self.stateful and len(texts)
-        for rows in [np.arange(len(texts))] if is_one_batch else plan_batches(texts.lengths, BATCH_TOKENS):
+        batch_tokens = inference_batch_tokens(self.device)
+        for rows in [np.arange(len(texts))] if is_one_batch else plan_batches(texts.lengths, batch_tokens):
             batch = collate(texts, rows).to(self.device)
             with self._autocast():
                 layers = self.model.encode(batch)

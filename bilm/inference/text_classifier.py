@@ -24,9 +24,7 @@ from bilm.evaluation.scoring import class_probabilities
 from bilm.inference.input_checks import check_text, check_texts
 from bilm.runtime.device import autocast, find_precision
 from bilm.runtime.errors import UserError
-from bilm.text.batching import iterate_batches
-
-BATCH_TOKENS = 8192
+from bilm.text.batching import inference_batch_tokens, iterate_batches
 
 
 @dataclass(frozen=True)
@@ -127,7 +125,7 @@ class TextClassifier:
         found: list[np.ndarray] = []
         for vocabulary, models in self._groups:
             encoded = vocabulary.encode_words(map(vocabulary.tokenizer.words_of, texts))
-            batches = iterate_batches(encoded, np.arange(len(encoded)), BATCH_TOKENS)
+            batches = iterate_batches(encoded, np.arange(len(encoded)), inference_batch_tokens(self.device))
             named = {str(i): model for i, model in enumerate(models)}
             by_name = class_probabilities(named, batches, len(encoded), self.device, self._autocast)
             found += [by_name[name] for name in named]

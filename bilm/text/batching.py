@@ -17,6 +17,9 @@ from torch import Tensor
 from bilm.runtime import threads
 from bilm.text.vocabulary import PAD, EncodedTexts, Lexicon
 
+# Tokens in a batch, with padding, in inference. On a CPU, larger batches leave its caches (docs/log.md); on a GPU they
+# are fewer kernels.
+CPU_BATCH_TOKENS, GPU_BATCH_TOKENS = 4096, 8192
 # Tokens whose vectors are kept at a time, unless one text has more: texts that are tokenised already may be long. In
 # three layers of width 512, 400 MB.
 TOKENS_AT_ONCE = 2**16
@@ -47,6 +50,10 @@ class Batch:
         # A copy from pinned memory to a GPU runs in parallel to the GPU's work.
         ids = self.ids.pin_memory() if device.type == "cuda" else self.ids
         return replace(self, ids=ids.to(device, non_blocking=True))
+
+
+def inference_batch_tokens(device: torch.device) -> int:
+    return CPU_BATCH_TOKENS if device.type == "cpu" else GPU_BATCH_TOKENS
 
 
 def plan_batches(
