@@ -20,7 +20,8 @@ BEGIN = "<s>"
 class TokenClusters(nn.Module):
     """sizes: the number of clusters at each resolution; width: E.
 
-    The buffer centroids.R has the centres of the clusters at resolution R: fp32 (K, E), for vectors of length 1.
+    centroids[R]: the centres of the clusters at resolution R, fp32 (K, E), for vectors of length 1; learned by
+    training.token_clusters.
     """
 
     def __init__(self, sizes: Sequence[int], width: int):
@@ -29,6 +30,7 @@ class TokenClusters(nn.Module):
 
     @property
     def sizes(self) -> tuple[int, ...]:
+        """The number of clusters at each resolution."""
         return tuple(map(len, self.centroids))
 
     @torch.no_grad()

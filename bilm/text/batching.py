@@ -53,6 +53,7 @@ class Batch:
 
 
 def inference_batch_tokens(device: torch.device) -> int:
+    """Return `batch_tokens` for `iterate_batches` where nothing is trained."""
     return CPU_BATCH_TOKENS if device.type == "cpu" else GPU_BATCH_TOKENS
 
 

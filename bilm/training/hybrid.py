@@ -236,7 +236,7 @@ class _Features:
 
 
 @torch.no_grad()
-def read_texts(
+def read_layers(
     encoder: Encoder,
     layers: Sequence[int],
     token_clusters: TokenClusters,

@@ -32,7 +32,7 @@ from bilm.modules.token_clusters import TokenClusters
 from bilm.runtime.errors import UserError
 from bilm.text.batching import collate
 from bilm.text.ngrams import NgramFeatures
-from bilm.training.hybrid import _NEVER, FEATURE_SETS, VECTORS, Choice, HybridTrainer, read_texts
+from bilm.training.hybrid import _NEVER, FEATURE_SETS, VECTORS, Choice, HybridTrainer, read_layers
 from bilm.training.token_clusters import learn_clusters
 
 CPU = torch.device("cpu")
@@ -50,7 +50,7 @@ def token_clusters(bilm, vocabulary) -> TokenClusters:
 @pytest.fixture
 def trainer(bilm, vocabulary, token_clusters) -> HybridTrainer:
     batch = collate(vocabulary.opened().encode(ROWS), np.arange(len(ROWS)))
-    clusters, vectors = read_texts(bilm, (1, 2), token_clusters, [batch], len(ROWS), CPU, nullcontext)
+    clusters, vectors = read_layers(bilm, (1, 2), token_clusters, [batch], len(ROWS), CPU, nullcontext)
     return HybridTrainer(batch.words(), clusters, vectors, LABELS, num_classes=3, seed=0)
 
 
