@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager
 import numpy as np
 import torch
 from sklearn.cluster import MiniBatchKMeans
+from threadpoolctl import threadpool_limits
 
 from bilm.modules.encoder import Encoder
 from bilm.modules.token_clusters import LAYER, SIZES, TokenClusters
@@ -39,9 +40,10 @@ def learn_clusters(
         raise UserError(f"a hybrid classifier cannot be trained on these {len(rows)} rows: none of them has a word.")
     result = TokenClusters([min(size, len(points)) for size in SIZES], encoder.output_dim)
     for centroids in result.centroids:
-        kmeans = MiniBatchKMeans(len(centroids), batch_size=2048, max_iter=20, n_init=1, random_state=seed % 2**32).fit(
-            points
-        )
+        kmeans = MiniBatchKMeans(len(centroids), batch_size=2048, max_iter=20, n_init=1, random_state=seed % 2**32)
+        # Its threads wait for each other in busy loops: beside another program, two take ten times as long as one.
+        with threadpool_limits(1):
+            kmeans.fit(points)
         # In the precision of the file.
         centroids.copy_(torch.from_numpy(kmeans.cluster_centers_).half())
     return result.to(device)

@@ -5,6 +5,8 @@ from contextlib import nullcontext
 import numpy as np
 import pytest
 import torch
+from sklearn.cluster import MiniBatchKMeans
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from bilm.modules.token_clusters import TokenClusters
 from bilm.runtime.errors import UserError
@@ -62,3 +64,19 @@ def test_only_the_rows_that_are_named_are_read(bilm, vocabulary):
 def test_texts_without_words_are_an_error(bilm, vocabulary):
     with pytest.raises(UserError, match="none of them has a word"):
         learn_clusters(bilm, vocabulary.encode(["", ""]), np.arange(2), CPU, nullcontext, seed=0)
+
+
+def test_clusters_are_learned_on_one_thread(bilm, vocabulary, monkeypatch):
+    """More would wait for each other in busy loops while another program runs."""
+    threads = set()
+    fit = MiniBatchKMeans.fit
+
+    def recorded(self, points):
+        threads.update(pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "openmp")
+        return fit(self, points)
+
+    monkeypatch.setattr(MiniBatchKMeans, "fit", recorded)
+    texts = vocabulary.encode(["The coach resigned today"])
+    with threadpool_limits(2):
+        learn_clusters(bilm, texts, np.arange(1), CPU, nullcontext, seed=0)
+    assert threads == {1}
