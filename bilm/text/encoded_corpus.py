@@ -31,7 +31,7 @@ from bilm.text.vocabulary import BOS, EOS, SPECIALS, EncodedTexts, Lexicon, Voca
 
 # Ids in memory at a time.
 _CHUNK = 2**20
-_FORMAT = 3
+_FORMAT = 4
 
 
 @dataclass(frozen=True)

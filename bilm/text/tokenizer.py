@@ -27,10 +27,14 @@ SAME_WORDS_BY_BOTH_RULES = ("ag_news", "sample")
 
 # An entity with its ampersand, without it, or with a blank in place of it: "&amp;", "quot;", " #39;".
 _ENTITY = re.compile(r"(?:&|(?<![\w&]))(#\d{1,6}|#x[0-9a-fA-F]{1,5}|quot|amp|lt|gt|nbsp|hellip|[lr][sd]quo|[mn]dash);")
+# Of ASCII, the characters that are entities without their ampersand in the feeds; "bus #65;" means the number.
+_ASCII_ENTITIES = frozenset("\"$%&'<>")
 # An entity for an apostrophe inside a word, with a blank in place of the ampersand: "China #39;s".
 _APOSTROPHE = re.compile(r" (?:#39|#8217|#146|rsquo);(?=(?:s|t|re|ve|ll|d|m)\b)", re.IGNORECASE)
-# A tag, complete or cut off at the end of the text; "<" before a blank or a digit is a comparison, not a tag.
-_TAG = re.compile(r"</?[A-Za-z][^<>]*(?:>|$)")
+# A tag, with attributes or without: "<b>", "</p>", "<br />", "<a href=x>", also a ticker symbol in place of a tag,
+# "<MSFT.O>"; or an attribute's quotation mark in a tag that is cut off at the end. Neither "x<y", "a <b but > c" nor
+# "<Ctrl+C>" is one.
+_TAG = re.compile(r"</?[A-Za-z][\w.:-]*(?:\s+[\w:-]+\s*=[^<>]*|\s*/?)>|<[A-Za-z]\w*\s+[\w-]+\s*=\s*[\"'][^<>]*$")
 _QUOTES = str.maketrans({"‘": "'", "’": "'", "“": '"', "”": '"', "–": "-", "—": "-", "\xa0": " "})
 
 
@@ -40,10 +44,16 @@ def clean(text: str) -> str:
     # Most texts have no entity and no tag; the search for one character is faster than that for a pattern.
     if ";" in text:
         text = _APOSTROPHE.sub("'", text)
-        text = _ENTITY.sub(lambda match: html.unescape(f"&{match.group(1)};"), text)
+        text = _ENTITY.sub(_character_of, text)
     if "<" in text:
         text = _TAG.sub(" ", text)
     return text if text.isascii() else text.translate(_QUOTES)
+
+
+def _character_of(entity: re.Match[str]) -> str:
+    character = html.unescape(f"&{entity[1]};")
+    is_one = entity[0].startswith("&") or not character.isascii() or character in _ASCII_ENTITIES
+    return character if is_one else entity[0]
 
 
 # Texts of a tokenizer before nltk is imported. The import takes 1.5 s, longer than everything else that a command does
