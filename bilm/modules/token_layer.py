@@ -36,7 +36,7 @@ class TokenLayer(nn.Module):
         self.vocabulary_size = vocabulary_size
         self.word = nn.Embedding(vocabulary_size, width, padding_idx=PAD) if "word" in kind else None
         self.characters = CharCNN(characters, width) if "char" in kind else None
-        self._cache = _WordVectorCache()
+        self._training_steps = 0
 
     def reset_parameters(self) -> None:
         if self.word is not None:
@@ -52,8 +52,8 @@ class TokenLayer(nn.Module):
         if lexicon is None:
             raise ValueError("a token layer that reads characters needs the words that ids stand for")
         if not self.training and not torch.is_grad_enabled():
-            return self._cache.vectors(self, ids, lexicon)
-        self._cache.clear()  # a step of the optimizer may follow
+            return lexicon.tables.setdefault(self, WordVectors(len(lexicon))).of(self, ids, lexicon)
+        self._training_steps += 1
         distinct, indices = ids.unique(return_inverse=True)
         # Not index_select: on a GPU, its gradient is summed in no fixed order.
         return F.embedding(indices, self.vectors_of(distinct, lexicon))
@@ -69,31 +69,34 @@ class TokenLayer(nn.Module):
         return self.word(torch.where(ids < self.vocabulary_size, ids, UNK))
 
 
-class _WordVectorCache:
-    """Vectors of the words of one lexicon, computed when first needed, and valid until the weights change."""
+class WordVectors:
+    """Vectors of the words of one lexicon, computed when first needed, and valid until the weights change.
 
-    def __init__(self) -> None:
-        self.clear()
+    They belong to the lexicon, thus to one call: calls in several threads do not meet, and nothing outlives them.
+    """
 
-    def clear(self) -> None:
-        self._lexicon: Lexicon | None = None
+    def __init__(self, size: int) -> None:
+        """size: number of words of the lexicon."""
+        self._size = size
         self._key: tuple[object, ...] = ()
         self._table = self._is_computed = torch.empty(0)
 
-    def vectors(self, layer: TokenLayer, ids: Tensor, lexicon: Lexicon) -> Tensor:
+    def of(self, layer: TokenLayer, ids: Tensor, lexicon: Lexicon) -> Tensor:
         """Vectors (..., `width`) of `ids` (...)."""
         kind = ids.device.type
         # Changes of a tensor in place increase its `_version`, except those of a fused optimizer and those through
-        # `.data`. The vectors depend on precision and device, too.
-        key = (*((id(p), p.dtype, p._version) for p in layer.parameters()), ids.device, torch.is_autocast_enabled(kind))
-        if lexicon is not self._lexicon or key != self._key:
-            self._lexicon, self._key, self._table = lexicon, key, torch.empty(0)
-            self._is_computed = torch.zeros(len(lexicon), dtype=torch.bool, device=ids.device)
+        # `.data`: a step of the optimizer may follow each step of training. The vectors depend on precision and
+        # device, too.
+        versions = ((id(p), p.dtype, p._version) for p in layer.parameters())
+        key = (layer._training_steps, *versions, ids.device, torch.is_autocast_enabled(kind))
+        if key != self._key:
+            self._key, self._table = key, torch.empty(0)
+            self._is_computed = torch.zeros(self._size, dtype=torch.bool, device=ids.device)
         missing = ids[~self._is_computed[ids]].unique()
         if len(missing):
             vectors = layer.vectors_of(missing, lexicon)
             if not len(self._table):
-                self._table = vectors.new_empty(len(lexicon), vectors.shape[1])
+                self._table = vectors.new_empty(self._size, vectors.shape[1])
             self._table[missing] = vectors
             self._is_computed[missing] = True
         return self._table[ids]

@@ -8,6 +8,8 @@ Characters are the bytes of UTF-8, so that every word of every script has charac
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -49,6 +51,8 @@ class Lexicon:
     def __init__(self, words: Sequence[str]):
         """The first four of `words` are SPECIALS."""
         self.words = words
+        # What is computed from these words, by who computes it: see modules/token_layer.py.
+        self.tables: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
         self._characters = np.empty((0, 0), dtype=np.int16)
 
     def __len__(self) -> int:

@@ -1,10 +1,16 @@
 """The token layer that reads characters: its values, its cost, and a language model with it."""
 
+import pickle
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
+from bilm import ELMo
+from bilm.checkpoints.model_format import Pretrained
 from bilm.config import BiLMConfig, CharCNNConfig
 from bilm.modules.char_cnn import BLOCK, CharCNN
 from bilm.modules.language_model import BiLM
@@ -289,3 +295,26 @@ def test_characters_learn_at_a_fifth_of_the_rate(bilm):
     assert all(rate[p] == pytest.approx(0.1) for p in bilm.tokens.characters.parameters())
     slow = set(bilm.tokens.characters.parameters())
     assert all(rate[p] == 0.5 for p in bilm.parameters() if p not in slow)
+
+
+def test_threads_do_not_see_the_words_of_each_other(bilm, open_ended):
+    """Each of them asks for the vectors of its own words, as a server does for its callers."""
+    pretrained = Pretrained(bilm, open_ended, {}, "")
+    elmo, texts = ELMo(pretrained), [[f"w{i}{j}" for j in range(3 + i)] for i in range(8)]
+    expected = [elmo.sentence_vectors([text]) for text in texts]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            found = list(pool.map(lambda i: elmo.sentence_vectors([texts[i % 8]]), range(160)))
+    finally:
+        sys.setswitchinterval(interval)
+    for i, vectors in enumerate(found):
+        np.testing.assert_allclose(vectors, expected[i % 8], rtol=1e-5, atol=1e-6)
+
+
+def test_nothing_of_a_text_stays_in_the_model(bilm, open_ended):
+    elmo = ELMo(Pretrained(bilm, open_ended, {}, ""))
+    size = len(pickle.dumps(elmo.model))
+    elmo.sentence_vectors(["a secret word"])
+    assert len(pickle.dumps(elmo.model)) == size and b"secret" not in pickle.dumps(elmo.model)
