@@ -12,7 +12,7 @@ from bilm.checkpoints.bundled import bundled_bilm
 from bilm.checkpoints.model_format import Pretrained, import_original, load_bilm
 from bilm.inference.input_checks import check_texts
 from bilm.modules.lstm import ProjectedLSTMStack
-from bilm.runtime.device import autocast, find_precision
+from bilm.runtime.device import autocast, find_device, find_precision
 from bilm.runtime.errors import UserError
 from bilm.text.batching import Batch, collate, inference_batch_tokens, mask_of, plan_batches
 from bilm.text.vocabulary import EncodedTexts
@@ -32,14 +32,14 @@ class ELMo:
         precision: str = "fp32",
     ):
         """Arguments and errors as in `load`. A stateful encoder copies the model."""
+        self.device = find_device(device)
         model = copy.deepcopy(pretrained.model) if stateful else pretrained.model
-        self.model = model.to(device).eval()
+        self.model = model.to(self.device).eval()
         self.num_layers = model.num_layers
         self.output_dim = model.output_dim
         self.vocabulary = pretrained.vocabulary
         self.info = pretrained.info
         self.hash = pretrained.hash
-        self.device = torch.device(device)
         self._autocast = partial(autocast, self.device, find_precision(precision, self.device))
         self.stateful = stateful
         stacks = (model.forward_lstm, model.backward_lstm)
@@ -63,6 +63,8 @@ class ELMo:
 
         path: by default the models/bilstm.pt of this repository; with `weights`, the options of an original ELMo.
 
+        device: a name that torch accepts, or "auto": CUDA where it is available.
+
         stateful: as in the original program, sentence b of a call to `embed` starts in the state in which sentence b of
         the previous call ended. The vectors of a sentence then depend on the previous calls.
 
@@ -70,8 +72,10 @@ class ELMo:
         The results are fp32 in any case; computed in fp32, they are the same on every machine up to the last digits.
 
         Raises UserError when a file is missing, damaged or of another kind, when the model cannot be stateful, or when
-        the device cannot compute in bf16.
+        there is no such device or it cannot compute in bf16.
         """
+        if weights is not None and path is None:
+            raise UserError('name the options of the original ELMo as well: ELMo.load("options.json", "weights.hdf5").')
         file = bundled_bilm() if path is None else Path(path)
         pretrained = load_bilm(file) if weights is None else import_original(file, Path(weights))
         return cls(pretrained, device, stateful, precision)

@@ -22,7 +22,7 @@ from bilm.checkpoints.serialization import content_hash
 from bilm.config import ENSEMBLE
 from bilm.evaluation.scoring import class_probabilities
 from bilm.inference.input_checks import check_text, check_texts
-from bilm.runtime.device import autocast, find_precision
+from bilm.runtime.device import autocast, find_device, find_precision
 from bilm.runtime.errors import UserError
 from bilm.text.batching import inference_batch_tokens, iterate_batches
 
@@ -45,7 +45,7 @@ class TextClassifier:
 
     def __init__(self, members: Sequence[Member], device: str | torch.device = "cpu", precision: str = "fp32"):
         """device, precision: see `load`."""
-        self.device = torch.device(device)
+        self.device = find_device(device)
         self._autocast = partial(autocast, self.device, find_precision(precision, self.device))
         by_language_model: dict[int, list[Member]] = {}
         for member in members:
@@ -118,7 +118,7 @@ class TextClassifier:
         # Where the classifier is certain, 1 - p is 0, while the sum of the other probabilities is not.
         smallest, others = np.finfo(np.float32).tiny, np.delete(probabilities, chosen, axis=1).sum(1, dtype=np.float64)
         odds = np.log(np.maximum(probabilities[:, chosen], smallest)) - np.log(np.maximum(others, smallest))
-        return Explanation(answer, words, odds[0] - odds[1:])
+        return Explanation(answer, words, (odds[0] - odds[1:]).astype(np.float32))
 
     def _probabilities(self, texts: Sequence[Any]) -> np.ndarray:
         """The mean over all members, fp32 (N, C); a text is a string or a list of words."""

@@ -15,10 +15,12 @@ if TYPE_CHECKING:  # torch takes seconds to import, and `--help` does not need i
 PRECISIONS = ("auto", "bf16", "fp32")
 
 
-def find_device(name: str) -> "torch.device":
+def find_device(name: "str | torch.device") -> "torch.device":
     """Return the device of this name; "auto" is CUDA where it is available, else the CPU. Raises UserError."""
     import torch
 
+    if isinstance(name, torch.device):
+        name = str(name)
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:

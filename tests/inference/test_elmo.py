@@ -1,8 +1,9 @@
 """Sentence vectors, and ELMoVectorizer in scikit-learn."""
 
 import pickle
+import shutil
 import warnings
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 import pytest
@@ -16,9 +17,11 @@ from sklearn.svm import LinearSVC
 from sklearn.utils.estimator_checks import check_estimator
 from sklearn.utils.validation import validate_data
 
-from bilm import ELMo, ELMoVectorizer, elmo_tfidf_union
+from bilm import ELMo, ELMoVectorizer, TextClassifier, elmo_tfidf_union
+from bilm.checkpoints.model_format import save_bilm
 from bilm.runtime.errors import UserError
 from bilm.text.ag_news import read_ag_news
+from bilm.text.tokenizer import Tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -107,10 +110,49 @@ def test_a_union_with_tfidf_gives_both_the_same_weight(path):
     labels, texts = zip(*read_ag_news(SAMPLE / "train.csv", 80), strict=True)
     union = elmo_tfidf_union(path).fit(list(texts))
     names, matrix = union.get_feature_names_out(), union.transform(list(texts))
-    deep = np.array([name.startswith("pipeline__") for name in names])
+    deep = np.array([name.startswith("elmo__") for name in names])
     for part in (matrix[:, deep], matrix[:, ~deep]):
         np.testing.assert_allclose(np.sqrt(part.multiply(part).sum(1)), 1.0, rtol=1e-5)
     # Decorrelated before they are scaled: each component tells something else.
     components = union.transformer_list[0][1][:-1].transform(list(texts))
     np.testing.assert_allclose(np.cov(components.T), np.eye(components.shape[1]), atol=1e-3)
     assert len(make_pipeline(union, LinearSVC()).fit(list(texts), labels).predict(["Stocks fell."])) == 1
+
+
+def test_the_union_reads_words_as_the_language_model_does_and_every_form_of_a_list(path):
+    texts = ["The coach RESIGNED.", "Stocks fell.", "It's over, he said."] * 4
+    union = elmo_tfidf_union(path)
+    expected = union.fit_transform(texts).toarray()
+    terms = {name.removeprefix("tfidf__") for name in union.get_feature_names_out()}
+    assert {"coach", "resigned", ".", "stocks fell", "it 's"} <= terms and "resigned." not in terms
+    tokenizer = Tokenizer()
+    forms = [iter(texts), np.array(texts)[:, None], [tokenizer.split(text) for text in texts]]
+    for form in forms:
+        np.testing.assert_allclose(clone(union).fit_transform(form).toarray(), expected, atol=1e-4)
+    with pytest.raises(TypeError, match="item 1"):
+        union.transform(["a", None])
+
+
+def test_a_pickle_is_refused_where_its_weights_were_replaced(path, tmp_path, bilm, vocabulary):
+    """A regression on the vectors of one language model would answer anything on those of another."""
+    file = tmp_path / "bilstm.pt"
+    shutil.copy(path, file)
+    vectorizer = ELMoVectorizer(str(file)).fit(["a"])
+    pickled, expected = pickle.dumps(vectorizer), vectorizer.transform(["a text"])
+    unpickle = partial(pickle.loads, pickled)
+    np.testing.assert_array_equal(unpickle().transform(["a text"]), expected)
+    save_bilm(file, bilm, vocabulary, ELMo.load(path).info)
+    with pytest.raises(UserError, match="other weights"):
+        unpickle().transform(["a text"])
+    assert unpickle().fit(["a"]).transform(["a text"]).shape != expected.shape
+    other = unpickle().set_params(path=path)
+    np.testing.assert_array_equal(other.transform(["a text"]), expected)
+
+
+def test_what_cannot_be_loaded_is_said(path):
+    with pytest.raises(UserError, match="name the options"):
+        ELMo.load(weights="weights.hdf5")
+    for load in (ELMo.load, TextClassifier.load):
+        with pytest.raises(UserError, match="device 'nonsense'"):
+            load(path, device="nonsense")
+        assert load(path, device="auto").device.type in ("cpu", "cuda")
