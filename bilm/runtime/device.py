@@ -4,6 +4,7 @@ import contextlib
 import platform
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,9 +25,8 @@ def find_device(name: "str | torch.device") -> "torch.device":
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-        return device
+        # With its number: torch.cuda.set_device refuses the device "cuda".
+        return torch.zeros(1, device=torch.device(name)).device
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"device {name!r}: {str(error).splitlines()[0]}", "device") from error
 
@@ -46,7 +46,22 @@ def autocast(device: "torch.device", precision: str) -> contextlib.AbstractConte
     """Return a context in which torch computes matrix products in "bf16", or everything in "fp32"."""
     import torch
 
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+    context = torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+    return _without_tf32(context) if device.type == "cuda" and precision == "fp32" else context
+
+
+@contextlib.contextmanager
+def _without_tf32(context: contextlib.AbstractContextManager) -> Iterator[None]:
+    """Within `context`, cuDNN computes LSTMs in fp32. By default it rounds them to the 10 bits of TF32."""
+    import torch
+
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        with context:
+            yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
 
 
 def has_native_bf16(device: "torch.device") -> bool:

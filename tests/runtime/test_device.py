@@ -1,11 +1,15 @@
 """Devices and precisions: what is refused, and that no device needs fp64."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 from conftest import CPU_BF16, SAMPLE, run_script
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from bilm.cli.options import RunOptions
+from bilm.cli.run import start
 from bilm.config import ClassifierConfig, FitConfig
 from bilm.modules.classifier import Classifier, EncoderClassifier
 from bilm.runtime import device
@@ -92,3 +96,35 @@ def test_auto_is_cuda_or_the_cpu_and_never_mps(monkeypatch):
 def test_a_device_that_is_not_there_is_one_line():
     with pytest.raises(UserError, match="device 'mps': "):
         device.find_device("mps")
+
+
+@pytest.mark.parametrize("name", ["auto", "cuda", "cuda:0"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_one_gpu_is_set_up(monkeypatch, name, precision):
+    """With as much of a GPU as the set-up asks for: torch.cuda.set_device itself refuses a device without a number."""
+    chosen = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (8, 0))
+    monkeypatch.setattr(torch, "zeros", lambda _, device: SimpleNamespace(device=torch.device(device.type, 0)))
+    monkeypatch.setattr(torch._C, "_cuda_setDevice", chosen.append, raising=False)
+    for owner, setting in ((torch.backends.cudnn, "deterministic"), (torch.backends.cudnn, "allow_tf32")):
+        monkeypatch.setattr(owner, setting, getattr(owner, setting))
+    before = torch.get_float32_matmul_precision()
+    try:
+        runtime = start(RunOptions(device=name, precision=precision, threads=1))
+        assert chosen == [0] and runtime.device == torch.device("cuda", 0) and runtime.precision == precision
+        assert torch.backends.cudnn.allow_tf32 == (precision == "bf16")
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+@pytest.mark.filterwarnings("ignore:.*CUDA is not available")
+def test_fp32_on_a_gpu_is_not_tf32(monkeypatch):
+    """The vectors of a GPU are those of a CPU; torch's default would leave three digits of them."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    with device.autocast(torch.device("cuda"), "fp32"):
+        assert not torch.backends.cudnn.allow_tf32
+    with device.autocast(torch.device("cuda"), "bf16"):
+        assert torch.backends.cudnn.allow_tf32
+    assert torch.backends.cudnn.allow_tf32
