@@ -125,7 +125,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         info = run.training_info(source, len(encoded), len(trainer.training_rows), settings[mode])
         info["seconds_for_layers"] = round(cache_seconds, 2)  # once for all modes
         run.on_main(partial(save, run, mode, trained, pretrained, list(source.classes), info))
-    best = run.on_main(lambda: keep_best_classifier(run.folders.models, pretrained))
+    best = run.on_main(lambda: keep_best_classifier(run.folders.models, pretrained, next(iter(actions))))
     bilm = f" --bilm {shlex.quote(options.encoder.bilm)}" if options.encoder.bilm else ""
     path = display_path(run.folders.models / "classifier.pt")
     run.print(f"Wrote {path}: {best}, the best on validation. {run.next_command('evaluate.py', bilm)}")

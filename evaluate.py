@@ -157,15 +157,12 @@ def load_models(run: Run, options: Options) -> tuple[Evaluator, ClassifierFiles]
     from bilm.evaluation.evaluator import Evaluator
 
     pretrained = load_bilm(options.encoder.file(options.run, run.folders.models / "bilstm.pt"))
-    files = find_classifiers(run.folders.models, pretrained)
+    files = find_classifiers(run.folders.models, pretrained, run.corpus.classes)
     for error in files.damaged.values():
         raise error
     classifiers = {mode: load_classifier(path, pretrained) for mode, path in files.paths.items()}
     if files.mismatched and not classifiers:
         raise UserError(next(iter(files.mismatched.values())))
-    for mode, trained in classifiers.items():
-        if trained.class_names != list(run.corpus.classes):
-            raise UserError(f"{files.paths[mode].name} was trained on other classes than those of {run.corpus.train}.")
     for message in files.mismatched.values():
         print(f"Not evaluated: {message}", file=sys.stderr)
     return Evaluator(pretrained, classifiers, options.evaluation.batch_tokens, run.device, run.autocast), files

@@ -5,7 +5,7 @@ Trained weights are saved in half precision, which halves the files; imported we
 
 import contextlib
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import UnionType
@@ -236,24 +236,35 @@ def _build_classifier(
 class ClassifierFiles:
     """The classifiers in a folder that were trained on one language model.
 
-    paths: the file of each mode; accuracies: of each of these modes, on the same validation rows; mismatched: a message
-    for each mode whose file was trained on another language model; damaged: the error of each file that cannot be read.
+    paths: the file of each mode; accuracies: of each of these modes on the validation rows; learned: what its accuracy
+    is of: the rows, their limit and the classes; mismatched: a message for each mode whose file was trained on another
+    language model, or has other classes than those that were asked for; damaged: the error of each file that cannot be
+    read; in_use: of `learned`, that of classifier.pt.
     """
 
     paths: dict[str, Path]
     accuracies: dict[str, float]
+    learned: dict[str, tuple[Any, ...]]
     mismatched: dict[str, str]
     damaged: dict[Path, UserError]
+    in_use: tuple[Any, ...] | None = None
 
     @property
     def best(self) -> str | None:
-        """The mode with the highest validation accuracy, which becomes classifier.pt; None without a classifier."""
-        return max(self.accuracies, key=self.accuracies.__getitem__, default=None)
+        """The mode with the highest validation accuracy of those that learned the same rows as classifier.pt.
+
+        Of all modes if there is no classifier.pt; None without a classifier.
+        """
+        comparable = [mode for mode in self.paths if self.in_use in (None, self.learned[mode])]
+        return max(comparable, key=self.accuracies.__getitem__, default=None)
 
 
-def find_classifiers(folder: Path, pretrained: Pretrained) -> ClassifierFiles:
-    """Find the classifier of each mode: classifier_MODE.pt, or classifier.pt if that is of this mode."""
-    files = ClassifierFiles({}, {}, {}, {})
+def find_classifiers(folder: Path, pretrained: Pretrained, classes: Sequence[str] | None = None) -> ClassifierFiles:
+    """Find the classifier of each mode: classifier_MODE.pt, or classifier.pt if that is of this mode.
+
+    classes: those of the texts that will be classified, if they are known.
+    """
+    files = ClassifierFiles({}, {}, {}, {}, {})
     for path in [*(folder / f"classifier_{mode}.pt" for mode in (*MODES, HYBRID)), folder / "classifier.pt"]:
         if not path.exists():
             continue
@@ -262,29 +273,39 @@ def find_classifiers(folder: Path, pretrained: Pretrained) -> ClassifierFiles:
             with reject_malformed(path):
                 mode, info = str(saved["mode"]), saved["info"]
                 accuracy = float(info.get("accuracy_on_validation_rows", info["validation_accuracy"]))
-                if mode not in files.paths and mode not in files.mismatched:
+                settings, names = info["settings"], tuple(saved["class_names"])
+                learned = (settings.get("corpus"), settings.get("limit"), names)
+                is_new = mode not in files.paths and mode not in files.mismatched
+                if is_new or path.name == "classifier.pt":
                     _require_language_model(path, saved, pretrained)
-                    files.paths[mode], files.accuracies[mode] = path, accuracy
+                if classes is not None and names != tuple(classes):
+                    files.mismatched.setdefault(mode, f"{path} was trained on other classes: {', '.join(names)}.")
+                    continue
+                if is_new:
+                    files.paths[mode], files.accuracies[mode], files.learned[mode] = path, accuracy, learned
+                if path.name == "classifier.pt":
+                    files = replace(files, in_use=learned)
         except LanguageModelMismatch as error:
-            files.mismatched[mode] = str(error)
+            files.mismatched.setdefault(mode, str(error))
         except UserError as error:
             files.damaged[path] = error
     modes = [mode for mode in (*MODES, HYBRID) if mode in files.paths]
-    return replace(
-        files,
-        paths={mode: files.paths[mode] for mode in modes},
-        accuracies={mode: files.accuracies[mode] for mode in modes},
-    )
+    return replace(files, paths={mode: files.paths[mode] for mode in modes})
 
 
-def keep_best_classifier(folder: Path, pretrained: Pretrained) -> str:
+def keep_best_classifier(folder: Path, pretrained: Pretrained, trained: str | None = None) -> str:
     """Copy the classifier in `folder` that is best on validation to classifier.pt; return its mode.
+
+    trained: the mode that was just trained. Only classifiers that learned the same rows compete with it: accuracies on
+    other rows, or of other classes, do not compare.
 
     An earlier classifier.pt is renamed to classifier_MODE.pt if no readable file has that name. Files that cannot be
     read are ignored here; evaluate.py reports them. Raises ValueError when no classifier was trained on this
     language model.
     """
     files, target = find_classifiers(folder, pretrained), folder / "classifier.pt"
+    if trained is not None:
+        files = replace(files, in_use=files.learned[trained])
     if files.best is None:
         raise ValueError(f"no classifier in {folder} was trained on this language model")
     source = files.paths[files.best]

@@ -118,7 +118,7 @@ def choose_best(folder: Path, pretrained: "Pretrained") -> None:
 
     own = folder / "bilstm.pt"
     if not own.exists() or load_bilm(own).hash == pretrained.hash:
-        keep_best_classifier(folder, pretrained)
+        keep_best_classifier(folder, pretrained, HYBRID)
 
 
 def run_options(options: Options) -> RunOptions:

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +14,7 @@ from conftest import SAMPLE, TINY, run_script
 import ELMO
 from bilm import ELMo, TextClassifier
 from bilm.checkpoints.growth import grow
-from bilm.checkpoints.model_format import load_bilm
+from bilm.checkpoints.model_format import find_classifiers, load_bilm
 from bilm.cli.predict import Writer
 from bilm.config import BiLMConfig, FitConfig, VocabularyConfig
 from bilm.evaluation.figures import draw_confusion_matrix
@@ -281,7 +282,7 @@ def test_all_scripts_on_ones_own_texts(tmp_path, sample_bilm):
     assert run.err.count("\n") == 1
     write(files["train"], [("a", f"text {i}") if i % 2 else ("b", f"word {i}") for i in range(40)])
     run = run_script("evaluate.py", "--split", "train", "--train", files["train"], *common)
-    assert run.code == 2 and "was trained on other classes than" in run.err
+    assert run.code == 2 and "was trained on other classes: " in run.err
 
 
 def test_pretraining_without_labels(tmp_path):
@@ -383,3 +384,24 @@ def test_many_classes_have_room(tmp_path, capsys):
     header, line = capsys.readouterr().out.splitlines()
     assert header.split() == ["class", "probability", "text"] and line.startswith("$$ �[31m 149  ")
     assert line.endswith("1.0000  Rain fell.") and header.index("text") == line.index("Rain")
+
+
+def test_classifier_pt_is_of_the_rows_that_were_learned_last(tmp_path, trained_bilm):
+    """An accuracy of other classes, or on other rows, does not make an earlier classifier the better one."""
+    texts = tmp_path / "texts.csv"
+    rows = [f"the {w} number {i},{'sports' if i % 2 else 'news'},{i % 4}" for i, w in enumerate(["game", "bank"] * 60)]
+    texts.write_text("\n".join(["text,topic,stars", *rows]) + "\n")
+    common = ["--train", texts, "--text-column", "text", "--output", tmp_path, "--bilm", trained_bilm, "--hidden", 16]
+    for column, mode in (("topic", "trainable"), ("stars", "function")):
+        run = run_script("classification.py", *common, "--label-column", column, "--mode", mode, "--epochs", 3)
+        assert run.code == 0 and f"classifier.pt: {mode}, the best" in run.out, run.err
+    models = tmp_path / "models/texts"
+    files = find_classifiers(models, load_bilm(trained_bilm))
+    assert files.accuracies["trainable"] > files.accuracies["function"] and files.best == "function"
+    shutil.copy(trained_bilm, models / "bilstm.pt")
+    assert TextClassifier.load(models / "bilstm.pt").classes == ["0", "1", "2", "3"]
+    test = tmp_path / "test.csv"
+    test.write_text("text,stars\nthe game,1\na bank,2\n")
+    options = ["--train", texts, "--test", test, "--text-column", "text", "--label-column", "stars"]
+    run = run_script("evaluate.py", *options, "--output", tmp_path)
+    assert run.code == 0 and "Not evaluated: " in run.err and "other classes: news, sports." in run.err, run.err
