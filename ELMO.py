@@ -23,6 +23,7 @@ from bilm.runtime.errors import UserError
 from bilm.runtime.optional_packages import require
 from bilm.runtime.options import parse_options, setting
 from bilm.runtime.paths import ROOT, display_path
+from bilm.runtime.process import quoted
 from utils import (
     ResumeOptions,
     Run,
@@ -367,7 +368,7 @@ def save(
 def import_original_elmo(options: Options) -> None:
     """Convert the files of the original ELMo to a bilstm.pt."""
     from bilm.checkpoints.bundled import bundled_files, keep_bundled
-    from bilm.checkpoints.model_format import finished_settings, import_original, save_bilm
+    from bilm.checkpoints.model_format import import_original, save_bilm, saved_info
     from bilm.runtime.process import allow_interrupts
 
     assert options.original.import_original
@@ -376,17 +377,19 @@ def import_original_elmo(options: Options) -> None:
     path = Path(options.run.output) if options.run.output else ROOT / "models"
     if path.suffix != ".pt":
         path = path / "original.pt"
-    if not options.resume.restart and path not in bundled_files(path.parent):
-        warning = replacement_warning(path, finished_settings(path, "bilm"), {"corpus": None})
-        if warning:
-            raise UserError(warning)
     original = import_original(shape, weights)
+    if not options.resume.restart and path not in bundled_files(path.parent):
+        earlier = saved_info(path, "bilm")
+        saved = earlier and {"corpus": earlier["settings"]["corpus"], **earlier.get("imported", {})}
+        if warning := replacement_warning(path, saved, {"corpus": None, **original.info["imported"]}):
+            raise UserError(warning)
     if path in bundled_files(path.parent) and (note := keep_bundled(path.parent)):
         print(note)
     save_bilm(path, original.model, original.vocabulary, original.info)
+    name = display_path(path)
     print(
         f"Read {original.model.num_layers} layers of width {original.model.output_dim} from {display_path(weights)}.\n"
-        f"Wrote {display_path(path)}. Next: python classification.py --bilm {display_path(path)} --output FOLDER"
+        f"Wrote {name}. Next: python classification.py --bilm {quoted(name)} --output FOLDER"
     )
 
 

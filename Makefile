@@ -20,6 +20,9 @@ TESTS := OMP_NUM_THREADS=1 $(PY) -m pytest -n auto --maxprocesses 4 --dist loadf
 RELIABILITY := $(addprefix tests/reliability/test_,kills.py foreign_files.py bad_data.py determinism.py long_use.py)
 OPTIONS := $(if $(DATA),--data '$(DATA)')
 
+# An environment that could not be completed is made again.
+.DELETE_ON_ERROR:
+
 .PHONY: run fast best studies report bench test check reliability mutation audit clean
 
 run: .venv/ready

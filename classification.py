@@ -20,7 +20,6 @@ models/classifier.pt is a copy of the classifier with the best validation accura
 from __future__ import annotations
 
 import copy
-import shlex
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -32,6 +31,7 @@ from bilm.config import CLASSIFICATION, CLASSIFIER_FIT, FIXED_ENCODER_MODES, HYB
 from bilm.runtime.errors import UserError
 from bilm.runtime.options import parse_options, setting
 from bilm.runtime.paths import display_path
+from bilm.runtime.process import quoted
 from utils import (
     EncoderOptions,
     ResumeOptions,
@@ -126,7 +126,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         info["seconds_for_layers"] = round(cache_seconds, 2)  # once for all modes
         run.on_main(partial(save, run, mode, trained, pretrained, list(source.classes), info))
     best = run.on_main(lambda: keep_best_classifier(run.folders.models, pretrained, next(iter(actions))))
-    bilm = f" --bilm {shlex.quote(options.encoder.bilm)}" if options.encoder.bilm else ""
+    bilm = f" --bilm {quoted(options.encoder.bilm)}" if options.encoder.bilm else ""
     path = display_path(run.folders.models / "classifier.pt")
     run.print(f"Wrote {path}: {best}, the best on validation. {run.next_command('evaluate.py', bilm)}")
 
@@ -169,14 +169,17 @@ def choose_actions(
     from bilm.training.loop import load_checkpoint
 
     bundled, existing = bundled_files(run.folders.models), find_classifiers(run.folders.models, pretrained).paths
-    actions = {}
+    actions, paths = {}, {mode: existing.get(mode, weights_of(run, mode)) for mode in settings}
     for mode, required in settings.items():
-        path = existing.get(mode, weights_of(run, mode))
+        path = paths[mode]
         saved = finished_settings(path, "classifier") if mode in existing and path not in bundled else None
         finished, warning = was_trained_with(path, "classifier", required), replacement_warning(path, saved, required)
         actions[mode] = decide_action(checkpoint_of(run, mode), options.resume, finished, warning)
         if actions[mode] == "resume":
             load_checkpoint(checkpoint_of(run, mode), required)
+    if "resume" in actions.values():  # perhaps the user's answer, which then holds for finished modes, too
+        done = [mode for mode, required in settings.items() if was_trained_with(paths[mode], "classifier", required)]
+        actions |= {mode: "skip" for mode in done if actions[mode] == "start"}
     return actions
 
 

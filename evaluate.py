@@ -18,7 +18,6 @@ Apart from this script only the studies evaluate models on the test rows; `pytho
 from __future__ import annotations
 
 import os
-import shlex
 import shutil
 import sys
 from collections.abc import Sequence
@@ -30,6 +29,7 @@ from bilm.config import ENSEMBLE, HYBRID, MODES
 from bilm.runtime.errors import UserError
 from bilm.runtime.options import parse_options, setting
 from bilm.runtime.paths import display_path
+from bilm.runtime.process import quoted
 from utils import EncoderOptions, Run, RunOptions, open_run, run_script, truncation_note
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         f"{display_path(results / 'figures')}."
     )
     if not evaluator.classifiers:
-        bilm = f" --bilm {shlex.quote(options.encoder.bilm)}" if options.encoder.bilm else ""
+        bilm = f" --bilm {quoted(options.encoder.bilm)}" if options.encoder.bilm else ""
         print(f"There is no classifier on this language model yet. {run.next_after_pretraining(bilm)}")
 
 

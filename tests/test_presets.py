@@ -1,5 +1,6 @@
 """What the presets and the options of the three scripts stand for."""
 
+import subprocess
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -98,3 +99,14 @@ def test_the_commit_is_that_of_this_code(monkeypatch):
     """Installed outside a checkout, there is none: a user's own repository, in which it runs, is another one."""
     monkeypatch.setattr(provenance, "checkout", lambda: None)
     assert provenance._commit() == "unknown"
+
+
+def test_a_copy_within_another_repository_has_no_commit_of_its_own(tmp_path, monkeypatch):
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b.c"]
+    for command in (["init", "--quiet"], ["commit", "--quiet", "--allow-empty", "--message", "another"]):
+        subprocess.run([*git, *command], cwd=tmp_path, check=True)
+    (tmp_path / "copy").mkdir()
+    monkeypatch.setattr(provenance, "checkout", lambda: tmp_path / "copy")
+    assert provenance._commit() == "unknown"
+    monkeypatch.setattr(provenance, "checkout", lambda: tmp_path)
+    assert len(provenance._commit()) == 12

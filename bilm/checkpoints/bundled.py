@@ -12,6 +12,7 @@ from pathlib import Path
 from bilm.runtime.errors import UserError
 from bilm.runtime.files import atomic_write, file_hash, read_json, reject_malformed
 from bilm.runtime.paths import display_path, repository_folder
+from bilm.runtime.process import quoted
 
 MANIFEST = "shipped.json"
 COPIES_FOLDER = "shipped"
@@ -51,7 +52,7 @@ def keep_bundled(models: Path) -> str | None:
         if not _has_hash(copy, file_hash(path)):
             with atomic_write(copy) as temporary:
                 shutil.copyfile(path, temporary)
-    command = f"cp {display_path(folder)}/*.pt {display_path(models)}"
+    command = f"cp {quoted(display_path(folder))}/*.pt {quoted(display_path(models))}"
     return f"The weights that came with this repository are now in {display_path(folder)} (to restore them: {command})."
 
 

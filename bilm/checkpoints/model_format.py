@@ -22,7 +22,7 @@ from bilm.modules.classifier import Classifier, EncoderClassifier
 from bilm.modules.hybrid import HybridClassifier, HybridConfig
 from bilm.modules.language_model import BiLM
 from bilm.runtime.errors import UserError
-from bilm.runtime.files import atomic_write, file_hash, reject_malformed
+from bilm.runtime.files import atomic_write, file_hash, reject_malformed, replace_patiently
 from bilm.runtime.provenance import first_difference
 from bilm.text.tokenizer import Tokenizer, read_config
 from bilm.text.vocabulary import Vocabulary
@@ -312,7 +312,7 @@ def keep_best_classifier(folder: Path, pretrained: Pretrained, trained: str | No
     if source != target:
         for mode, path in files.paths.items():
             if path == target:
-                target.replace(folder / f"classifier_{mode}.pt")
+                replace_patiently(target, folder / f"classifier_{mode}.pt")
         with atomic_write(target) as temporary:
             shutil.copyfile(source, temporary)
     return files.best
@@ -320,8 +320,15 @@ def keep_best_classifier(folder: Path, pretrained: Pretrained, trained: str | No
 
 def finished_settings(path: Path, kind: str) -> dict[str, Any] | None:
     """Return the settings of the run that wrote `path`; None when the file is missing or cannot be read."""
+    info = saved_info(path, kind)
+    return None if info is None else dict(info["settings"])
+
+
+def saved_info(path: Path, kind: str) -> dict[str, Any] | None:
+    """Return what `path` says of the training of its weights; None when the file is missing or cannot be read."""
     with contextlib.suppress(UserError), reject_malformed(path):
-        return dict(serialization.load(path, kind)["info"]["settings"])
+        info = dict(serialization.load(path, kind)["info"])
+        return info | {"settings": dict(info["settings"])}
     return None
 
 

@@ -8,7 +8,6 @@ Its answers are the means of the probabilities of the classifiers. The language 
 it, or else the models/bilstm.pt of this repository, as for a classifier of `bilm fit`.
 """
 
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from pathlib import Path
 from bilm.runtime.errors import UserError
 from bilm.runtime.options import parse_options, setting
 from bilm.runtime.paths import display_path
+from bilm.runtime.process import quoted
 
 
 @dataclass(frozen=True)
@@ -49,5 +49,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
     models, name = len({pretrained.hash for pretrained, _ in members}), display_path(path)
     print(
         f"Wrote {name}: {len(members)} classifiers on {models} language "
-        f'model{"s" if models > 1 else ""}. Next: python -m bilm predict --classifier {shlex.quote(name)} "a text"'
+        f'model{"s" if models > 1 else ""}. Next: python -m bilm predict --classifier {quoted(name)} "a text"'
     )

@@ -9,7 +9,6 @@ Both are compared on rows that they were not trained on: by five-fold cross-vali
 where that is a thousand or more; and on the test rows, if there are any.
 """
 
-import shlex
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from bilm.config import HYBRID
 from bilm.runtime.errors import UserError
 from bilm.runtime.options import parse_options, setting
 from bilm.runtime.paths import display_path
+from bilm.runtime.process import quoted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -226,5 +226,5 @@ def verdict(figures: dict[str, Any]) -> str:
 
 def use(options: Options, classifier: Path) -> str:
     """The command that classifies a text."""
-    bilm = "" if options.model.bilm == ModelOptions.bilm else f" --bilm {shlex.quote(options.model.bilm)}"
-    return f'python -m bilm predict{bilm} --classifier {shlex.quote(display_path(classifier))} "a text"'
+    bilm = "" if options.model.bilm == ModelOptions.bilm else f" --bilm {quoted(options.model.bilm)}"
+    return f'python -m bilm predict{bilm} --classifier {quoted(display_path(classifier))} "a text"'

@@ -121,7 +121,7 @@ def prepare_trainer(
 ) -> "HybridTrainer":
     """Compute what `encoder` reads in `rows`, int64."""
     from bilm.runtime.terminal import progress
-    from bilm.text.batching import collate, iterate_batches, plan_batches
+    from bilm.text.batching import iterate_batches, plan_batches
     from bilm.training.hybrid import HybridTrainer, read_layers
 
     texts, labels = encoded.texts, encoded.labels
@@ -131,5 +131,5 @@ def prepare_trainer(
     bar = progress(batches, total=total, unit="batch", label="vectors of the texts", disable=len(rows) < len(texts))
     compute = (run.device, run.autocast)
     clusters, vectors = read_layers(encoder, pooled_layers(encoder), token_clusters, bar, len(texts), *compute)
-    words, clusters = collate(texts, rows).words(), [clusters[i] for i in rows]
+    words, clusters = texts.words(rows), [clusters[i] for i in rows]
     return HybridTrainer(words, clusters, vectors[rows], labels[rows], num_classes, run.options.seed)

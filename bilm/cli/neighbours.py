@@ -6,7 +6,6 @@
 Layer 0 depends on the word alone, the higher layers on its context as well: they separate the senses of a word.
 """
 
-import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from bilm.cli.run import print_truncation, start_inference
 from bilm.runtime.errors import UserError
 from bilm.runtime.options import parse_options, setting
 from bilm.runtime.paths import display_path
+from bilm.runtime.process import quoted
 from bilm.runtime.terminal import printable
 
 # Texts that are read before their vectors are computed.
@@ -63,8 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.neighbours.build:
         count = build_index(elmo, batches_of_texts(options.texts), folder)
         print(f"Wrote {display_path(folder)}: {count:,} tokens.", end=" ")
-        bilm = "" if options.model.bilm == ModelOptions.bilm else f" --bilm {shlex.quote(options.model.bilm)}"
-        print(f"Next: python -m bilm neighbours{bilm} --index {shlex.quote(options.neighbours.index)} --word ...")
+        bilm = "" if options.model.bilm == ModelOptions.bilm else f" --bilm {quoted(options.model.bilm)}"
+        print(f"Next: python -m bilm neighbours{bilm} --index {quoted(options.neighbours.index)} --word ...")
     else:
         index = Index(folder, elmo)
         marks = ("\x1b[1m", "\x1b[0m") if sys.stdout.isatty() else ("[", "]")

@@ -1,6 +1,5 @@
 """Groups of command-line options that several commands share."""
 
-import shlex
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from bilm.runtime.errors import UserError
 from bilm.runtime.optional_packages import require
 from bilm.runtime.options import setting
 from bilm.runtime.paths import ROOT
+from bilm.runtime.process import quoted
 
 if TYPE_CHECKING:
     from bilm.text.corpus import Corpus
@@ -62,7 +62,7 @@ class RunOptions:
         """The options that name the data and the output, for the next command: " --data FOLDER"."""
         names = ("data", "train", "test", "text_column", "label_column", "limit", "output")
         values = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
-        return "".join(f" --{name.replace('_', '-')} {shlex.quote(str(value))}" for name, value in values.items())
+        return "".join(f" --{name.replace('_', '-')} {quoted(str(value))}" for name, value in values.items())
 
 
 @dataclass(frozen=True)

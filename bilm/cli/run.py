@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from bilm.cli.options import ModelOptions, ResumeOptions, RunOptions
-from bilm.runtime.errors import UserError
+from bilm.runtime.errors import OtherRankError, UserError
 from bilm.runtime.paths import Folders, display_path, folders
 from bilm.runtime.process import allow_interrupts, at_end
 from bilm.runtime.provenance import first_difference, run_settings, run_stamp
@@ -216,7 +216,8 @@ def open_run(options: RunOptions, purpose: str, single_process: bool = False) ->
     """
     runtime = start(options)
     if single_process and runtime.processes > 1:
-        raise UserError("this command runs in one process; start it without torchrun.")
+        kind = UserError if runtime.is_main else OtherRankError
+        raise kind("this command runs in one process; start it without torchrun.")
     corpus = runtime.on_main(options.corpus)
     run = Run(
         **vars(runtime), options=options, corpus=corpus, folders=folders(options.output, corpus.name, options.limit)
@@ -274,8 +275,14 @@ def _about_unfinished(unfinished: Path, options: ResumeOptions) -> str:
 
 
 def _ask(question: str) -> str | None:
-    """The answer in lower case; None if nobody can be asked."""
-    if not sys.stdin.isatty() or "RANK" in os.environ:
+    """The answer in lower case; None if nobody can be asked.
+
+    A notebook runs a command ("!python ELMO.py") on a terminal that nobody can type into. Where the output goes to a
+    file, nobody sees the question.
+    """
+    streams = sys.stdin, sys.stdout
+    in_notebook = "JPY_PARENT_PID" in os.environ
+    if in_notebook or "RANK" in os.environ or not all(stream and stream.isatty() for stream in streams):
         return None
     try:
         return input(question).strip().lower()

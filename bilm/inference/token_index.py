@@ -20,7 +20,7 @@ import numpy as np
 
 from bilm.inference.elmo import ELMo
 from bilm.runtime.errors import UserError
-from bilm.runtime.files import read_json, reject_malformed
+from bilm.runtime.files import read_json, reject_malformed, replace_patiently
 from bilm.text.batching import consecutive_parts
 
 _FORMAT = 1
@@ -54,14 +54,14 @@ def build_index(elmo: ELMo, batches: Iterable[Sequence[str]], folder: Path) -> i
         if not count:
             raise UserError("there is no word in these texts, so the index would be empty.")
         if folder.exists():
-            folder.rename(old)
-        new.rename(folder)
+            replace_patiently(folder, old)
+        replace_patiently(new, folder)
         return count
     except OSError as error:
         raise UserError(f"{folder} could not be written: {error.strerror or error}.") from error
     finally:
         if old.exists() and not folder.exists():
-            old.rename(folder)
+            replace_patiently(old, folder)
         shutil.rmtree(temporary, ignore_errors=True)
 
 

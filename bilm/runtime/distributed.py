@@ -7,7 +7,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from bilm.runtime.errors import UserError
+from bilm.runtime.errors import OtherRankError, UserError
 
 
 class Ranks:
@@ -64,5 +64,5 @@ class Ranks:
         for _, failed in outcomes:
             if failed is not None:
                 message, parameters = failed
-                raise UserError(message, *parameters)
+                raise OtherRankError(message, *parameters)
         return [outcome for outcome, _ in outcomes]

@@ -13,6 +13,10 @@ class UserError(Exception):
         self.parameters = parameters
 
 
+class OtherRankError(UserError):
+    """A UserError of another process of a run under torchrun: rank 0 tells the user of it."""
+
+
 class Interrupted(Exception):
     """A signal (Ctrl-C, SIGTERM) stopped a run, whose state has been saved; `str()` gives the position in the run.
 

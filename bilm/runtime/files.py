@@ -7,6 +7,7 @@ import io
 import json
 import math
 import os
+import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,8 @@ from typing import Any
 from bilm.runtime.errors import UserError
 from bilm.runtime.terminal import ProgressFile, progress
 
+# Seconds between attempts to rename a file that another program has open; only Windows refuses that.
+PAUSES = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 4.0) if os.name == "nt" else ()
 # Modules of the standard library whose `open` decompresses.
 COMPRESSED = {".gz": "gzip", ".bz2": "bz2", ".xz": "lzma"}
 HDF5 = b"\x89HDF\r\n\x1a\n"
@@ -99,6 +102,10 @@ def atomic_write(path: Path) -> Iterator[Path]:
     # The name is the same in every attempt, so that the file of a killed process is overwritten by the next one.
     if path.is_dir():
         raise UserError(f"{path} is a folder. Name a file.")
+    if path.is_symlink():
+        path = path.resolve()  # the link stays
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path} is a device or a pipe, not a file. Name a file.")
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -106,7 +113,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
         yield temporary
         with open(temporary, "r+b") as file:  # Windows flushes only files that are open for writing
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        replace_patiently(temporary, path)
         _sync_folder(path.parent)
     except (OSError, RuntimeError) as error:
         cause = _root_cause(error)
@@ -119,6 +126,20 @@ def atomic_write(path: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def replace_patiently(source: Path, target: Path) -> None:
+    """Rename a file or a folder, in place of the file `target` if it exists.
+
+    On Windows again and again for some seconds: a virus scanner or an indexer may have the file open for a moment.
+    """
+    for pause in PAUSES:
+        try:
+            os.replace(source, target)
+            return
+        except PermissionError:
+            time.sleep(pause)
+    os.replace(source, target)
 
 
 def _root_cause(error: BaseException) -> BaseException:

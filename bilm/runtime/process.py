@@ -7,9 +7,12 @@ handlers are restored, and all functions registered with `at_end` have been call
 import _thread
 import atexit
 import contextlib
+import errno
 import gc
 import os
+import shlex
 import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -17,7 +20,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from bilm.runtime.errors import Interrupted, UserError
+from bilm.runtime.errors import Interrupted, OtherRankError, UserError
 
 # Ctrl-C, `kill`, a closed terminal; SIGBREAK is that of a closed window on Windows. No system has all of them.
 STOP_SIGNALS = tuple(
@@ -25,7 +28,6 @@ STOP_SIGNALS = tuple(
 )
 # The status that a shell reports for a program whose output is no longer read; Windows has no such signal.
 _BROKEN_PIPE_STATUS = 128 + getattr(signal, "SIGPIPE", 13)
-_WINDOWS_EINVAL = 22  # the error that Windows reports for it
 
 
 class _Command:
@@ -122,10 +124,16 @@ def command_line() -> str:
     return f"python {Path(sys.argv[0]).name}"
 
 
+def quoted(argument: str) -> str:
+    """An argument as the shells of this system take it: single quotes are no quotes to Windows' cmd."""
+    return subprocess.list2cmdline([argument]) if os.name == "nt" else shlex.quote(argument)
+
+
 def run_script(main: Callable[[], None], name: str | None = None) -> None:
     """Run `main` and exit with its status: 0, 2 after a user's mistake (one line on stderr), 128 + a signal's number.
 
-    Returns after status 0, so that a notebook continues. Under torchrun, rank 0 prints the messages.
+    Returns after status 0, so that a notebook continues. Under torchrun, rank 0 prints the messages, and the
+    others print errors that are theirs alone.
     """
     global _current
     outer, command = _current, _Command()
@@ -133,6 +141,7 @@ def run_script(main: Callable[[], None], name: str | None = None) -> None:
     with _handled_by(command.receive):
         command.cleanup.callback(setattr, sys, "unraisablehook", sys.unraisablehook)
         sys.unraisablehook = command.repeat
+        _replace_absent(command)
         _replace_unencodable(command)
         try:
             status = _status_of(main, command, name or command_line().split()[-1])
@@ -159,17 +168,20 @@ def _status_of(main: Callable[[], None], command: _Command, name: str) -> int:
     except UserError as error:
         options = ", ".join(map(_option, error.parameters))
         plural = "s" if len(error.parameters) > 1 else ""
-        _print_error(f"{name}: error: {error}" + (f" Option{plural}: {options}" if options else ""))
+        text = f"{name}: error: {error}" + (f" Option{plural}: {options}" if options else "")
+        _print_error(text, isinstance(error, OtherRankError))
     except Interrupted as stop:
         _print_error(f"\n{name}: stopped in {stop}; saved. Continue with: {command_line()} ... {_option('resume')}")
         return 128 + stop.signal_number
     except OSError as error:
-        if isinstance(error, BrokenPipeError) or (error.errno == _WINDOWS_EINVAL and error.filename is None):
+        closed_on_windows = os.name == "nt" and error.errno == errno.EINVAL and error.filename is None
+        if isinstance(error, BrokenPipeError) or closed_on_windows:
             # Nobody reads the output any more, as in `python evaluate.py | head`.
             with contextlib.suppress(OSError, ValueError):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return _BROKEN_PIPE_STATUS
-        _print_error(f"{name}: error: {error.filename or 'a file or standard output'}: {error.strerror or error}")
+        place = error.filename or "a file or standard output"
+        _print_error(f"{name}: error: {place}: {error.strerror or error}", of_all_ranks=False)
     except (Exception, KeyboardInterrupt) as error:
         # Any error after a signal is regarded as its consequence.
         if command.received or isinstance(error, KeyboardInterrupt):
@@ -177,7 +189,7 @@ def _status_of(main: Callable[[], None], command: _Command, name: str) -> int:
             return 128 + (command.received or [signal.SIGINT])[0]
         if not _is_out_of_memory(error):
             raise
-        _print_error(f"{name}: error: out of memory. Use smaller batches or a smaller model.")
+        _print_error(f"{name}: error: out of memory. Use smaller batches or a smaller model.", of_all_ranks=False)
     return 2
 
 
@@ -185,10 +197,22 @@ def _option(parameter: str) -> str:
     return f"--{parameter.replace('_', '-')}"
 
 
-def _print_error(text: str) -> None:
-    if os.environ.get("RANK", "0") == "0":
+def _print_error(text: str, of_all_ranks: bool = True) -> None:
+    """Print an error of this process; under torchrun, one `of_all_ranks` is printed by rank 0 only."""
+    rank = os.environ.get("RANK", "0")
+    if rank == "0" or not of_all_ranks:
         with contextlib.suppress(OSError):  # stderr may be closed
-            print(text, file=sys.stderr)
+            print(text if rank == "0" else f"rank {rank}: {text}", file=sys.stderr)
+
+
+def _replace_absent(command: _Command) -> None:
+    """Give standard streams that this process was started without (`>&-`, Windows' Task Scheduler) to no file."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            stream = Path(os.devnull).open(mode, encoding="utf-8")  # noqa: SIM115 - closed by the clean-up
+            command.cleanup.enter_context(stream)
+            command.cleanup.callback(setattr, sys, name, None)
+            setattr(sys, name, stream)
 
 
 def _replace_unencodable(command: _Command) -> None:

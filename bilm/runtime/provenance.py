@@ -15,7 +15,9 @@ from bilm.runtime.process import command_line
 
 
 def run_settings(options: Any, runtime: Any, *groups: Any, **inputs: str) -> dict[str, Any]:
-    """Return all settings that the weights of a run depend on: with equal settings, runs give the same weights.
+    """Return all settings that the weights of a run depend on: with equal settings, runs on one machine give the same
+    weights. The device and the number of processes may change when a run is resumed; they change the last digits, and
+    with several processes the dropout.
 
     groups: dataclasses of settings; inputs: hashes of the files that the run reads. fit() adds "threads" where
     gradients depend on the number of threads.
@@ -61,6 +63,10 @@ def _commit() -> str:
         return "unknown"
     try:
         run = functools.partial(subprocess.run, cwd=folder, capture_output=True, text=True, check=True)
+        # A copy without .git may lie within another repository.
+        top = run(["git", "rev-parse", "--show-toplevel"]).stdout.strip()
+        if not top or not folder.samefile(top):
+            return "unknown"
         head = run(["git", "rev-parse", "--short=12", "HEAD"])
         changed = run(["git", "status", "--porcelain", "--", "*.py"])
     except (OSError, subprocess.CalledProcessError):

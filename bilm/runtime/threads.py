@@ -48,7 +48,8 @@ class CpuUse:
         cores = psutil.cpu_times(percpu=True)
         process = psutil.Process()
         if hasattr(process, "cpu_affinity"):  # not on macOS
-            cores = [cores[i] for i in process.cpu_affinity() if i < len(cores)]
+            # In some containers the list has other cores than those that the process may use.
+            cores = [cores[i] for i in process.cpu_affinity() if i < len(cores)] or cores
         # Time that the hypervisor gives to other machines ("steal") counts like that of other programs.
         names = ("user", "nice", "system", "irq", "softirq", "steal", "interrupt", "dpc")
         used = sum(getattr(core, name, 0.0) for core in cores for name in names)
@@ -153,6 +154,7 @@ def start(number: int | None) -> ThreadCount | None:
     if os.environ.get("OMP_NUM_THREADS"):
         return None
     _active = ThreadCount(max(1, min(cpu_count(), torch.get_num_threads())), torch.set_num_threads)
+    _active.change_to(_active.most)
     return _active
 
 

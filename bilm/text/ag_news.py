@@ -7,6 +7,7 @@
 The columns of a header may be in any order, and the file may be CSV, TSV, JSON lines or Parquet.
 """
 
+import contextlib
 import hashlib
 import io
 from collections.abc import Iterator, Sequence
@@ -67,22 +68,30 @@ TIMEOUT_SECONDS = 5.0  # without a byte from the server
 
 
 class Unreachable(Exception):
-    """The server cannot be reached or refuses the file, or the connection broke."""
+    """The server cannot be reached or refuses the file, the connection broke, or the folder cannot be created."""
 
 
 def download_ag_news(folder: Path, base_url: str = BASE_URL, md5: dict[str, str] = MD5) -> None:
     """Download the files named in `md5` into `folder` unless they exist.
 
-    Raises Unreachable if the server cannot be reached; UserError if a file has the wrong checksum or cannot be written,
-    or another process is downloading to the same folder.
+    Raises Unreachable if the server cannot be reached or `folder` not be created; UserError if a file has the wrong
+    checksum or cannot be written, or another process is downloading to the same folder.
     """
-    release = acquire_lock(folder / ".download.lock", f"is downloading AG News to {folder}. Wait until it is done.")
+    existed = folder.exists()
+    refusal = f"is downloading AG News to {folder}. Wait until it is done."
+    try:
+        release = acquire_lock(folder / ".download.lock", refusal)
+    except OSError as error:  # on Kaggle, a notebook's input is read-only
+        raise Unreachable(f"{folder} cannot be written to: {error.strerror}.") from error
     try:
         for name, expected in md5.items():
             if not (folder / name).exists():
                 _download(f"{base_url}/{name}", folder / name, expected)
     finally:
         release()
+        with contextlib.suppress(OSError):
+            if not existed:
+                folder.rmdir()  # if it is empty
 
 
 def _download(url: str, path: Path, expected: str) -> None:
@@ -100,7 +109,7 @@ def _download(url: str, path: Path, expected: str) -> None:
     except HTTPError as error:
         assert error.response is not None
         raise Unreachable(f"{url} answered {error.response.status_code} {error.response.reason}.") from error
-    except RequestException as error:
+    except (RequestException, OSError) as error:  # OSError: REQUESTS_CA_BUNDLE names no file
         raise Unreachable(f"{url}: {_root_cause(error)}.") from error
     actual = hashlib.md5(content.getbuffer(), usedforsecurity=False).hexdigest()
     if actual != expected:

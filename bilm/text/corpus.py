@@ -176,7 +176,7 @@ def _corpus_in(folder: Path, prefix: str, *parameters: str) -> Corpus:
     """
     path = folder.resolve()
     ag_news = {Path(p).resolve() for p in (os.environ.get("AG_NEWS_DIR"), DOWNLOADED) if p} - {SAMPLE}
-    corpus = Corpus.in_folder("ag_news" if path in ag_news else path.name, folder)
+    corpus = Corpus.in_folder("ag_news" if path in ag_news else _name_of(path), folder)
     for split in SPLITS:
         if not corpus.path(split).is_file():
             raise UserError(
@@ -185,6 +185,11 @@ def _corpus_in(folder: Path, prefix: str, *parameters: str) -> Corpus:
                 *parameters,
             )
     return corpus
+
+
+def _name_of(folder: Path) -> str:
+    """Name the corpus in a folder; a drive has no name, and models/shipped/ is for the weights of this repository."""
+    return f"own-{folder.name}" if folder.name in ("", "shipped") else folder.name
 
 
 def _split_file(folder: Path, split: str) -> Path:

@@ -24,6 +24,7 @@ import numpy as np
 
 from bilm.config import VocabularyConfig
 from bilm.runtime.errors import UserError
+from bilm.runtime.files import replace_patiently
 from bilm.text.corpus import Source
 from bilm.text.split import split_validation, text_key
 from bilm.text.tokenizer import Tokenizer, comparable_settings
@@ -158,7 +159,7 @@ def _atomic_folder(folder: Path, manifest: dict[str, Any]) -> Iterator[Path]:
             # A folder that another process has written meanwhile has the same content, and may be mapped already.
             if not _is_current(folder, manifest):
                 shutil.rmtree(folder, ignore_errors=True)
-                Path(name).rename(folder)
+                replace_patiently(Path(name), folder)
     except OSError as error:
         if not _is_current(folder, manifest):
             raise UserError(f"{folder} could not be written: {error.strerror}.") from error

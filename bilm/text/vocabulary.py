@@ -87,6 +87,13 @@ class EncodedTexts:
         """Number of tokens of each text, with its boundaries: int64 (N,)."""
         return np.diff(self.offsets)
 
+    def words(self, rows: np.ndarray) -> list[list[str]]:
+        """Return the words of these texts, without their boundaries. Raises ValueError without a lexicon."""
+        if self.lexicon is None:
+            raise ValueError("these texts have no words, only ids")
+        words, bounds = self.lexicon.words, self.offsets
+        return [[words[i] for i in self.ids[bounds[row] + 1 : bounds[row + 1] - 1].tolist()] for row in rows.tolist()]
+
 
 class Vocabulary:
     """The four special words, then other words by decreasing frequency; and the tokenizer that found them.

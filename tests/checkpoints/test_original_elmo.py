@@ -317,6 +317,17 @@ def test_an_import_does_not_replace_a_trained_model_unasked(files, tmp_path, tra
     assert run_script("ELMO.py", "--import-original", *files, "--output", trained).code == 0, "the same import again"
 
 
+def test_an_import_does_not_replace_another_one_unasked(files, tmp_path):
+    """Classifiers on the earlier one could not be used any more."""
+    path = tmp_path / "original.pt"
+    assert run_script("ELMO.py", "--import-original", *files, "--output", path).code == 0
+    before = path.read_bytes()
+    others = write(tmp_path / "others", OPTIONS, datasets(OPTIONS, np.random.default_rng(7)))
+    done = run_script("ELMO.py", "--import-original", *others, "--output", path)
+    assert done.code == 2 and "other settings (weights: " in done.err and path.read_bytes() == before, done.err
+    assert run_script("ELMO.py", "--import-original", *others, "--output", path, "--restart").code == 0
+
+
 def test_an_import_that_fails_leaves_what_was_there(files, tmp_path):
     own = tmp_path / "original.pt"
     own.write_text("mine")

@@ -3,12 +3,14 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from conftest import ROOT
 
-from bilm.runtime import locks
+from bilm.runtime import files, locks
 from bilm.runtime.errors import UserError
+from bilm.runtime.files import read_json, write_json
 
 HOLD = """
 import pathlib, sys
@@ -81,3 +83,35 @@ print(times)
     time.sleep(0.1)
     times = [int(process.communicate()[0] or 0) for process in processes]
     assert [process.returncode for process in processes] == [0] * 4 and sum(times) > 10
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_file_that_a_virus_scanner_has_open_is_replaced_a_moment_later(tmp_path, monkeypatch):
+    refusals, replace = [PermissionError(13, "Access is denied")] * 3, os.replace
+
+    def busy(source, target):
+        if refusals:
+            raise refusals.pop()
+        replace(source, target)
+
+    monkeypatch.setattr(files.os, "replace", busy)
+    monkeypatch.setattr(files, "PAUSES", (0.0,) * 3)
+    write_json(tmp_path / "a.json", {"a": 1})
+    assert read_json(tmp_path / "a.json") == {"a": 1}
+    refusals += [PermissionError(13, "Access is denied")] * 4
+    with pytest.raises(UserError, match="Access is denied"):
+        write_json(tmp_path / "a.json", {"a": 2})
+    assert read_json(tmp_path / "a.json") == {"a": 1} and len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_link_stays_a_link_and_a_device_a_device(tmp_path):
+    (tmp_path / "link.json").symlink_to(tmp_path / "there.json")
+    write_json(tmp_path / "link.json", {"a": 1})
+    assert (tmp_path / "link.json").is_symlink() and read_json(tmp_path / "there.json") == {"a": 1}
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path(os.devnull)):
+        with pytest.raises(UserError, match="Name a file"):
+            write_json(path, {})
+        assert path.exists() and not path.is_file()

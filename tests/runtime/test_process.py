@@ -1,10 +1,13 @@
 """How a command ends, and that it leaves a process which continues (a notebook, runpy, a test) unchanged."""
 
+import errno
+import shlex
 import signal
 import subprocess
 import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,7 +15,7 @@ from conftest import ROOT, run_process, run_script
 
 from bilm import ELMo
 from bilm.runtime import process
-from bilm.runtime.errors import UserError
+from bilm.runtime.errors import OtherRankError, UserError
 
 
 def handlers():
@@ -161,3 +164,46 @@ def test_a_signal_after_the_work_is_done_changes_nothing():
 
     process.run_script(main)
     assert called == ["cleaned up"]
+
+
+@pytest.mark.parametrize("stream", ["stdin", "stdout", "stderr"])
+def test_a_stream_that_was_closed_before_the_start_is_not_missed(stream, trained_bilm, tmp_path):
+    """As by `>&-` in a shell, and for all three by Windows' Task Scheduler."""
+    number = {"stdin": 0, "stdout": 1, "stderr": 2}[stream]
+    options = ["-m", "bilm", "vectors", "Rain fell.", "--bilm", trained_bilm, "--output", tmp_path / "x.npz"]
+    command = shlex.join([sys.executable, *map(str, options)])
+    run = subprocess.run(["sh", "-c", f"{command} {number}>&-"], cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode == 0 and "Traceback" not in run.stderr and (tmp_path / "x.npz").exists(), run.stderr
+
+
+def test_an_error_of_a_disk_is_not_taken_for_a_reader_that_has_gone(capsys):
+    def main():
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    with pytest.raises(SystemExit, match="2"):
+        process.run_script(main)
+    assert "Invalid argument" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "shown"),
+    [(UserError("there is 1 GPU."), True), (OtherRankError("no file"), False), (OSError(28, "No space"), True)],
+)
+def test_each_rank_tells_what_it_alone_knows(error, shown, capsys, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+
+    def main():
+        raise error
+
+    with pytest.raises(SystemExit, match="2"):
+        process.run_script(main, "ELMO.py")
+    assert ("rank 1: ELMO.py: error: " in capsys.readouterr().err) == shown
+
+
+def test_arguments_are_quoted_for_the_shell_of_the_system(monkeypatch):
+    assert (process.quoted("a b"), process.quoted("a/b")) == ("'a b'", "a/b")
+    monkeypatch.setattr(process, "os", SimpleNamespace(name="nt"))
+    assert (process.quoted(r"C:\My texts\a.pt"), process.quoted(r"models\a.pt")) == (
+        '"C:\\My texts\\a.pt"',
+        r"models\a.pt",
+    )

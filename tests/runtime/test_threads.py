@@ -5,7 +5,9 @@ import sys
 import time
 from contextlib import nullcontext
 
+import joblib
 import numpy as np
+import psutil
 import pytest
 import torch
 
@@ -260,3 +262,21 @@ def test_a_number_that_is_said_wins(monkeypatch):
         assert threads.start(None) is None
     finally:
         torch.set_num_threads(number)
+
+
+def test_a_quota_of_the_container_holds_for_inference_too(monkeypatch):
+    """Of 64 cores a container may have 2: threads for the others would wait for each other by spinning."""
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    chosen = []
+    monkeypatch.setattr(joblib, "cpu_count", lambda: 2)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 64)
+    monkeypatch.setattr(torch, "set_num_threads", chosen.append)
+    try:
+        assert threads.start(None).most == 2 and chosen == [2]
+    finally:
+        threads.stop()
+
+
+def test_cores_that_a_container_numbers_anew_are_not_lost(monkeypatch):
+    monkeypatch.setattr(psutil.Process, "cpu_affinity", lambda self: [900, 901])
+    assert CpuUse.now().cores == len(psutil.cpu_times(percpu=True))

@@ -1,11 +1,13 @@
 """What a script does about the runs before it: finished ones, those that came with the repository, and none at all."""
 
+import io
 import json
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, SAMPLE, TINY, run_script
+from conftest import ROOT, SAMPLE, TINY, run_script, start, wait_for_checkpoints
 
 from bilm.checkpoints import serialization
 from bilm.checkpoints.model_format import find_classifiers, keep_best_classifier, load_bilm
@@ -99,6 +101,8 @@ def test_a_user_at_a_terminal_is_asked(finished, monkeypatch, tmp_path):
             return True
 
     monkeypatch.setattr(cli_run.sys, "stdin", Terminal())
+    monkeypatch.setattr(cli_run.sys, "stdout", Terminal())
+    monkeypatch.delenv("JPY_PARENT_PID", raising=False)
     options = cli_run.ResumeOptions()
     for answer, expected in (("r", "start"), ("", None)):  # noqa: B007 - read by the lambda above
         if expected:
@@ -107,6 +111,31 @@ def test_a_user_at_a_terminal_is_asked(finished, monkeypatch, tmp_path):
             with pytest.raises(cli_run.UserError, match="That is there"):
                 cli_run.decide_action(tmp_path / "none", options, False, "That is there.")
     assert len(query) == 2 and "Replace it [r]" in query[0]
+    # Nobody can type into a cell of a notebook, whose commands run on a terminal; nobody sees a question in a file.
+    monkeypatch.setenv("JPY_PARENT_PID", "1")
+    with pytest.raises(cli_run.UserError, match="That is there"):
+        cli_run.decide_action(tmp_path / "none", options, False, "That is there.")
+    monkeypatch.delenv("JPY_PARENT_PID")
+    monkeypatch.setattr(cli_run.sys, "stdout", io.StringIO())
+    with pytest.raises(cli_run.UserError, match="That is there"):
+        cli_run.decide_action(tmp_path / "none", options, False, "That is there.")
+    assert len(query) == 2
+
+
+def test_an_answer_to_resume_is_not_to_train_finished_classifiers_again(finished, tmp_path, monkeypatch):
+    """The others are finished, `trainable` is not; Enter resumes it, as --resume does, and leaves them alone."""
+    from bilm.cli import run as cli_run
+
+    options = ["--precision", "fp32", "--epochs", 2, "--hidden", 16, "--checkpoint-seconds", 0]
+    folder = tmp_path / "out/runs/sample"
+    process = start("classification.py", *options, *finished, "--restart", "--mode", "trainable")
+    wait_for_checkpoints(folder / "classifier_trainable.pt", process, 1)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert (folder / "classifier_trainable.pt").exists()
+    monkeypatch.setattr(cli_run, "_ask", lambda question: "")
+    run = run_script("classification.py", *options, *finished)
+    assert run.code == 0 and run.out.count("with these settings; skipped") == 2, run.out + run.err
 
 
 # --- classifier.pt ---------------------------------------------------------------------------------------------------

@@ -176,3 +176,17 @@ def test_a_second_download_at_the_same_time_is_refused(fetch, tmp_path, server):
     first.join()
     assert (tmp_path / "train.csv").read_bytes() == CONTENT and server.requested == ["/train.csv"]
     assert [p.name for p in tmp_path.iterdir()] == ["train.csv"]
+
+
+def test_a_folder_that_cannot_be_made_is_no_end(tmp_path):
+    """On Kaggle the checkout can be read-only; the caller then uses the sample."""
+    (tmp_path / "data").write_text("a file where the folder should be")
+    with pytest.raises(Unreachable, match="cannot be written to"):
+        download_ag_news(tmp_path / "data/ag_news", "http://127.0.0.1:9")
+
+
+def test_certificates_that_are_not_there_are_no_traceback(tmp_path, monkeypatch):
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "none.pem"))
+    with pytest.raises(Unreachable, match=r"none\.pem"):
+        download_ag_news(tmp_path / "data/ag_news", "https://localhost")
+    assert not (tmp_path / "data/ag_news").exists(), "nor is an empty folder left"

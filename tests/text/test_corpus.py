@@ -135,3 +135,9 @@ def test_without_a_network_the_sample_is_used_with_a_banner(tmp_path, monkeypatc
     corpus_used = find_corpus()
     assert corpus_used.name == "sample" and corpus_used.is_fallback
     assert "SAMPLE DATA" in capsys.readouterr().err
+
+
+def test_a_folder_whose_name_would_mean_something_else_has_another():
+    """D: has no name, and results of AG News are in the folder without a name; models/shipped/ has copies."""
+    names = {path: corpus._name_of(Path(path)) for path in ("/", "/data/shipped", "/data/news")}
+    assert names == {"/": "own-", "/data/shipped": "own-shipped", "/data/news": "news"}
