@@ -76,7 +76,7 @@ class CacheOptions:
     """The layers of a fixed language model, computed once for all epochs and modes."""
 
     store_gb: float = setting(
-        16.0,
+        24.0,
         "gigabytes of disk for the layers during the run (80,000 descriptions: 7 in bf16, 13 in fp32); 0: no cache",
     )
 

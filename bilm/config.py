@@ -155,12 +155,13 @@ class ClassifierConfig:
     )
 
 
+# The defaults are those of the language model; CLASSIFIER_FIT has those of the classifiers.
 @dataclass(frozen=True)
 class FitConfig:
-    """The training loop, the same for the language model and the classifiers; the defaults are for the former."""
+    """The training loop, the same for the language model and the classifiers."""
 
     epochs: int = setting(8, "passes over the training rows", at_least=1)
-    learning_rate: float = setting(1e-2, "peak learning rate of AdamW; Adagrad, for word vectors, has 40 times this")
+    learning_rate: float = setting(1e-2, "peak learning rate of AdamW (Adagrad, if ELMO.py uses it for word vectors, has 40 times this)")
     warmup: float = setting(
         0.05, "share of the run in which the learning rate rises; then it falls on a cosine to 0", below=1
     )

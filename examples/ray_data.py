@@ -3,8 +3,9 @@
     python examples/ray_data.py classes data/docstrings/test.csv --column text --output classes --actors 3
     python examples/ray_data.py vectors data/docstrings/test.csv --column text --output vectors --actors 3
 
-OUTPUT is a new folder of Parquet files with all columns of the input and those that `Classify` or `Embed` adds. Rows
-are written in any order; the column `row` numbers them, with gaps, as they are in the input:
+OUTPUT is a new folder of Parquet files with all columns of the input and those that `Classify` or `Embed` adds, whose
+names must be new. Rows are written in any order; the column `row`, new as well, numbers them, with gaps, as they are in
+the input:
 
     pandas.read_parquet(OUTPUT).sort_values("row")
 
@@ -24,6 +25,11 @@ from ray.data.expressions import monotonically_increasing_id
 BATCH = 1024  # rows of a call: the vectors of as many texts are in memory at a time, 4 KB each
 
 
+def texts_of(batch: pa.Table, column: str) -> list[str]:
+    """The texts of a batch; a missing one, null in Parquet, is an empty one."""
+    return ["" if text is None else text for text in batch[column].to_pylist()]
+
+
 class Classify:
     """Adds the column `predicted`, and a column `probability_CLASS` for each class."""
 
@@ -34,7 +40,7 @@ class Classify:
         self.classifier = TextClassifier.load(bilm)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        probabilities = self.classifier.predict_proba(batch[self.column].to_pylist())
+        probabilities = self.classifier.predict_proba(texts_of(batch, self.column))
         classes = self.classifier.classes
         batch = batch.append_column("predicted", pa.array([classes[i] for i in probabilities.argmax(1)]))
         for name, of_class in zip(classes, probabilities.T, strict=True):
@@ -52,7 +58,7 @@ class Embed:
         self.elmo = ELMo.load(bilm)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        vectors = self.elmo.sentence_vectors(batch[self.column].to_pylist())
+        vectors = self.elmo.sentence_vectors(texts_of(batch, self.column))
         lists = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
         return batch.append_column("vector", lists)
 

@@ -1,6 +1,6 @@
 """Write a small file that names several classifiers, to be used as one.
 
-    bilm ensemble --output models/best.json models/classifier_finetune.pt models/classifier_function.pt
+    bilm ensemble --output models/best.json models/classifier.pt models/classifier_function.pt
     bilm ensemble --output models/best.json models/classifier.pt other/models/classifier.pt    two language models
     bilm predict --classifier models/best.json "Stocks fell ..."
 
