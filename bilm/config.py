@@ -161,7 +161,9 @@ class FitConfig:
     """The training loop, the same for the language model and the classifiers."""
 
     epochs: int = setting(8, "passes over the training rows", at_least=1)
-    learning_rate: float = setting(1e-2, "peak learning rate of AdamW (Adagrad, if ELMO.py uses it for word vectors, has 40 times this)")
+    learning_rate: float = setting(
+        1e-2, "peak learning rate of AdamW (Adagrad, if ELMO.py uses it for word vectors, has 40 times this)"
+    )
     warmup: float = setting(
         0.05, "share of the run in which the learning rate rises; then it falls on a cosine to 0", below=1
     )

@@ -4,9 +4,10 @@
     bilm fit train.csv --text-column text --label-column topic --test test.csv
 
 The classifier is a linear SVM on TF-IDF of words, character n-grams and clusters of tokens, and on vectors of ELMo
-(mode hybrid of classification.py); the language model stays as it is. TF-IDF with a linear SVM, as strong as validation makes it, is trained on the same rows.
-Both are compared on rows that they were not trained on: by five-fold cross-validation, or on a twentieth of the rows
-where that is a thousand or more; and on the test rows, if there are any.
+(mode hybrid of classification.py); the language model stays as it is. TF-IDF with a linear SVM, as strong as validation
+makes it, is trained on the same rows. Both are compared on rows that they were not trained on: by five-fold
+cross-validation, or on a twentieth of the rows where that is a thousand or more; and on the test rows, if there are
+any.
 """
 
 import time
