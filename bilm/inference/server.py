@@ -1,7 +1,7 @@
 """A page for one user on this machine: enter a text, see its class and the words that decided.
 
     GET  /           the page, with facts about the model
-    POST /classify   {"text": ...} -> {"probabilities", "words", "weights", "nearest"} or {"error"}
+    POST /classify   {"text": ...} -> {"probabilities", "words", "weights", "nearest", "note"} or {"error"}
 
 Bound to 127.0.0.1. A request for another host is refused: any website could let its host name resolve to 127.0.0.1.
 """
@@ -65,8 +65,11 @@ def serve(model: TextClassifier, nearest: Nearest, facts: dict[str, Any], port: 
 
     def classify(text: str) -> dict[str, Any]:
         with lock:
-            explanation = model.explain(text)
+            tokenizer = model.vocabulary.tokenizer
+            explanation, words = model.explain(text), len(tokenizer.split(text))
+            most = tokenizer.config.max_tokens
             return {
+                "note": f"Of the {words:,} words, the first {most:,} are read." if words > most else "",
                 "probabilities": explanation.probabilities.tolist(),
                 "words": explanation.words,
                 "weights": explanation.weights.tolist(),

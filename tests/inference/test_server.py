@@ -68,6 +68,9 @@ def test_it_answers_as_the_library(port, weights):
     np.testing.assert_allclose(answer["probabilities"], expected.probabilities, atol=1e-6)
     np.testing.assert_allclose(answer["weights"], expected.weights, atol=1e-5)
     corpus = [text for _, text in read_ag_news(SAMPLE / "train.csv")]
+    assert answer["note"] == ""
+    long = json.loads(ask(port, "/classify", json.dumps({"text": "word " * 1_500}).encode())[1])
+    assert long["note"] == "Of the 1,500 words, the first 128 are read." and len(long["words"]) == 128
     assert len(answer["nearest"]) == 5 and all(text in corpus for text, _ in answer["nearest"])
 
 
