@@ -57,14 +57,14 @@ class ClassificationOptions:
     """How the layers are combined."""
 
     mode: str = setting(
-        "kept",
-        "which classifier to train; kept: trainable, frozen and function; all: these and finetune",
-        choices=(*MODES, HYBRID, "kept", "all"),
+        "fixed",
+        "which classifier to train; fixed: trainable, frozen and function; all: these and finetune",
+        choices=(*MODES, HYBRID, "fixed", "all"),
     )
     encoder_learning_rate: float = setting(1e-3, "peak learning rate of the language model in mode finetune")
 
     def modes(self) -> tuple[str, ...]:
-        return {"kept": FIXED_ENCODER_MODES, "all": MODES}.get(self.mode, (self.mode,))
+        return {"fixed": FIXED_ENCODER_MODES, "all": MODES}.get(self.mode, (self.mode,))
 
     def of_mode(self, mode: str) -> ClassificationOptions:
         """The options of one mode; the encoder's learning rate is 0 where it is not used."""

@@ -189,7 +189,7 @@ def offline(tmp_path_factory):
     output = tmp_path_factory.mktemp("offline")
     runs = [
         run_script("ELMO.py", "--output", output, "--epochs", 1),
-        run_script("classification.py", "--output", output, "--mode", "kept", "--epochs", 3),
+        run_script("classification.py", "--output", output, "--mode", "fixed", "--epochs", 3),
         run_script("evaluate.py", "--output", output),
     ]
     return output, runs
