@@ -1,7 +1,7 @@
 """Read texts and tables: CSV, TSV, JSON lines and Parquet by the ending of the name; other files have a text per line.
 
-Rows are read one after the other, so that memory does not grow with the size of the file. Every error names the file,
-the row or line, and a remedy.
+Rows are read one after the other, so that memory does not grow with the size of the file, except of a JSON array. Every
+error names the file, the row or line, and a remedy.
 """
 
 import csv
@@ -11,7 +11,8 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Literal, NoReturn, TypeVar
 
@@ -24,6 +25,8 @@ from bilm.text.text_rules import decoded_lines, without_line_end
 
 STDIN = "-"
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
+_SEMICOLON = ";"  # in a CSV of Excel, where the comma is the decimal point
+_JSON_BLANKS = " \t\r\n"
 _PARQUET = ".parquet"
 KINDS = (*_DELIMITERS, ".jsonl", ".ndjson", ".json", _PARQUET)
 # Rows in memory at a time.
@@ -47,21 +50,22 @@ def has_columns(path: str | Path) -> bool:
 
 
 class Table:
-    """Selected columns of a CSV, TSV, JSON lines or Parquet file.
+    """Selected columns of a CSV, TSV, Parquet or JSON file: one object on each line, or in .json an array of objects.
 
     columns: their names, or a function that selects them: it gets the cells of the first row of a CSV or TSV, or the
     names of all columns of other files. Columns of a CSV or TSV may also be numbers from 1; if all of them are numbers,
-    the file has no header.
+    the file has no header. A CSV in whose header only semicolons separate these names is separated by semicolons.
     """
 
     def __init__(self, path: str | Path, columns: Sequence[str] | Callable[[Sequence[str]], Sequence[str]]):
         self.path = Path(path)
         self.kind = data_name(path).suffix.lower()
         self._select = columns if callable(columns) else lambda first: columns
+        self._names = () if callable(columns) else tuple(columns)
         self.columns: Sequence[str] = ()
 
     def rows(self, label: str = "") -> Iterator[tuple[int, Sequence[object]]]:
-        """Yield the number of each row (JSON: of its line), from 1, and its cells in `columns`.
+        """Yield the number of each row (JSON: of its line, or in the array), from 1, and its cells in `columns`.
 
         Cells of a CSV or TSV are strings, cells of other files keep their type. label: see files.open_bytes. Raises
         UserError with the row or line and, if one cell is wrong, its column.
@@ -72,7 +76,7 @@ class Table:
 
     def error(self, number: int, message: str, column: str | None = None) -> UserError:
         """Build the error for a mistake in the row with this number."""
-        unit = "row" if self.kind in (*_DELIMITERS, _PARQUET) else "line"
+        unit = "row" if self.kind in (*_DELIMITERS, _PARQUET) else "object" if self._is_json_array else "line"
         lines = (line for row, line, _ in self._csv_structure() if row == number) if self.kind in _DELIMITERS else ()
         position = "".join([f"{self.path}, {unit} {number}", *(f" (line {line})" for line in lines)])
         name = column if column is None or column.isdecimal() else repr(column)
@@ -104,7 +108,7 @@ class Table:
             # column more than the first row has reveals rows that are too long.
             chunks = pandas.read_csv(
                 _CsvLines(decoded_lines(file, self.path)),
-                sep=_DELIMITERS[self.kind],
+                sep=self._delimiter,
                 quoting=self._quoting(),
                 engine="python",
                 header=None,
@@ -146,7 +150,24 @@ class Table:
             return first.index(column)
         if self.kind in _DELIMITERS and column.isdecimal() and 1 <= int(column) <= len(first):
             return int(column) - 1
-        raise UserError(f"{self.path} has no column {column!r}. Its first row has: {', '.join(first)[:200]!r}.")
+        same = [name for name in first if name.strip().casefold() == column.strip().casefold()]
+        similar = f" Did you mean {same[0]!r}?" if same else ""
+        raise UserError(
+            f"{self.path} has no column {column!r}.{similar} Its first row has: {', '.join(map(repr, first))[:200]}."
+        )
+
+    @cached_property
+    def _delimiter(self) -> str:
+        if self.kind == ".csv" and self._names:
+            with open_bytes(self.path) as file:
+                lines = map(without_line_end, _CsvLines(decoded_lines(file, self.path)))
+                header = next(filter(None, lines), "")
+            with suppress(csv.Error):
+                cells, with_commas = (next(csv.reader([header], delimiter=d)) for d in (_SEMICOLON, ","))
+                found = any(name in cells for name in self._names if not name.isdecimal())
+                if found and len(cells) > len(with_commas) == 1:
+                    return _SEMICOLON
+        return _DELIMITERS[self.kind]
 
     def _csv_structure(self) -> Iterator[tuple[int, int, list[str]]]:
         """Yield number, first line and all cells of each row, read by the csv module: pandas reports no lines.
@@ -156,7 +177,7 @@ class Table:
         csv.field_size_limit(2**31 - 1)
         with open_bytes(self.path) as file:
             lines = _CsvLines(decoded_lines(file, self.path))
-            rows = csv.reader(lines, delimiter=_DELIMITERS[self.kind], quoting=self._quoting(), strict=True)
+            rows = csv.reader(lines, delimiter=self._delimiter, quoting=self._quoting(), strict=True)
             number, line = 0, 1
             try:
                 for number, cells in enumerate(rows, start=1):
@@ -174,7 +195,8 @@ class Table:
             if cells and len(cells) != width:
                 raise UserError(
                     f"{self.path}, row {number} (line {line}): {len(cells)} columns where the first row has {width}: a "
-                    f"{'tab' if self.kind == '.tsv' else 'comma'} without quotes, or a cut file?"
+                    f"{ {',': 'comma', _SEMICOLON: 'semicolon'}.get(self._delimiter, 'tab') } without quotes, or a cut "
+                    "file?"
                 )
         raise UserError(f"{self.path} cannot be read: {reason}.")
 
@@ -203,19 +225,38 @@ class Table:
     # Not pandas.read_json(lines=True): it makes two rows of a line with two objects, drops halves of surrogate pairs,
     # turns 4 into 4.0 when the next line has 4.5, and its errors name no line.
     def _json_rows(self, file: io.BufferedIOBase) -> Iterator[tuple[int, Sequence[object]]]:
-        for number, line in enumerate(decoded_lines(file, self.path), start=1):
-            if not (line := line.strip(" \t\r\n")):
-                continue
-            try:
-                record = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                reason = f"({getattr(error, 'msg', error)}, column {getattr(error, 'colno', 1)})"
-                raise self.error(number, f"it is not JSON {reason}. Write one object on each line: {{...}}.") from error
+        for number, record in self._json_array(file) if self._is_json_array else self._json_lines(file):
             if not isinstance(record, dict):
                 raise self.error(number, "it is not a JSON object. Write one object on each line: {...}.")
             self.columns = self.columns or self._select(list(record))
             cells = map(record.get, self.columns)
             yield number, [replace_surrogates(cell) if isinstance(cell, str) else cell for cell in cells]
+
+    def _json_lines(self, file: io.BufferedIOBase) -> Iterator[tuple[int, object]]:
+        for number, line in enumerate(decoded_lines(file, self.path), start=1):
+            if not (line := line.strip(_JSON_BLANKS)):
+                continue
+            try:
+                yield number, json.loads(line)
+            except (ValueError, RecursionError) as error:
+                reason = f"({getattr(error, 'msg', error)}, column {getattr(error, 'colno', 1)})"
+                raise self.error(number, f"it is not JSON {reason}. Write one object on each line: {{...}}.") from error
+
+    def _json_array(self, file: io.BufferedIOBase) -> Iterator[tuple[int, object]]:
+        try:
+            yield from enumerate(json.loads("".join(decoded_lines(file, self.path))), start=1)
+        except (ValueError, RecursionError) as error:
+            where, reason = f"line {getattr(error, 'lineno', 1)}", getattr(error, "msg", error)
+            raise UserError(f"{self.path}, {where}: the array is not JSON ({reason}).") from error
+
+    @cached_property
+    def _is_json_array(self) -> bool:
+        """Whether the file is one array: a .json, as pandas and web services write it, that begins with a bracket."""
+        if self.kind != ".json":
+            return False
+        with open_bytes(self.path) as file:
+            begins = (line.strip(_JSON_BLANKS)[:1] for line in decoded_lines(file, self.path))
+            return next(filter(None, begins), "") == "["
 
     def _parquet_rows(self, file: io.BufferedIOBase) -> Iterator[tuple[int, Sequence[object]]]:
         parquet, lib = (require(f"pyarrow.{name}", f"{self.path}: Parquet") for name in ("parquet", "lib"))

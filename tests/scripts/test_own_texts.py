@@ -104,7 +104,7 @@ def test_lines_are_texts_and_blank_ones_are_not(tmp_path):
         ("kind,said\na\n", r"row 2 \(line 2\): 1 columns where the first row has 2"),
         ("kind,said\na,one, two\n", r"row 2 \(line 2\): 3 columns where the first row has 2: a comma without quotes"),
         ("kind,said,said\na,one,two\n", "has 2 columns 'said'"),
-        ("kind,text\na,one\n", "has no column 'said'. Its first row has: 'kind, text'"),
+        ("kind,text\na,one\n", "has no column 'said'. Its first row has: 'kind', 'text'"),
         ("kind,said\n", "has no rows"),
     ],
 )
@@ -129,7 +129,7 @@ def test_a_parquet_file_that_is_none_is_one_line(tmp_path):
     with pytest.raises(UserError, match="cannot be read as Parquet") as error:
         list(Table(tmp_path / "a.parquet", ["x"]).rows())
     assert "\n" not in str(error.value)
-    with pytest.raises(UserError, match=r"has no column 'x'\. Its first row has: 'kind, said'"):
+    with pytest.raises(UserError, match=r"has no column 'x'\. Its first row has: 'kind', 'said'"):
         list(Table(write(tmp_path / "b.parquet"), ["x"]).rows())
 
 

@@ -95,6 +95,32 @@ def test_a_blank_line_is_no_row_and_an_empty_cell_is_one(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("content", "column", "texts"),
+    [
+        # As Excel writes it where the comma is the decimal point.
+        ('n;t\n1,5;x, y\n2;"a; b"\n', "t", ["x, y", "a; b"]),
+        ("\ufeff\nt;n\r\nx;1\r\n", "t", ["x"]),
+        # The semicolon is part of the text: no column is called so, there is another one, or there is no header.
+        ("t;n\nx;1\n", "t;n", ["x;1"]),
+        ("a;b,t\n1;2,x;y\n", "t", ["x;y"]),
+        ("Stocks fell; rain came\nx; y\n", "1", ["Stocks fell; rain came", "x; y"]),
+    ],
+)
+def test_a_csv_with_semicolons(tmp_path, content, column, texts):
+    (tmp_path / "a.csv").write_text(content)
+    assert texts_of(tmp_path / "a.csv", column) == texts
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+def test_a_json_array_as_pandas_writes_it(tmp_path, indent):
+    texts = ["one\ntwo", "", "x\u2028y", "[z]"]
+    pandas.DataFrame({"n": range(4), "t": texts}).to_json(tmp_path / "a.json", orient="records", indent=indent)
+    assert texts_of(tmp_path / "a.json", "t") == texts
+    pandas.DataFrame({"t": texts}).to_json(tmp_path / "b.json", orient="records", lines=True)
+    assert texts_of(tmp_path / "b.json", "t") == texts
+
+
+@pytest.mark.parametrize(
     ("content", "texts"),
     [
         # Marks that are not closed in their cell, although two cells together have a pair.
@@ -121,7 +147,7 @@ def test_tsv_with_and_without_quoting(tmp_path, content, texts):
         ("a.csv", "n,t\n1,x\n2,y,z\n", ", row 3 (line 3): 3 columns where the first row has 2"),
         ("a.csv", "n,t\n1,x\n2,y,z,,\n", ", row 3 (line 3): 5 columns where the first row has 2"),
         ("a.csv", "n,t,t\n1,x,y\n", " has 2 columns 't'. Rename"),
-        ("a.csv", "n,text\n1,x\n", " has no column 't'. Its first row has: 'n, text'"),
+        ("a.csv", "n,text\n1,x\n", " has no column 't'. Its first row has: 'n', 'text'"),
         ("a.tsv", 'n\tt\n1\t"a\nb"\n2\n', ", row 3 (line 4): 1 columns where the first row has 2: a tab"),
         ("a.tsv", 't\nok\n"Great\n', ", line 3: a quotation mark opens a cell"),
         ("a.tsv", 'n\tt\n1\t"Great\n2\n', ", row 2 (line 2): a quotation mark that opens a cell"),
@@ -131,8 +157,18 @@ def test_tsv_with_and_without_quoting(tmp_path, content, texts):
             ", line 3: it is not JSON (Expecting ',' delimiter, column 10). Write one",
         ),
         ("a.jsonl", '{"t": "x"},{"t": "y"}\n', ", line 1: it is not JSON (Extra data"),
-        ("a.json", '[\n{"t": "x"}\n]\n', ", line 1: it is not JSON"),
-        ("a.json", '["t"]', ", line 1: it is not a JSON object. Write one object on each line"),
+        ("a.jsonl", '[\n{"t": "x"}\n]\n', ", line 1: it is not JSON"),
+        ("a.json", '[\n{"t": "x"}\n]\n-', ", line 4: the array is not JSON (Extra data)"),
+        ("a.json", '["t"]', ", object 1: it is not a JSON object"),
+        ("a.jsonl", '["t"]', ", line 1: it is not a JSON object. Write one object on each line"),
+        ("a.json", '[{"t": "x"},\n{"t": ]', ", line 2: the array is not JSON (Expecting value)"),
+        ("a.json", '\n[{"t": "x"}, {"t": 7}]', ", object 2, column 't': it is a number, not text"),
+        ("a.csv", " T ,n\nx,1\n", " has no column 't'. Did you mean ' T '? Its first row has: ' T ', 'n'"),
+        (
+            "a.csv",
+            "t;n\nx;1\ny;2;3\n",
+            "row 3 (line 3): 3 columns where the first row has 2: a semicolon",
+        ),
         ("a.jsonl", '{"t": "x"}\n{"t": null}\n', ", line 2, column 't': it is missing. Fill it in, convert"),
         ("a.jsonl", '{"t": "x"}\n{"t": ["y"]}\n', ", line 2, column 't': it is a list, not text. Fill it in, convert"),
     ],
