@@ -65,6 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sizes = QUICK if options.quick else Sizes()
     if options.quick:
         run_options = replace(run_options, limit=min(run_options.limit or QUICK_ROWS, QUICK_ROWS))
+    if calls_commands and run_options.device == "auto":
+        run_options = replace(run_options, device="cpu")  # the default of the commands that are called
     run = open_run(run_options, "training", single_process=True)  # another training run would slow both down
     corpus, out = run.corpus, run.folders
     out.results.mkdir(parents=True, exist_ok=True)

@@ -22,7 +22,7 @@ from benchmarks.training import SHAPE, Training, pretraining
 from bilm.cli.run import Runtime
 from bilm.modules.language_model import DIRECTIONS, BiLM
 from bilm.modules.softmax import AdaptiveSoftmax, FullSoftmax
-from bilm.runtime.device import hardware, has_native_bf16
+from bilm.runtime.device import autocast, hardware, has_native_bf16
 from bilm.runtime.terminal import progress
 from bilm.text.batching import collate, reverse_within_length
 from bilm.text.vocabulary import EncodedTexts
@@ -66,8 +66,9 @@ def _matrix_products(job: Job, device: torch.device, dtype: torch.dtype) -> dict
         for _ in range(PRODUCTS):
             torch.mm(a, b, out=out)
 
-    multiply()
-    return rate_figure(PRODUCTS * 2 * size**3 / 1e9, timed(multiply, job.sizes.repeats))
+    with autocast(device, "fp32"):  # no TF32
+        multiply()
+        return rate_figure(PRODUCTS * 2 * size**3 / 1e9, timed(multiply, job.sizes.repeats))
 
 
 # --- operations -----------------------------------------------------------------------------------------------------
@@ -148,16 +149,16 @@ def seconds_of_parts(training: Training[BiLM], texts: EncodedTexts, item: np.nda
     The states of the LSTMs are computed once more for this purpose. The softmax is the rest of the forward pass, so
     the model itself needs no timers.
     """
-    device, autocast = training.runtime.device, training.runtime.autocast
+    device, context = training.runtime.device, training.runtime.autocast
     # Once without timing: oneDNN prepares its kernels when it sees a shape for the first time.
     training.step(item)
     started = now()
     batch = collate(texts, item).to(device)
     collated = now()
-    with autocast():
+    with context():
         training.model.lm_targets(batch)
     before = now()
-    with autocast():
+    with context():
         loss = training.model(batch).sum()
     forward = now()
     count = len(DIRECTIONS) * int((batch.lengths - 1).sum())

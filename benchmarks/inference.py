@@ -5,7 +5,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -25,6 +24,7 @@ from bilm.inference.elmo import ELMo
 from bilm.inference.text_classifier import TextClassifier
 from bilm.metrics import classification_figures
 from bilm.modules.language_model import BiLM
+from bilm.runtime.device import autocast
 from bilm.runtime.errors import UserError
 from bilm.runtime.paths import ROOT
 from bilm.runtime.terminal import progress
@@ -83,7 +83,7 @@ class Pipeline:
     def metrics(self, job: Job) -> dict[str, Any]:
         """Read test.csv and compute the metrics of the classifier, in fp32, as evaluate.py does."""
         corpus = encoded_file(job.test, job.run.limit, job.folder, self.vocabulary)
-        where = (len(corpus), self.runtime.device, nullcontext)
+        where = (len(corpus), self.runtime.device, partial(autocast, self.runtime.device, "fp32"))
         probabilities = class_probabilities({"": self.model}, _batches(corpus.texts), *where)[""]
         return classification_figures(corpus.labels, probabilities.argmax(1), list(CLASS_NAMES))
 

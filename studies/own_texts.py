@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     folders = {Path(folder).resolve().name: Path(folder) for folder in options.folders}
     if len(folders) < len(options.folders):
         raise UserError("two of the folders have the same name, by which their results are kept.", "folders")
-    stamp_options = RunOptions(precision="fp32")
+    stamp_options = RunOptions(device="cpu", precision="fp32")  # those of `bilm fit`
     stamp, path = run_stamp(stamp_options, start(stamp_options)), ROOT / "results" / "own_texts.json"
     results: dict[str, Any] = {"corpus": "own texts", **stamp, "data": {}}
     for name, folder in folders.items():

@@ -91,7 +91,7 @@ def start(options: RunOptions) -> Runtime:
     import torch
 
     from bilm.runtime import threads
-    from bilm.runtime.device import find_device, find_precision, keep_freed_memory
+    from bilm.runtime.device import find_device, find_precision, keep_freed_memory, set_tf32
 
     keep_freed_memory()
     thread_count = threads.start(options.threads)
@@ -101,14 +101,14 @@ def start(options: RunOptions) -> Runtime:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and local_rank >= torch.cuda.device_count() > 0:
         raise UserError(f"there are {torch.cuda.device_count()} GPUs; lower --nproc_per_node, or use --device cpu.")
+    if processes > 1 and name.startswith("cuda:"):
+        raise UserError(f"{name} would be used by each of the {processes} processes; name cuda.", "device")
     device = find_device(f"cuda:{local_rank}" if name == "cuda" and processes > 1 else name)
     precision = find_precision(options.precision, device)
     if device.type == "cuda":
         torch.cuda.set_device(device)
         torch.backends.cudnn.deterministic = True
-        # With fp32, matrix products use full fp32; in a run with bf16, TF32 is precise enough.
-        torch.set_float32_matmul_precision("high" if precision == "bf16" else "highest")
-        torch.backends.cudnn.allow_tf32 = precision == "bf16"
+        at_end(set_tf32(precision == "bf16"))  # in a run with bf16, TF32 is precise enough for the rest
     if thread_count is not None:
         thread_count.choose()
     rank = 0

@@ -4,7 +4,7 @@ import contextlib
 import platform
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,16 +52,36 @@ def autocast(device: "torch.device", precision: str) -> contextlib.AbstractConte
 
 @contextlib.contextmanager
 def _without_tf32(context: contextlib.AbstractContextManager) -> Iterator[None]:
-    """Within `context`, cuDNN computes LSTMs in fp32. By default it rounds them to the 10 bits of TF32."""
-    import torch
-
-    before = torch.backends.cudnn.allow_tf32
-    torch.backends.cudnn.allow_tf32 = False
+    """Within `context`, a GPU computes in fp32; see `set_tf32`."""
+    restore = set_tf32(False)
     try:
         with context:
             yield
     finally:
-        torch.backends.cudnn.allow_tf32 = before
+        restore()
+
+
+def set_tf32(allowed: bool) -> Callable[[], None]:
+    """Let a GPU round the inputs of LSTMs and of matrix products to the 10 bits of TF32, or not; return the way back.
+
+    PyTorch's default rounds those of LSTMs.
+    """
+    import torch
+
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    # From torch 2.9 on. There, the earlier names raise errors in a program that uses these.
+    is_new = hasattr(cudnn, "rnn")
+    owners, name = ((cudnn.rnn, matmul), "fp32_precision") if is_new else ((cudnn, matmul), "allow_tf32")
+    value: str | bool = ("tf32" if allowed else "ieee") if is_new else allowed
+    before = [getattr(owner, name) for owner in owners]
+
+    def restore() -> None:
+        for owner, earlier in zip(owners, before, strict=True):
+            setattr(owner, name, earlier)
+
+    for owner in owners:
+        setattr(owner, name, value)
+    return restore
 
 
 def has_native_bf16(device: "torch.device") -> bool:

@@ -226,7 +226,7 @@ def _replace_unencodable(command: _Command) -> None:
 def _is_out_of_memory(error: BaseException) -> bool:
     message = str(error).lower()
     # Of CUDA, of PyTorch on Linux and macOS, and of PyTorch on Windows.
-    said = ("out of memory", "can't allocate memory", "not enough memory")
+    said = ("out of memory", "can't allocate memory", "not enough memory", "status_alloc_failed")
     return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(part in message for part in said))
 
 

@@ -14,6 +14,7 @@ from bilm.config import ClassifierConfig, FitConfig
 from bilm.modules.classifier import Classifier, EncoderClassifier
 from bilm.runtime import device
 from bilm.runtime.errors import UserError
+from bilm.runtime.process import run_script as run_command
 from bilm.training.classification import ClassificationTask
 from bilm.training.loop import State, Tally
 from bilm.training.optimizer import build_optimizer
@@ -98,33 +99,57 @@ def test_a_device_that_is_not_there_is_one_line():
         device.find_device("mps")
 
 
+# What the tests below look at; earlier versions of torch have other names for it.
+has_new_names = pytest.mark.skipif(not hasattr(torch.backends.cudnn, "rnn"), reason="torch before 2.9")
+
+
+def tf32() -> tuple[str, str]:
+    """What LSTMs and matrix products on a GPU are rounded to."""
+    return torch.backends.cudnn.rnn.fp32_precision, torch.backends.cuda.matmul.fp32_precision
+
+
+@has_new_names
 @pytest.mark.parametrize("name", ["auto", "cuda", "cuda:0"])
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_one_gpu_is_set_up(monkeypatch, name, precision):
+@pytest.mark.parametrize(("precision", "expected"), [("fp32", "ieee"), ("bf16", "tf32")])
+def test_one_gpu_is_set_up(monkeypatch, name, precision, expected):
     """With as much of a GPU as the set-up asks for: torch.cuda.set_device itself refuses a device without a number."""
-    chosen = []
+    chosen, before = [], tf32()
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (8, 0))
     monkeypatch.setattr(torch, "zeros", lambda _, device: SimpleNamespace(device=torch.device(device.type, 0)))
     monkeypatch.setattr(torch._C, "_cuda_setDevice", chosen.append, raising=False)
-    for owner, setting in ((torch.backends.cudnn, "deterministic"), (torch.backends.cudnn, "allow_tf32")):
-        monkeypatch.setattr(owner, setting, getattr(owner, setting))
-    before = torch.get_float32_matmul_precision()
-    try:
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", torch.backends.cudnn.deterministic)
+
+    def main():
         runtime = start(RunOptions(device=name, precision=precision, threads=1))
         assert chosen == [0] and runtime.device == torch.device("cuda", 0) and runtime.precision == precision
-        assert torch.backends.cudnn.allow_tf32 == (precision == "bf16")
-    finally:
-        torch.set_float32_matmul_precision(before)
+        assert tf32() == (expected, expected)
+
+    run_command(main)
+    assert tf32() == before, "a notebook goes on as it was"
 
 
+def test_a_gpu_by_number_is_not_shared_by_ranks(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UserError, match="each of the 2 processes"):
+        start(RunOptions(device="cuda:0", threads=1))
+
+
+@has_new_names
 @pytest.mark.filterwarnings("ignore:.*CUDA is not available")
-def test_fp32_on_a_gpu_is_not_tf32(monkeypatch):
-    """The vectors of a GPU are those of a CPU; torch's default would leave three digits of them."""
-    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
-    with device.autocast(torch.device("cuda"), "fp32"):
-        assert not torch.backends.cudnn.allow_tf32
-    with device.autocast(torch.device("cuda"), "bf16"):
-        assert torch.backends.cudnn.allow_tf32
-    assert torch.backends.cudnn.allow_tf32
+@pytest.mark.parametrize("setting", [None, "ieee", "tf32"])
+def test_fp32_on_a_gpu_is_not_tf32(setting):
+    """The vectors of a GPU are those of a CPU, whatever the program around allows; TF32 leaves three digits of them."""
+    before = tf32()
+    try:
+        for owner in (torch.backends.cudnn.rnn, torch.backends.cuda.matmul):
+            owner.fp32_precision = setting or owner.fp32_precision
+        outside = tf32()
+        with device.autocast(torch.device("cuda"), "fp32"):
+            assert tf32() == ("ieee", "ieee")
+        with device.autocast(torch.device("cuda"), "bf16"):
+            assert tf32() == outside
+        assert tf32() == outside
+    finally:
+        torch.backends.cudnn.rnn.fp32_precision, torch.backends.cuda.matmul.fp32_precision = before

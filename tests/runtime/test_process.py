@@ -41,10 +41,11 @@ def test_ctrl_c_still_works_after_a_command():
     "message",
     [
         "CUDA out of memory. Tried to allocate 2.00 GiB",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
         "[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes",
         "[enforce fail at alloc_cpu.cpp:80] DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes.",
     ],
-    ids=["CUDA", "Linux", "Windows"],
+    ids=["CUDA", "cuBLAS", "Linux", "Windows"],
 )
 def test_memory_that_runs_out_is_one_line(message, capsys):
     def command():

@@ -8,13 +8,14 @@ from original_files import OPTIONS, SENTENCES, datasets, write
 
 from bilm import ELMo
 from bilm.checkpoints import serialization
+from bilm.runtime.device import set_tf32
 from bilm.text.batching import collate
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA")]
 
 
 def test_a_gpu_gives_the_layers_and_losses_of_a_cpu(bilm, vocabulary, texts):
-    torch.backends.cudnn.allow_tf32 = False
+    set_tf32(False)
     batch = collate(vocabulary.encode(texts), np.arange(5))
     with torch.no_grad():
         expected = [*bilm.encode(batch), bilm(batch)]
@@ -39,7 +40,6 @@ def test_the_same_seed_gives_the_same_weights(tmp_path, precision, token_layer):
 
 
 def test_the_original_is_the_same_on_a_gpu(tmp_path):
-    torch.backends.cuda.matmul.allow_tf32 = False
     files = write(tmp_path / "original", OPTIONS, datasets(OPTIONS, np.random.default_rng(0)))
     for a, b in zip(*(ELMo.load(*files, device=device).embed(SENTENCES) for device in ("cpu", "cuda")), strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-4)
