@@ -59,7 +59,8 @@ def draw_confusion_matrix(
     style = {"ha": "center", "va": "center", "fontsize": 7 if is_large else 11}
     for (row, column), count in np.ndenumerate(counts):
         if count and len(rows) <= _MAX_READABLE_ROWS:
-            axes.text(column, row, f"{count:,}", color="white" if shares[row, column] > 0.5 else "black", **style)
+            colour = "white" if shares[row, column] > 0.5 else "black"
+            axes.text(column, row, f"{count:,}", color=colour, **style, in_layout=False)
     save(figure, path)
 
 
