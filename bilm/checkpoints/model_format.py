@@ -253,10 +253,10 @@ class ClassifierFiles:
     def best(self) -> str | None:
         """The mode with the highest validation accuracy of those that learned the same rows as classifier.pt.
 
-        Of all modes if there is no classifier.pt; None without a classifier.
+        Of all modes if there is none, or no classifier.pt; None without a classifier.
         """
         comparable = [mode for mode in self.paths if self.in_use in (None, self.learned[mode])]
-        return max(comparable, key=self.accuracies.__getitem__, default=None)
+        return max(comparable or self.paths, key=self.accuracies.__getitem__, default=None)
 
 
 def find_classifiers(folder: Path, pretrained: Pretrained, classes: Sequence[str] | None = None) -> ClassifierFiles:

@@ -11,7 +11,7 @@ import torch
 from bilm.checkpoints.model_format import Pretrained
 from bilm.metrics import perplexity
 from bilm.modules.language_model import DIRECTIONS
-from bilm.runtime.device import autocast, find_precision
+from bilm.runtime.device import autocast, find_device, find_precision
 from bilm.runtime.errors import UserError
 from bilm.text.batching import collate, iterate_batches
 from bilm.text.tokenizer import Tokenizer
@@ -49,7 +49,7 @@ class WordPredictor:
             raise UserError(
                 "this language model was imported without its softmax: it has vectors, but predicts no words."
             )
-        self.device = torch.device(device)
+        self.device = find_device(device)
         self._autocast = partial(autocast, self.device, find_precision(precision, self.device))
         self.model = pretrained.model.to(self.device).eval()
         self.softmax = pretrained.model.softmax

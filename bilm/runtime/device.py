@@ -4,9 +4,10 @@ import contextlib
 import platform
 import re
 import sys
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bilm.runtime.errors import UserError
 
@@ -47,18 +48,37 @@ def autocast(device: "torch.device", precision: str) -> contextlib.AbstractConte
     import torch
 
     context = torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
-    return _without_tf32(context) if device.type == "cuda" and precision == "fp32" else context
+    return _WithoutTF32(context) if device.type == "cuda" and precision == "fp32" else context
 
 
-@contextlib.contextmanager
-def _without_tf32(context: contextlib.AbstractContextManager) -> Iterator[None]:
-    """Within `context`, a GPU computes in fp32; see `set_tf32`."""
-    restore = set_tf32(False)
-    try:
-        with context:
-            yield
-    finally:
-        restore()
+class _WithoutTF32(contextlib.AbstractContextManager):
+    """Within `context`, a GPU computes in fp32; see `set_tf32`.
+
+    The setting is that of the process: of threads that compute at the same time, the first one sets it, and the last
+    one restores it.
+    """
+
+    _lock, _inside = threading.Lock(), 0
+    _restore: Callable[[], None]
+
+    def __init__(self, context: contextlib.AbstractContextManager):
+        self._context = context
+
+    def __enter__(self) -> None:
+        with _WithoutTF32._lock:
+            if not _WithoutTF32._inside:
+                _WithoutTF32._restore = staticmethod(set_tf32(False))
+            _WithoutTF32._inside += 1
+        self._context.__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        try:
+            self._context.__exit__(*error)
+        finally:
+            with _WithoutTF32._lock:
+                _WithoutTF32._inside -= 1
+                if not _WithoutTF32._inside:
+                    _WithoutTF32._restore()
 
 
 def set_tf32(allowed: bool) -> Callable[[], None]:
@@ -68,10 +88,12 @@ def set_tf32(allowed: bool) -> Callable[[], None]:
     """
     import torch
 
-    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
-    # From torch 2.9 on. There, the earlier names raise errors in a program that uses these.
-    is_new = hasattr(cudnn, "rnn")
-    owners, name = ((cudnn.rnn, matmul), "fp32_precision") if is_new else ((cudnn, matmul), "allow_tf32")
+    cudnn: Any = torch.backends.cudnn
+    matmul: Any = torch.backends.cuda.matmul
+    # From torch 2.9 on. There, the earlier names raise errors in a program that uses these, and where those of LSTMs
+    # and of convolutions differ.
+    is_new = hasattr(getattr(cudnn, "rnn", None), "fp32_precision")
+    owners, name = ((cudnn.rnn, cudnn.conv, matmul), "fp32_precision") if is_new else ((cudnn, matmul), "allow_tf32")
     value: str | bool = ("tf32" if allowed else "ieee") if is_new else allowed
     before = [getattr(owner, name) for owner in owners]
 

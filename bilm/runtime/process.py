@@ -133,7 +133,7 @@ def run_script(main: Callable[[], None], name: str | None = None) -> None:
     """Run `main` and exit with its status: 0, 2 after a user's mistake (one line on stderr), 128 + a signal's number.
 
     Returns after status 0, so that a notebook continues. Under torchrun, rank 0 prints the messages, and the
-    others print errors that are theirs alone.
+    others print their own errors after their rank.
     """
     global _current
     outer, command = _current, _Command()

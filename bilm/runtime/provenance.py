@@ -64,8 +64,7 @@ def _commit() -> str:
     try:
         run = functools.partial(subprocess.run, cwd=folder, capture_output=True, text=True, check=True)
         # A copy without .git may lie within another repository.
-        top = run(["git", "rev-parse", "--show-toplevel"]).stdout.strip()
-        if not top or not folder.samefile(top):
+        if run(["git", "rev-parse", "--show-cdup"]).stdout.strip():
             return "unknown"
         head = run(["git", "rev-parse", "--short=12", "HEAD"])
         changed = run(["git", "status", "--porcelain", "--", "*.py"])

@@ -188,8 +188,8 @@ def _corpus_in(folder: Path, prefix: str, *parameters: str) -> Corpus:
 
 
 def _name_of(folder: Path) -> str:
-    """Name the corpus in a folder; a drive has no name, and models/shipped/ is for the weights of this repository."""
-    return f"own-{folder.name}" if folder.name in ("", "shipped") else folder.name
+    """Name the corpus in a folder, after it; a drive has no name, and results of AG News are in no folder of a name."""
+    return folder.name or "own-"
 
 
 def _split_file(folder: Path, split: str) -> Path:

@@ -32,7 +32,7 @@ from bilm.text.vocabulary import BOS, EOS, SPECIALS, EncodedTexts, Lexicon, Voca
 
 # Ids in memory at a time.
 _CHUNK = 2**20
-_FORMAT = 4
+_FORMAT = 3
 
 
 @dataclass(frozen=True)

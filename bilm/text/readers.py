@@ -227,7 +227,8 @@ class Table:
     def _json_rows(self, file: io.BufferedIOBase) -> Iterator[tuple[int, Sequence[object]]]:
         for number, record in self._json_array(file) if self._is_json_array else self._json_lines(file):
             if not isinstance(record, dict):
-                raise self.error(number, "it is not a JSON object. Write one object on each line: {...}.")
+                remedy = "The array needs objects" if self._is_json_array else "Write one object on each line"
+                raise self.error(number, f"it is not a JSON object. {remedy}: {{...}}.")
             self.columns = self.columns or self._select(list(record))
             cells = map(record.get, self.columns)
             yield number, [replace_surrogates(cell) if isinstance(cell, str) else cell for cell in cells]

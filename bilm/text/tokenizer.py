@@ -52,7 +52,7 @@ def clean(text: str) -> str:
 
 def _character_of(entity: re.Match[str]) -> str:
     character = html.unescape(f"&{entity[1]};")
-    is_one = entity[0].startswith("&") or not character.isascii() or character in _ASCII_ENTITIES
+    is_one = entity[0].startswith("&") or character in _ASCII_ENTITIES or "\x7f" < character != "\ufffd"
     return character if is_one else entity[0]
 
 

@@ -58,6 +58,9 @@ class Lexicon:
     def __len__(self) -> int:
         return len(self.words)
 
+    def __reduce__(self) -> tuple[type, tuple[Sequence[str]]]:
+        return Lexicon, (self.words,)  # tables are computed again where it is unpickled
+
     def characters_of(self, ids: Tensor, length: int) -> Tensor:
         """Return the characters of words (U,): int16 (U, length), on the device of `ids`. Each word is encoded once."""
         if self._characters.shape[1] != length:

@@ -12,15 +12,15 @@ _LARGEST = 10.0
 def best_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     """Return the T for which softmax(logits / T) gives `labels` the highest likelihood; 1.0 without rows.
 
-    The likelihood is of labels to which one row of each class is added (Laplace's rule, as in Platt 1999): a few rows
-    that are all right would otherwise make every answer certain.
+    The likelihood is of labels to which one row is added that could be of any class, in the manner of Laplace and of
+    Platt 1999: a few rows that are all right would otherwise make every answer certain.
 
     logits: fp (N, C), of rows that the classifier was not trained on; labels: int64 (N,).
     """
     if not len(labels):
         return 1.0
     scores, targets = torch.from_numpy(logits).double(), torch.from_numpy(labels)
-    added = scores.shape[1] / (len(labels) + scores.shape[1])
+    added = 1 / (len(labels) + 1)
     limits = (-np.log(_LARGEST), np.log(_LARGEST))
     found = minimize_scalar(
         lambda t: float(F.cross_entropy(scores / np.exp(t), targets, label_smoothing=added)),

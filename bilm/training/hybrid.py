@@ -146,8 +146,8 @@ class HybridTrainer:
         if used:
             by_kind[VECTORS], biases = learned.of_vectors(by_kind[VECTORS], biases)
         state |= {f"weights.{kind}": values for kind, values in by_kind.items()} | {"bias": biases}
-        # Rows that were validated on, but for those of a class without a row in the rest of the folds.
-        validated = choice.logits[np.arange(len(self.labels)), self.labels] > _NEVER / 2
+        # Rows that were validated on, but for those of folds whose training rows lacked a class.
+        validated = (choice.logits > _NEVER / 2).all(1)
         state["temperature"] = np.array(best_temperature(choice.logits[validated], self.labels[validated]))
         tensors = {name: torch.from_numpy(np.asarray(value, np.float32)) for name, value in state.items()}
         model.load_state_dict(model.state_dict() | tensors)

@@ -318,3 +318,13 @@ def test_nothing_of_a_text_stays_in_the_model(bilm, open_ended):
     size = len(pickle.dumps(elmo.model))
     elmo.sentence_vectors(["a secret word"])
     assert len(pickle.dumps(elmo.model)) == size and b"secret" not in pickle.dumps(elmo.model)
+
+
+def test_a_batch_can_be_pickled(open_ended, texts):
+    """For a DataLoader with worker processes."""
+    batch = collate(open_ended.encode(texts), np.arange(2))
+    layer = layer_of("char").eval()
+    with torch.no_grad():
+        expected = layer(batch.ids, batch.lexicon)
+        copy = pickle.loads(pickle.dumps(batch))  # noqa: S301
+        torch.testing.assert_close(layer(copy.ids, copy.lexicon), expected)

@@ -100,7 +100,8 @@ def test_a_device_that_is_not_there_is_one_line():
 
 
 # What the tests below look at; earlier versions of torch have other names for it.
-has_new_names = pytest.mark.skipif(not hasattr(torch.backends.cudnn, "rnn"), reason="torch before 2.9")
+NEW_NAMES = hasattr(getattr(torch.backends.cudnn, "rnn", None), "fp32_precision")
+has_new_names = pytest.mark.skipif(not NEW_NAMES, reason="torch before 2.9")
 
 
 def tf32() -> tuple[str, str]:
@@ -132,8 +133,8 @@ def test_one_gpu_is_set_up(monkeypatch, name, precision, expected):
 
 def test_a_gpu_by_number_is_not_shared_by_ranks(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(UserError, match="each of the 2 processes"):
-        start(RunOptions(device="cuda:0", threads=1))
+    with pytest.raises(UserError, match="each of the 2 processes; name cuda"):
+        start(RunOptions(device="cuda:0", threads=torch.get_num_threads()))
 
 
 @has_new_names
@@ -153,3 +154,27 @@ def test_fp32_on_a_gpu_is_not_tf32(setting):
         assert tf32() == outside
     finally:
         torch.backends.cudnn.rnn.fp32_precision, torch.backends.cuda.matmul.fp32_precision = before
+
+
+@has_new_names
+def test_threads_share_the_setting_of_the_process():
+    """The first thread to compute sets it, the last one restores it, whatever the order in which they end."""
+    before, (first, second) = tf32(), (device.autocast(torch.device("cuda"), "fp32") for _ in range(2))
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert tf32() == ("ieee", "ieee")
+    second.__exit__(None, None, None)
+    assert tf32() == before
+
+
+def test_torch_before_2_9_has_other_names_for_it(monkeypatch):
+    """There, `cudnn.rnn` is a module without the setting."""
+    old = SimpleNamespace(allow_tf32=True, rnn=SimpleNamespace())
+    monkeypatch.setattr(torch.backends, "cudnn", old)
+    matmul = SimpleNamespace(allow_tf32=True)
+    monkeypatch.setattr(torch.backends, "cuda", SimpleNamespace(matmul=matmul))
+    restore = device.set_tf32(False)
+    assert not old.allow_tf32 and not matmul.allow_tf32
+    restore()
+    assert old.allow_tf32 and matmul.allow_tf32

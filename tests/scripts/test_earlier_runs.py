@@ -180,6 +180,16 @@ def test_a_better_classifier_does_not_lose_the_mode_that_classifier_pt_alone_hel
     assert serialization.load(models / "classifier.pt", "classifier")["mode"] == other
 
 
+def test_a_classifier_pt_of_other_rows_does_not_hide_the_ones_there_are(only_in_classifier_pt):
+    """As after a run that was interrupted before it wrote classifier.pt."""
+    models, pretrained, best = only_in_classifier_pt
+    shutil.copy(models / "classifier.pt", models / f"classifier_{best}.pt")
+    saved = serialization.load(models / "classifier.pt", "classifier")
+    saved["info"]["settings"]["corpus"] = "earlier rows"
+    serialization.save(models / "classifier.pt", "classifier", saved)
+    assert find_classifiers(models, pretrained).best == best
+
+
 # --- without AG News and without a network ---------------------------------------------------------------------------
 
 

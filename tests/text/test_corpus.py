@@ -138,6 +138,5 @@ def test_without_a_network_the_sample_is_used_with_a_banner(tmp_path, monkeypatc
 
 
 def test_a_folder_whose_name_would_mean_something_else_has_another():
-    """D: has no name, and results of AG News are in the folder without a name; models/shipped/ has copies."""
-    names = {path: corpus._name_of(Path(path)) for path in ("/", "/data/shipped", "/data/news")}
-    assert names == {"/": "own-", "/data/shipped": "own-shipped", "/data/news": "news"}
+    """D: has no name, and results of AG News are in the folder without a name."""
+    assert (corpus._name_of(Path("/")), corpus._name_of(Path("/data/news"))) == ("own-", "news")

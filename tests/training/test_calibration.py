@@ -30,12 +30,12 @@ def test_the_temperature_of_labels_that_were_drawn_with_it_is_found(temperature)
 
 
 def test_few_right_answers_are_not_taken_for_certainty():
-    """N rows of C classes, all right with the same logits: the probability is Laplace's (N + 1) / (N + C)."""
+    """N rows of C classes, all right with the same logits: the probability is (N + 1 / C) / (N + 1)."""
     for n in (3, 30, 300):
         logits = np.tile(np.eye(3) * 2, (n // 3, 1))
         temperature = best_temperature(logits, logits.argmax(1))
         probabilities = torch.from_numpy(logits / temperature).softmax(1)
-        assert float(probabilities.amax(1)[0]) == pytest.approx((n + 1) / (n + 3), abs=1e-4)
+        assert float(probabilities.amax(1)[0]) == pytest.approx((n + 1 / 3) / (n + 1), abs=1e-4)
     assert best_temperature(np.eye(3) * 500, np.arange(3)) == pytest.approx(10, rel=1e-3)
     assert best_temperature(np.zeros((0, 3)), np.zeros(0, np.int64)) == 1.0
 
