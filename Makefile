@@ -16,7 +16,7 @@
 PYTHON ?= python3
 PY := .venv/bin/python
 # Side by side, on a thread each: the models of tests are too small to gain by more.
-TESTS := OMP_NUM_THREADS=1 $(PY) -m pytest -n auto --maxprocesses 4 --dist loadfile
+TESTS := OMP_NUM_THREADS=1 $(PY) -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 RELIABILITY := $(addprefix tests/reliability/test_,kills.py foreign_files.py bad_data.py determinism.py long_use.py)
 OPTIONS := $(if $(DATA),--data '$(DATA)')
 

@@ -1,5 +1,6 @@
 """Shared by the tests: a small language model whose sizes all differ, and the scripts run as a user runs them."""
 
+import gc
 import io
 import os
 import runpy
@@ -66,6 +67,20 @@ def pytest_configure(config):
     config.counted = {}
     if config.getoption("--record") and config.getoption("numprocesses", None):
         raise pytest.UsageError("--record counts in one process: leave out -n")
+
+
+# Files whose tests take longest. Spread over processes, they come first: a long one at the end would leave the other
+# processes without work.
+LONGEST = ("docs/test_pages", "test_kills", "test_notebook", "test_windows", "test_scripts", "test_earlier_runs")
+LONGEST += ("test_torchrun", "test_hybrid_scripts", "test_own_texts")
+
+
+def pytest_collection_modifyitems(items):
+    def place(item) -> int:
+        path = item.path.with_suffix("").as_posix()
+        return next((i for i, name in enumerate(LONGEST) if path.endswith(name)), len(LONGEST))
+
+    items.sort(key=place)
 
 
 @pytest.fixture
@@ -164,6 +179,7 @@ def run_script(*arguments: object, cwd: Path = ROOT, timeout: float = 240, input
             patch.setattr(sys, name, stream)
         patch.setattr(sys, "argv", words[1:] if words[0] == "-m" else words)
         os.chdir(cwd)
+        gc.freeze()  # a command collects garbage at its end: its own, not all that pytest has in memory
         try:
             if words[0] == "-m":
                 runpy.run_module(words[1], run_name="__main__", alter_sys=True)
@@ -175,6 +191,7 @@ def run_script(*arguments: object, cwd: Path = ROOT, timeout: float = 240, input
             traceback.print_exc()
             code = 1
         finally:
+            gc.unfreeze()
             os.chdir(folder)
             sys.path[:] = path
     texts = []

@@ -5,6 +5,7 @@
 Prints "$ ELMO.py ..." before each. Ends with the status of the first that fails.
 """
 
+import gc
 import json
 import os
 import runpy
@@ -16,6 +17,7 @@ def run_all(commands: list[list[str]]) -> None:
     sys.path.insert(0, os.getcwd())
     for command in commands:
         print(f"$ {shlex.join(command)}".encode("ascii", "replace").decode(), flush=True)
+        gc.freeze()  # a command collects its own garbage at its end, not that of all before it
         sys.argv = command[1:] if command[0] == "-m" else command
         try:
             if command[0] == "-m":

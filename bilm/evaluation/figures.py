@@ -7,6 +7,7 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from bilm.config import HYBRID
@@ -39,7 +40,11 @@ def save(figure: Figure, path: Path) -> None:
     ):
         warnings.filterwarnings("ignore", "Glyph")  # characters that the font lacks are drawn as boxes
         warnings.filterwarnings("ignore", "constrained_layout")  # names that leave little room
-        figure.savefig(temporary, format=kind, dpi=120, metadata=metadata)
+        if kind == "png":
+            figure.set_dpi(120)
+            FigureCanvasAgg(figure).print_png(temporary, metadata=metadata)  # savefig would draw it twice
+        else:
+            figure.savefig(temporary, format=kind, dpi=120, metadata=metadata)
 
 
 def draw_confusion_matrix(
