@@ -179,13 +179,7 @@ CLASSIFIER_FIT = FitConfig(epochs=4, learning_rate=2e-3)
 # By name, what --preset changes in the defaults of ELMO.py and of classification.py; docs/performance.md has times.
 # "best" is what the weights in models/ were trained with.
 PRETRAINING: dict[str, dict[str, Any]] = {
-    "fast": {
-        "epochs": 2,
-        "dropout": 0.0,
-        "learning_rate": 5e-3,
-        "batch_tokens": 1024,
-        "embedding_optimizer": "adagrad",
-    },
+    "fast": {"epochs": 3},
     "base": {},
     "best": {"epochs": 12, "dropout": 0.25},
 }
