@@ -220,8 +220,8 @@ def adapt_options(options: Options, base: Pretrained | None) -> Options:
             if value not in (getattr(type(mine)(), name), required):
                 option = f"--{name.replace('_', '-')}"
                 raise UserError(f"{option} {value}: the model of --start-from has {required}. Omit the option.")
-    fit, usual = options.fit, {preset.get("learning_rate", FitConfig.learning_rate) for preset in PRETRAINING.values()}
-    if not options.start.start_from and fit.learning_rate in usual:
+    fit = options.fit
+    if not options.start.start_from and fit.learning_rate == FitConfig.learning_rate:  # that of all presets
         fit = replace(fit, learning_rate=CONTINUED_LEARNING_RATE)
     # Adagrad's first step moves every vector by the full rate, whatever the vector has learned.
     embedding = replace(options.embedding, embedding_optimizer="adamw")

@@ -16,7 +16,7 @@ from bilm import ELMo, TextClassifier
 from bilm.checkpoints.growth import grow
 from bilm.checkpoints.model_format import find_classifiers, load_bilm
 from bilm.cli.predict import Writer
-from bilm.config import BiLMConfig, FitConfig, VocabularyConfig
+from bilm.config import PRETRAINING, BiLMConfig, FitConfig, VocabularyConfig
 from bilm.evaluation.figures import draw_confusion_matrix
 from bilm.evaluation.tables import classifier_table
 from bilm.metrics import classification_figures
@@ -348,12 +348,14 @@ def test_units_of_the_lstms_of_a_start(sample_bilm):
         ELMO.adapt_options(ELMO.Options(model=BiLMConfig(hidden=24)), base)
 
 
-@pytest.mark.parametrize("usual", [1e-2, 5e-3])
-def test_the_bundled_model_is_continued_at_a_lower_rate_than_a_preset_has(sample_bilm, usual):
-    base, fit = load_bilm(sample_bilm), FitConfig(learning_rate=usual)
-    assert ELMO.adapt_options(ELMO.Options(fit=fit), base).fit.learning_rate == 2e-3
+def test_the_bundled_model_is_continued_at_a_lower_rate_than_presets_have(sample_bilm):
+    """Unless the user names a rate, or the model."""
+    base, usual = load_bilm(sample_bilm), FitConfig.learning_rate
+    assert all("learning_rate" not in preset for preset in PRETRAINING.values())
+    for fit, expected in ((FitConfig(), 2e-3), (FitConfig(learning_rate=5e-3), 5e-3)):
+        assert ELMO.adapt_options(ELMO.Options(fit=fit), base).fit.learning_rate == expected
     named = ELMO.StartOptions(start_from="models/bilstm.pt")
-    assert ELMO.adapt_options(ELMO.Options(fit=fit, start=named), base).fit.learning_rate == usual
+    assert ELMO.adapt_options(ELMO.Options(fit=FitConfig(), start=named), base).fit.learning_rate == usual
 
 
 def test_unlabelled_needs_a_column_where_there_are_some(tmp_path):

@@ -18,7 +18,7 @@ from bilm.text.vocabulary import UNK
 
 pytestmark = [
     pytest.mark.real_data,
-    pytest.mark.skipif("AG_NEWS_DIR" not in os.environ, reason="AG_NEWS_DIR is not set"),
+    pytest.mark.skipif(not os.environ.get("AG_NEWS_DIR"), reason="AG_NEWS_DIR is not set"),
 ]
 
 
