@@ -333,6 +333,8 @@ def test_files_of_many_rows_are_what_was_measured():
 
 
 def test_a_million_rows_are_what_was_measured():
+    fewer = (results("bulk_10000")["commands"][name]["share_of_in_process"] for name in ("predict", "vectors"))
+    assert "Of 10,000 rows it is {:.2f} and {:.2f} (".format(*fewer) in flowing(PERFORMANCE)
     measured, text = results("bulk_million"), flowing(PERFORMANCE)
     assert measured["documents"] == 1_000_000 and f"{measured['words'] / 1e6:.1f} million words" in text
     predict, vectors = (measured["commands"][name] for name in ("predict", "vectors"))
