@@ -206,7 +206,7 @@ def _print_error(text: str, of_all_ranks: bool = True) -> None:
 
 
 def _replace_absent(command: _Command) -> None:
-    """Give standard streams that this process was started without (`>&-`, Windows' Task Scheduler) to no file."""
+    """Open the null device in place of standard streams that are missing (`>&-`, Windows' Task Scheduler)."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             stream = Path(os.devnull).open(mode, encoding="utf-8")  # noqa: SIM115 - closed by the clean-up

@@ -188,7 +188,7 @@ def _corpus_in(folder: Path, prefix: str, *parameters: str) -> Corpus:
 
 
 def _name_of(folder: Path) -> str:
-    """Name the corpus in a folder, after it; a drive has no name, and results of AG News are in no folder of a name."""
+    """Name a corpus after its folder. A drive has no name, and the empty name would mean AG News."""
     return folder.name or "own-"
 
 
