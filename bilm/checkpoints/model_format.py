@@ -236,10 +236,10 @@ def _build_classifier(
 class ClassifierFiles:
     """The classifiers in a folder that were trained on one language model.
 
-    paths: the file of each mode; accuracies: of each of these modes on the validation rows; learned: the rows
-    (their identity and limit) and the classes that it was trained on; mismatched: a message for each mode whose file was trained on another
-    language model, or has other classes than those that were asked for; damaged: the error of each file that cannot be
-    read; in_use: of `learned`, that of classifier.pt.
+    paths: the file of each mode; accuracies: of each of these modes on the validation rows; learned: the rows (their
+    identity and limit) and the classes that it was trained on; mismatched: a message for each mode whose file was
+    trained on another language model, or has other classes than those that were asked for; damaged: the error of each
+    file that cannot be read; in_use: of `learned`, that of classifier.pt.
     """
 
     paths: dict[str, Path]
