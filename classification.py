@@ -293,7 +293,7 @@ def save(
         "temperature": float(trained.model.classifier.temperature),
         "seconds": round(state.seconds, 1),
     }
-    save_classifier(weights, trained.model.cpu(), pretrained.hash, class_names, info)
+    save_classifier(weights, trained.model.cpu(), pretrained, class_names, info)
     write_json(results, {**info, "epochs": state.epochs, "curve": state.curve})
     checkpoint_of(run, mode).unlink()
     print(

@@ -2,7 +2,8 @@
 
     {"kind": "ensemble", "members": [{"bilm": "bilstm.pt", "classifier": "classifier_finetune.pt", "hash": "..."}, ...]}
 
-Paths are relative to the folder of the file. An ensemble answers with the mean of its members' probabilities.
+Paths are relative to the folder of the file; `bilm` is null for a fine-tuned classifier, whose file contains its own
+language model. An ensemble answers with the mean of its members' probabilities.
 """
 
 import contextlib
@@ -12,16 +13,21 @@ from pathlib import Path
 
 from bilm.checkpoints import serialization
 from bilm.checkpoints.bundled import bundled_bilm
-from bilm.checkpoints.model_format import Pretrained, TrainedClassifier, load_bilm, load_classifier
+from bilm.checkpoints.model_format import (
+    Pretrained,
+    TrainedClassifier,
+    load_bilm,
+    load_classifier,
+    load_complete_classifier,
+)
 from bilm.config import ENSEMBLE
 from bilm.runtime.errors import UserError
 from bilm.runtime.files import read_json, reject_malformed, write_json
 
 SUFFIX = ".json"
-Member = tuple[Pretrained, TrainedClassifier]
 
 
-def write_ensemble(path: Path, classifiers: Sequence[Path]) -> list[Member]:
+def write_ensemble(path: Path, classifiers: Sequence[Path]) -> list[TrainedClassifier]:
     """Write an ensemble of classifiers, each on the bilstm.pt in its folder or on that of this repository.
 
     Returns the members. Raises UserError when a file cannot be read or written, when neither is the language model of a
@@ -31,14 +37,14 @@ def write_ensemble(path: Path, classifiers: Sequence[Path]) -> list[Member]:
     members = _load(files)
     _require_same_classes(path, members)
     entries = [
-        {"bilm": _relative(bilm, path), "classifier": _relative(classifier, path), "hash": trained.hash}
-        for (bilm, classifier), (_, trained) in zip(files, members, strict=True)
+        {"bilm": bilm and _relative(bilm, path), "classifier": _relative(classifier, path), "hash": trained.hash}
+        for (bilm, classifier), trained in zip(files, members, strict=True)
     ]
     write_json(path, {"kind": ENSEMBLE, "members": entries})
     return members
 
 
-def read_ensemble(path: Path) -> list[Member]:
+def read_ensemble(path: Path) -> list[TrainedClassifier]:
     """Return the members of the ensemble in `path`.
 
     Raises UserError when a file is missing or malformed, or when a member is not the one that was chosen.
@@ -49,9 +55,13 @@ def read_ensemble(path: Path) -> list[Member]:
     with reject_malformed(path):
         if content["kind"] != ENSEMBLE or not content["members"]:
             raise ValueError("no ensemble")
-        entries = [(path.parent / m["bilm"], path.parent / m["classifier"], str(m["hash"])) for m in content["members"]]
-    members = _load([(bilm, classifier) for bilm, classifier, _ in entries])
-    for (_, classifier, expected), (_, trained) in zip(entries, members, strict=True):
+        files = [
+            (None if entry["bilm"] is None else path.parent / entry["bilm"], path.parent / entry["classifier"])
+            for entry in content["members"]
+        ]
+        hashes = [str(entry["hash"]) for entry in content["members"]]
+    members = _load(files)
+    for (_, classifier), expected, trained in zip(files, hashes, members, strict=True):
         if trained.hash != expected:
             raise UserError(
                 f"{classifier} was trained again after {path} was written. Make the ensemble again: python -m bilm "
@@ -61,8 +71,10 @@ def read_ensemble(path: Path) -> list[Member]:
     return members
 
 
-def _language_model_of(classifier: Path) -> Path:
-    """The file of the language model that a classifier was trained on."""
+def _language_model_of(classifier: Path) -> Path | None:
+    """The file of the language model that a classifier was trained on; None if its own file contains it."""
+    if load_complete_classifier(classifier) is not None:
+        return None
     required, beside = serialization.load(classifier, "classifier")["bilm"], classifier.parent / "bilstm.pt"
     for find in (lambda: beside, bundled_bilm):
         with contextlib.suppress(UserError):
@@ -74,16 +86,25 @@ def _language_model_of(classifier: Path) -> Path:
     )
 
 
-def _load(files: Sequence[tuple[Path, Path]]) -> list[Member]:
-    """Load each language model once."""
-    models = {bilm: load_bilm(bilm) for bilm in dict.fromkeys(bilm for bilm, _ in files)}
-    return [(models[bilm], load_classifier(classifier, models[bilm])) for bilm, classifier in files]
+def _load(files: Sequence[tuple[Path | None, Path]]) -> list[TrainedClassifier]:
+    """Load each language model once. A classifier without one contains it, unless it was trained again."""
+    models = {bilm: load_bilm(bilm) for bilm in dict.fromkeys(bilm for bilm, _ in files) if bilm is not None}
+    return [_load_member(classifier, None if bilm is None else models[bilm]) for bilm, classifier in files]
+
+
+def _load_member(path: Path, pretrained: Pretrained | None) -> TrainedClassifier:
+    if pretrained is not None:
+        return load_classifier(path, pretrained)
+    trained = load_complete_classifier(path)
+    if trained is None:
+        raise UserError(f"{path} does not contain its language model. Make the ensemble again: python -m bilm ensemble")
+    return trained
 
 
 def _relative(file: Path, ensemble: Path) -> str:
     return Path(os.path.relpath(file, ensemble.parent)).as_posix()
 
 
-def _require_same_classes(path: Path, members: Sequence[Member]) -> None:
-    if len({tuple(trained.class_names) for _, trained in members}) > 1:
+def _require_same_classes(path: Path, members: Sequence[TrainedClassifier]) -> None:
+    if len({tuple(trained.class_names) for trained in members}) > 1:
         raise UserError(f"{path}: the classifiers of an ensemble need the same classes, in the same order.")

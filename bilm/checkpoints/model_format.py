@@ -136,35 +136,44 @@ def _build_bilm(config: BiLMConfig, vocabulary_size: int, weights: dict[str, Any
     return model.float()
 
 
-def vocabulary_for(pretrained: Pretrained, classifiers: Iterable["TrainedClassifier"]) -> Vocabulary:
+def vocabulary_for(vocabulary: Vocabulary, classifiers: Iterable["TrainedClassifier"]) -> Vocabulary:
     """The vocabulary to encode texts with: open-ended if one of the classifiers reads all words of a text."""
     reads_words = any(isinstance(trained.model.classifier, HybridClassifier) for trained in classifiers)
-    return pretrained.vocabulary.opened() if reads_words else pretrained.vocabulary
+    return vocabulary.opened() if reads_words else vocabulary
 
 
 @dataclass(frozen=True)
 class TrainedClassifier:
     """A classifier from a file.
 
-    model: encoder and classifier in eval mode; info: its training data, settings and accuracy; hash: identifies its
-    weights.
+    model: encoder and classifier in eval mode; vocabulary: that of the encoder; info: its training data, settings and
+    accuracy; hash: identifies its weights; bilm_hash: the language model that it was trained on.
     """
 
     model: EncoderClassifier
+    vocabulary: Vocabulary
     class_names: list[str]
     info: dict[str, Any]
     hash: str
+    bilm_hash: str
 
 
 def save_classifier(
-    path: Path, model: EncoderClassifier, bilm_hash: str, class_names: list[str], info: dict[str, Any]
+    path: Path, model: EncoderClassifier, pretrained: Pretrained, class_names: list[str], info: dict[str, Any]
 ) -> None:
     """Write a classifier to `path`, with the hash of its language model. Raises UserError when writing fails.
 
-    Only a fine-tuned encoder is saved with it, without the softmax, which the classifier does not use.
+    A fine-tuned encoder is saved with it, vocabulary included, so that the file can be used without bilstm.pt. The
+    softmax is left out: the classifier does not use it.
     """
     classifier = model.classifier
     finetuned = {name: w for name, w in model.encoder.state_dict().items() if not name.startswith("softmax.")}
+    encoder = {
+        "config": saved_config(replace(pretrained.model.config, softmax="none")),
+        "tokenizer": asdict(pretrained.vocabulary.tokenizer.config),
+        "words": pretrained.vocabulary.words,
+        "weights": in_half_precision(finetuned),
+    }
     serialization.save(
         path,
         "classifier",
@@ -172,9 +181,9 @@ def save_classifier(
             "config": asdict(classifier.config),
             "mode": classifier.mode,
             "class_names": class_names,
-            "bilm": bilm_hash,
+            "bilm": pretrained.hash,
             "weights": in_half_precision(classifier.state_dict()),
-            "tuned_encoder": in_half_precision(finetuned) if model.finetuned else None,
+            "encoder": encoder if model.finetuned else None,
             "id": serialization.content_hash([classifier.state_dict(), finetuned if model.finetuned else None]),
             "info": info,
         },
@@ -200,26 +209,59 @@ def load_classifier(path: Path, pretrained: Pretrained) -> TrainedClassifier:
 
     Raises LanguageModelMismatch when it was trained on another language model, UserError when the file cannot be read.
     """
-    saved = serialization.load(path, "classifier")
+    saved = _read_classifier(path)
     with reject_malformed(path):
         _require_language_model(path, saved, pretrained)
-        bilm, finetuned = pretrained.model, saved["tuned_encoder"] is not None
-        if finetuned:
-            bilm = _build_bilm(replace(bilm.config, softmax="none"), bilm.vocabulary_size, saved["tuned_encoder"])
-        names = saved["class_names"]
-        config, weights = (_in_present_terms(saved[key]) for key in ("config", "weights"))
-        classifier = _build_classifier(saved["mode"], config, bilm, len(names))
-        # Files of format version 3 have no temperature; up to version 5, there are no clusters.
-        absent = {name: w for name, w in classifier.state_dict().items() if "clusters" in name and not w.numel()}
-        classifier.load_state_dict({"temperature": torch.ones(())} | absent | weights)
-        model = EncoderClassifier(bilm, classifier, finetuned).eval()
-        info = _require_types(saved["info"], validation_accuracy=float, settings=dict, combination=dict, seed=int)
-        return TrainedClassifier(model, names, info, saved["id"])
+        if saved["encoder"] is None:
+            return _build_trained(saved, pretrained.model, pretrained.vocabulary)
+        config = replace(pretrained.model.config, softmax="none")
+        encoder = _build_bilm(config, len(pretrained.vocabulary), saved["encoder"]["weights"])
+        return _build_trained(saved, encoder, pretrained.vocabulary)
 
 
-def _in_present_terms(content: dict[str, Any]) -> dict[str, Any]:
-    """In files of format version 4, character n-grams are called pieces."""
-    return {name.replace("pieces", "characters"): value for name, value in content.items()}
+def load_complete_classifier(path: Path) -> TrainedClassifier | None:
+    """Return the classifier in `path` if its file contains its encoder; None if it needs its language model's file.
+
+    Raises UserError when the file cannot be read.
+    """
+    saved = _read_classifier(path)
+    with reject_malformed(path):
+        content = saved["encoder"]
+        if content is None or "words" not in content:
+            return None
+        config = bilm_config(content["config"])
+        tokenizer = Tokenizer(read_config(content["tokenizer"], saved["info"]))
+        vocabulary = Vocabulary(content["words"], tokenizer, config.reads_characters)
+        return _build_trained(saved, _build_bilm(config, len(vocabulary), content["weights"]), vocabulary)
+
+
+def _read_classifier(path: Path) -> dict[str, Any]:
+    """Return the content of the file in present terms.
+
+    Up to format version 6, a fine-tuned encoder is saved without its shape and vocabulary; files of version 4 call
+    character n-grams pieces.
+    """
+    saved = serialization.load(path, "classifier")
+    with reject_malformed(path):
+        if "tuned_encoder" in saved:
+            weights = saved.pop("tuned_encoder")
+            saved["encoder"] = None if weights is None else {"weights": weights}
+        renamed = {
+            key: {name.replace("pieces", "characters"): value for name, value in saved[key].items()}
+            for key in ("config", "weights")
+        }
+        return saved | renamed
+
+
+def _build_trained(saved: dict[str, Any], encoder: BiLM, vocabulary: Vocabulary) -> TrainedClassifier:
+    names = saved["class_names"]
+    classifier = _build_classifier(saved["mode"], saved["config"], encoder, len(names))
+    # Files of format version 3 have no temperature; up to version 5, there are no clusters.
+    absent = {name: w for name, w in classifier.state_dict().items() if "clusters" in name and not w.numel()}
+    classifier.load_state_dict({"temperature": torch.ones(())} | absent | saved["weights"])
+    model = EncoderClassifier(encoder, classifier, finetuned=saved["encoder"] is not None).eval()
+    info = _require_types(saved["info"], validation_accuracy=float, settings=dict, combination=dict, seed=int)
+    return TrainedClassifier(model, vocabulary, names, info, saved["id"], saved["bilm"])
 
 
 def _build_classifier(

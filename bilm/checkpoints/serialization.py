@@ -22,8 +22,9 @@ from bilm.runtime.errors import UserError
 from bilm.runtime.files import ADVICE, atomic_write
 
 # Files of version 3 have no temperatures and no hybrid classifiers; in those of version 4, hybrid classifiers have a
-# name of their own for character n-grams; up to version 5 they read no clusters.
-FORMAT_VERSION, OLDEST_VERSION = 6, 3
+# name of their own for character n-grams; up to version 5 they read no clusters; up to version 6, a fine-tuned
+# classifier needs the file of its language model.
+FORMAT_VERSION, OLDEST_VERSION = 7, 3
 
 
 def content_hash(content: Any) -> str:

@@ -5,7 +5,8 @@
     bilm predict --classifier models/best.json "Stocks fell ..."
 
 Its answers are the means of the probabilities of the classifiers. The language model of each is the bilstm.pt beside
-it, or else the models/bilstm.pt of this repository, as for a classifier of `bilm fit`.
+it, or else the models/bilstm.pt of this repository, as for a classifier of `bilm fit`; a fine-tuned classifier contains
+its own.
 """
 
 from collections.abc import Sequence
@@ -46,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     path = Path(options.output)
     members = write_ensemble(path, [Path(name) for name in options.classifiers])
-    models, name = len({pretrained.hash for pretrained, _ in members}), display_path(path)
+    models, name = len({trained.bilm_hash for trained in members}), display_path(path)
     print(
         f"Wrote {name}: {len(members)} classifiers on {models} language "
         f'model{"s" if models > 1 else ""}. Next: python -m bilm predict --classifier {quoted(name)} "a text"'

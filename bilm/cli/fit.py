@@ -181,7 +181,7 @@ def compare(
         training = result.splits[0][0] if len(result.splits) == 1 else np.arange(len(texts))
         model = tfidf.fit(recipe, [texts[i] for i in training], labels[training], seed)
         actual, test_texts = zip(*test_rows, strict=True)
-        classifier = TextClassifier([(pretrained, load_classifier(result.path, pretrained))], run.device, run.precision)
+        classifier = TextClassifier([load_classifier(result.path, pretrained)], run.device, run.precision)
         of_test = {HYBRID: classifier.predict_proba(test_texts).argmax(1), BASELINE: model.predict(list(test_texts))}
         figures["test"] = comparison(np.array(actual), of_test, source.classes)
     print_table(figures)

@@ -87,7 +87,7 @@ def train_hybrid(
     path = hybrid_path(run)
     results = run.folders.results / f"classifier_{HYBRID}_training.json"
     model = EncoderClassifier(encoder, classifier, finetuned=False)
-    save_classifier(path, model.cpu(), pretrained.hash, list(class_names), info)
+    save_classifier(path, model.cpu(), pretrained, list(class_names), info)
     write_json(results, info)
     run.print(
         f"classifier ({HYBRID}): reads {', '.join(choice.features)}; C = {choice.strength}; validation accuracy "

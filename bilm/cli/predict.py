@@ -44,7 +44,8 @@ class PredictOptions:
     """The classifier, and the form of the answers."""
 
     classifier: str | None = setting(
-        None, "file of the classifier (default: the one beside --bilm with the best validation accuracy)"
+        None,
+        "file of a classifier or an ensemble (default: the one beside --bilm with the best validation accuracy)",
     )
     format: str = setting("table", "of the answers", choices=("table", "csv", "jsonl"))
     explain: bool = setting(False, "also show the contribution of each word")

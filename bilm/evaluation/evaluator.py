@@ -33,7 +33,7 @@ class Evaluator:
     @property
     def vocabulary(self) -> Vocabulary:
         """To encode texts with; see model_format.vocabulary_for."""
-        return vocabulary_for(self.pretrained, self.classifiers.values())
+        return vocabulary_for(self.pretrained.vocabulary, self.classifiers.values())
 
     def language_model(self, texts: EncodedTexts, rows: np.ndarray) -> dict[str, Any]:
         """See scoring.evaluate_language_model; on these `rows` of `texts`, int64."""

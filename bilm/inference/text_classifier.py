@@ -10,12 +10,14 @@ import numpy as np
 import torch
 
 from bilm.checkpoints.bundled import bundled_bilm
-from bilm.checkpoints.ensembles import SUFFIX, Member, read_ensemble
+from bilm.checkpoints.ensembles import SUFFIX, read_ensemble
 from bilm.checkpoints.model_format import (
     Pretrained,
+    TrainedClassifier,
     find_classifiers,
     load_bilm,
     load_classifier,
+    load_complete_classifier,
     vocabulary_for,
 )
 from bilm.checkpoints.serialization import content_hash
@@ -41,28 +43,30 @@ class Explanation:
 
 
 class TextClassifier:
-    """A language model and a classifier trained on its layers; or an ensemble of such pairs."""
+    """A classifier trained on the layers of a language model; or an ensemble of classifiers."""
 
-    def __init__(self, members: Sequence[Member], device: str | torch.device = "cpu", precision: str = "fp32"):
+    def __init__(
+        self, members: Sequence[TrainedClassifier], device: str | torch.device = "cpu", precision: str = "fp32"
+    ):
         """device, precision: see `load`."""
         self.device = find_device(device)
         self._autocast = partial(autocast, self.device, find_precision(precision, self.device))
-        by_language_model: dict[int, list[Member]] = {}
-        for member in members:
-            by_language_model.setdefault(id(member[0]), []).append(member)
-            member[1].model.to(self.device).eval()
+        by_vocabulary: dict[int, list[TrainedClassifier]] = {}
+        for trained in members:
+            by_vocabulary.setdefault(id(trained.vocabulary), []).append(trained)
+            trained.model.to(self.device).eval()
         self._groups = [
-            (vocabulary_for(group[0][0], [trained for _, trained in group]), [trained.model for _, trained in group])
-            for group in by_language_model.values()
+            (vocabulary_for(group[0].vocabulary, group), [trained.model for trained in group])
+            for group in by_vocabulary.values()
         ]
         self.vocabulary = self._groups[0][0]
-        first = members[0][1]
+        first = members[0]
         self.classes, self.info, self.hash = list(first.class_names), first.info, first.hash
         if len(members) > 1:
-            rows = max(trained.info["rows_trained"] for _, trained in members)
+            rows = max(trained.info["rows_trained"] for trained in members)
             settings = {"mode": ENSEMBLE}
             self.info = {**first.info, "rows_trained": rows, "settings": settings, "combination": {"after": {}}}
-            self.hash = content_hash([trained.hash for _, trained in members])
+            self.hash = content_hash([trained.hash for trained in members])
 
     @classmethod
     def load(
@@ -73,21 +77,24 @@ class TextClassifier:
         device: str | torch.device = "cpu",
         precision: str = "fp32",
     ) -> "TextClassifier":
-        """Load a language model and a classifier, or an ensemble.
+        """Load a classifier and its language model, or an ensemble.
 
         bilm: file of the language model, by default the models/bilstm.pt of this repository. classifier: its file, by
-        default the classifier in the folder of `bilm` with the best validation accuracy; or the .json of an ensemble,
-        which names its language models itself. precision: see `ELMo.load`.
+        default the classifier in the folder of `bilm` with the best validation accuracy; or the .json of an ensemble.
+        A fine-tuned classifier contains its language model, and an ensemble names those of its members: `bilm` is not
+        read then. precision: see `ELMo.load`.
 
         Raises UserError when a file is missing or damaged, when the classifier belongs to another language model, or
         when the device cannot compute in bf16.
         """
         if classifier is not None and Path(classifier).suffix == SUFFIX:
             return cls(read_ensemble(Path(classifier)), device, precision)
+        if classifier is not None and (complete := load_complete_classifier(Path(classifier))):
+            return cls([complete], device, precision)
         file = bundled_bilm() if bilm is None else Path(bilm)
         pretrained = load_bilm(file)
         path = Path(classifier) if classifier else best_classifier(file.parent, pretrained)
-        return cls([(pretrained, load_classifier(path, pretrained))], device, precision)
+        return cls([load_classifier(path, pretrained)], device, precision)
 
     def predict_proba(self, texts: Iterable[str | Iterable[str]]) -> np.ndarray:
         """Compute the probabilities of `classes`: fp32 (N, C). A text may be a list of words (see ELMo.embed).

@@ -10,7 +10,14 @@ from conftest import ROOT
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from bilm.checkpoints import serialization
-from bilm.checkpoints.model_format import in_half_precision, load_bilm, load_classifier, save_bilm, save_classifier
+from bilm.checkpoints.model_format import (
+    in_half_precision,
+    load_bilm,
+    load_classifier,
+    load_complete_classifier,
+    save_bilm,
+    save_classifier,
+)
 from bilm.config import BiLMConfig, ClassifierConfig, TokenizerConfig
 from bilm.modules.classifier import Classifier, EncoderClassifier
 from bilm.modules.language_model import BiLM
@@ -70,17 +77,39 @@ def test_a_classifier_comes_back_without_the_softmax_it_does_not_use(bilm, vocab
         with torch.no_grad():
             encoder.forward_lstm.lstms[0].weight_ih_l0.mul_(-1)
     model = EncoderClassifier(encoder, classifier, finetuned).eval()
-    save_classifier(tmp_path / "classifier.pt", model, pretrained.hash, ["w", "s", "b", "t"], INFO)
+    save_classifier(tmp_path / "classifier.pt", model, pretrained, ["w", "s", "b", "t"], INFO)
     saved = serialization.load(tmp_path / "classifier.pt", "classifier")
     assert saved["weights"]["combine.w"].equal(classifier.combine.w), "lambdas to the last digit"
-    assert (saved["tuned_encoder"] is not None) == finetuned
-    assert not any(name.startswith("softmax") for name in saved["tuned_encoder"] or [])
+    assert (saved["encoder"] is not None) == finetuned
+    assert not finetuned or not any(name.startswith("softmax") for name in saved["encoder"]["weights"])
     result = load_classifier(tmp_path / "classifier.pt", pretrained).model
     assert dataclasses.asdict(result.classifier.config) == dataclasses.asdict(classifier.config)
     assert (result.encoder is pretrained.model) != finetuned
     batch = collate(vocabulary.encode(texts), np.arange(5))
     with torch.no_grad():
         torch.testing.assert_close(result(batch), model(batch), rtol=0, atol=5e-3)
+    complete = load_complete_classifier(tmp_path / "classifier.pt")
+    assert (complete is not None) == finetuned
+    if complete:
+        assert complete.vocabulary.words == vocabulary.words and complete.bilm_hash == pretrained.hash
+        assert complete.vocabulary.tokenizer.config == vocabulary.tokenizer.config
+        with torch.no_grad():
+            assert torch.equal(complete.model(batch), result(batch))
+
+
+def test_a_fine_tuned_classifier_of_version_6_needs_its_language_model(bilm, vocabulary, texts, tmp_path):
+    save_bilm(tmp_path / "bilstm.pt", bilm, vocabulary, INFO)
+    pretrained, path = load_bilm(tmp_path / "bilstm.pt"), tmp_path / "classifier.pt"
+    classifier = Classifier(ClassifierConfig(hidden=3), "finetune", pretrained.model, 4, seed=1)
+    model = EncoderClassifier(copy.deepcopy(pretrained.model), classifier, finetuned=True).eval()
+    save_classifier(path, model, pretrained, ["w", "s", "b", "t"], INFO)
+    batch, present = collate(vocabulary.encode(texts), np.arange(5)), load_classifier(path, pretrained)
+    content = serialization.load(path, "classifier")
+    serialization.save(path, "classifier", content | {"tuned_encoder": content.pop("encoder")["weights"]})
+    assert "encoder" not in serialization.load(path, "classifier")
+    assert load_complete_classifier(path) is None
+    with torch.no_grad():
+        assert torch.equal(load_classifier(path, pretrained).model(batch), present.model(batch))
 
 
 class _Operations(TorchDispatchMode):

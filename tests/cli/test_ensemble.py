@@ -109,3 +109,50 @@ def test_an_explanation_has_the_probabilities_of_the_answer(models):
     explanation = ensemble.explain(TEXTS[0])
     np.testing.assert_allclose(explanation.probabilities, ensemble.predict_proba(TEXTS[:1])[0], atol=1e-6)
     assert len(explanation.words) == len(explanation.weights) == 6
+
+
+@pytest.fixture
+def finetuned(models):
+    """A fine-tuned classifier, alone in a folder, and the same one beside its language model."""
+    from bilm.checkpoints.model_format import load_bilm, save_classifier
+    from bilm.config import ClassifierConfig
+    from bilm.modules.classifier import Classifier, EncoderClassifier
+
+    beside, alone = models / "one/classifier_finetune.pt", models / "alone/classifier.pt"
+    pretrained = load_bilm(models / "one/bilstm.pt")
+    classifier = Classifier(ClassifierConfig(hidden=8), "finetune", pretrained.model, 4, seed=0)
+    model = EncoderClassifier(pretrained.model, classifier, finetuned=True)
+    info = {"rows_trained": 8, "validation_accuracy": 0.5, "settings": {}, "combination": {"after": {}}, "seed": 0}
+    save_classifier(beside, model, pretrained, ["World", "Sports", "Business", "Sci/Tech"], info)
+    alone.parent.mkdir()
+    shutil.copy(beside, alone)
+    return beside, alone
+
+
+def test_a_fine_tuned_classifier_is_enough_by_itself(models, finetuned):
+    beside, alone = finetuned
+    expected = TextClassifier.load(models / "one/bilstm.pt", beside).predict_proba(TEXTS)
+    assert np.array_equal(TextClassifier.load(models / "nothing.pt", alone).predict_proba(TEXTS), expected)
+    run = run_script("-m", "bilm", "predict", "--classifier", alone, "--format", "csv", TEXTS[0])
+    assert run.code == 0 and f"{expected[0].max():.4f}" in run.out, run.err
+
+    function = models / "one/classifier_function.pt"
+    run = run_script("-m", "bilm", "ensemble", "--output", models / "both.json", alone, function)
+    assert run.code == 0 and "2 classifiers on 1 language model." in run.out, run.err
+    other = TextClassifier.load(models / "one/bilstm.pt", function).predict_proba(TEXTS)
+    both = TextClassifier.load(classifier=models / "both.json").predict_proba(TEXTS)
+    np.testing.assert_allclose(both, (expected + other) / 2, atol=1e-6)
+
+    shutil.copy(models / "one/classifier_trainable.pt", alone)  # trained again, in another mode
+    run = run_script("-m", "bilm", "predict", "--classifier", models / "both.json", TEXTS[0])
+    assert run.code == 2 and "Make the ensemble again" in run.err and str(alone.name) in run.err
+
+
+def test_evaluate_takes_the_language_model_in_use_for_a_fine_tuned_classifier(models, finetuned):
+    """Not the one in its file: a classifier that was trained on another language model is named, not evaluated."""
+    from bilm.checkpoints.model_format import find_classifiers, load_bilm
+
+    pretrained = load_bilm(models / "two/bilstm.pt")
+    assert "finetune" in find_classifiers(models / "one", pretrained).paths
+    pretrained = load_bilm(ROOT / "models/bilstm.pt")
+    assert "finetune" in find_classifiers(models / "one", pretrained).mismatched

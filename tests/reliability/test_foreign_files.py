@@ -36,7 +36,7 @@ def files(tmp_path) -> dict[str, tuple[Path, Callable[[Path], str]]]:
     pretrained = load_bilm(tmp_path / "bilstm.pt")
     classifier = Classifier(ClassifierConfig(hidden=2), "trainable", pretrained.model, 4, seed=0)
     model = EncoderClassifier(pretrained.model, classifier, finetuned=True)
-    save_classifier(tmp_path / "classifier.pt", model, pretrained.hash, ["w", "s", "b", "t"], INFO)
+    save_classifier(tmp_path / "classifier.pt", model, pretrained, ["w", "s", "b", "t"], INFO)
 
     def read_bilm(path):
         result = load_bilm(path)
@@ -223,7 +223,7 @@ def test_another_version_is_refused_by_name(files, version):
         ("classifier", lambda c: c.update(bilm=7), "int"),
         ("classifier", lambda c: c["config"].update(hidden=7), "size mismatch"),
         ("classifier", lambda c: c.update(class_names=["one"]), "size mismatch"),
-        ("classifier", lambda c: c.update(tuned_encoder={}), "Missing key"),
+        ("classifier", lambda c: c["encoder"].update(weights={}), "Missing key"),
     ],
 )
 def test_a_sound_file_of_another_program_is_refused_with_the_reason(files, name, change, reason):

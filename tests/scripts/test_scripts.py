@@ -129,7 +129,7 @@ def test_word2vec_beside_characters_and_all_of_it_finetuned(tmp_path):
     saved = serialization.load(tmp_path / "models/sample/classifier_finetune.pt", "classifier")
     pretrained = serialization.load(tmp_path / "models/sample/bilstm.pt", "bilm")["weights"]
     for name in ("tokens.word.weight", "tokens.characters.projection.weight"):
-        assert not torch.equal(saved["tuned_encoder"][name], pretrained[name])
+        assert not torch.equal(saved["encoder"]["weights"][name], pretrained[name])
     run = run_script("evaluate.py", "--data", SAMPLE, "--output", tmp_path)
     assert run.code == 0 and "classifier finetune" in run.out, run.err
 

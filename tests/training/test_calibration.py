@@ -51,12 +51,12 @@ def test_the_calibration_error_by_hand():
 def test_the_temperature_of_a_trained_classifier_is_the_best_on_its_validation_rows(trained, mode):
     models = trained[0] / "models/sample"
     pretrained = load_bilm(models / "bilstm.pt")
-    member = pretrained, load_classifier(models / f"classifier_{mode}.pt", pretrained)
+    member = load_classifier(models / f"classifier_{mode}.pt", pretrained)
     labels, texts = map(list, zip(*read_ag_news(SAMPLE / "train.csv"), strict=True))
     _, rows = split_validation(np.array(labels), np.array([text_key(text) for text in texts], np.uint64))
     probabilities, actual = TextClassifier([member]).predict_proba([texts[i] for i in rows]), np.array(labels)[rows]
-    temperature = float(member[1].model.classifier.temperature)
-    assert member[1].info["temperature"] == pytest.approx(temperature) and abs(temperature - 1) > 0.01
+    temperature = float(member.model.classifier.temperature)
+    assert member.info["temperature"] == pytest.approx(temperature) and abs(temperature - 1) > 0.01
     assert best_temperature(temperature * np.log(probabilities), actual) == pytest.approx(temperature, rel=0.02)
 
 

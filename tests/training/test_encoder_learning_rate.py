@@ -16,7 +16,7 @@ def test_finetuning_moves_the_language_model_at_the_rate_of_the_option(trained, 
     options = ["--mode", "finetune", "--encoder-learning-rate", rate, "--epochs", 1, "--hidden", 16]
     run = run_script("classification.py", "--data", SAMPLE, "--precision", "fp32", *options, "--output", tmp_path)
     assert run.code == 0, run.err
-    finetuned_weights = load(tmp_path / "models/sample/classifier_finetune.pt", "classifier")["tuned_encoder"]
+    finetuned_weights = load(tmp_path / "models/sample/classifier_finetune.pt", "classifier")["encoder"]["weights"]
     start = load(bilstm, "bilm")["weights"]
     moved = {name: not torch.equal(weight, start[name]) for name, weight in finetuned_weights.items()}
     name = "forward_lstm.lstms.0.weight_hh_l0"

@@ -15,9 +15,7 @@ from sklearn.svm import LinearSVC
 
 from bilm.checkpoints import serialization
 from bilm.checkpoints.model_format import (
-    Pretrained,
     TrainedClassifier,
-    identity,
     load_bilm,
     load_classifier,
     save_bilm,
@@ -201,9 +199,9 @@ def test_a_file_gives_the_same_probabilities_and_explanations(trainer, fit, bilm
     info = {"validation_accuracy": 1.0, "settings": {}, "combination": {}, "seed": 0}
     model = EncoderClassifier(bilm, classifier, finetuned=False)
     names = ["good", "bad", "none"]
-    save_classifier(tmp_path / "classifier_hybrid.pt", model, identity(bilm, vocabulary), names, info)
     pretrained = load_bilm(tmp_path / "bilstm.pt")
-    loaded = TextClassifier([(pretrained, load_classifier(tmp_path / "classifier_hybrid.pt", pretrained))])
+    save_classifier(tmp_path / "classifier_hybrid.pt", model, pretrained, names, info)
+    loaded = TextClassifier([load_classifier(tmp_path / "classifier_hybrid.pt", pretrained)])
     batch = collate(vocabulary.opened().encode(ROWS), np.arange(len(ROWS)))
     expected = class_probabilities({"": model}, [batch], len(ROWS), CPU, torch.no_grad)[""]
     np.testing.assert_allclose(loaded.predict_proba(ROWS), expected, atol=5e-3)
@@ -215,8 +213,8 @@ def test_words_of_a_text_whose_class_is_certain_still_have_weights(trainer, fit,
     classifier = fit(10, choice_of(trainer, *FEATURE_SETS[0]))
     classifier.temperature.fill_(0.02)
     model = EncoderClassifier(bilm, classifier, finetuned=False)
-    pretrained = Pretrained(bilm, vocabulary, {}, "of a test")
-    certain = TextClassifier([(pretrained, TrainedClassifier(model, ["good", "bad", "none"], {}, "of a test"))])
+    trained = TrainedClassifier(model, vocabulary, ["good", "bad", "none"], {}, "of a test", "of a test")
+    certain = TextClassifier([trained])
     explanation = certain.explain("the rain was zyx")
     assert explanation.probabilities.max() == 1.0
     assert explanation.words[int(explanation.weights.argmax())] == "zyx" and explanation.weights.max() > 1
@@ -230,16 +228,17 @@ def test_files_of_earlier_versions_without_clusters(trainer, fit, bilm, vocabula
     )
     info = {"validation_accuracy": 1.0, "settings": {}, "combination": {}, "seed": 0}
     model, path = EncoderClassifier(bilm, classifier, finetuned=False), tmp_path / "classifier_hybrid.pt"
-    save_classifier(path, model, identity(bilm, vocabulary), ["good", "bad", "none"], info)
     pretrained = load_bilm(tmp_path / "bilstm.pt")
-    present = TextClassifier([(pretrained, load_classifier(path, pretrained))]).predict_proba(ROWS)
+    save_classifier(path, model, pretrained, ["good", "bad", "none"], info)
+    present = TextClassifier([load_classifier(path, pretrained)]).predict_proba(ROWS)
     as_in_version(path, version)
-    earlier = TextClassifier([(pretrained, load_classifier(path, pretrained))]).predict_proba(ROWS)
+    earlier = TextClassifier([load_classifier(path, pretrained)]).predict_proba(ROWS)
     assert np.array_equal(earlier, present)
 
 
 def as_in_version(path, version: int) -> None:
     content = serialization.load(path, "classifier")
+    content["tuned_encoder"] = content.pop("encoder")
     for part in ("config", "weights"):
         content[part] = {name: value for name, value in content[part].items() if "cluster" not in name}
         if version == 4:
