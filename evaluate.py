@@ -5,6 +5,7 @@
     python evaluate.py --split all      on both
     python evaluate.py --train FILE --test FILE --text-column NAME --label-column NAME    on your own texts
     python evaluate.py --robustness     also with typing errors, and on the rows with the most unknown words
+    python evaluate.py --classifier models/best.json    also another classifier, or an ensemble
 
 With several classifiers, the mean of their probabilities is evaluated as the ensemble. Baselines of
 `python -m studies.baselines` are compared with the classifiers row by row.
@@ -54,14 +55,12 @@ class EvaluationOptions:
     duplicates: bool = setting(
         False, "also evaluate separately the test rows that nearly repeat a training row, and the other ones"
     )
-    ensemble: str | None = setting(
-        None, "also evaluate this ensemble, a file of `python -m bilm ensemble`; its name is that of the file"
+    classifier: str | None = setting(
+        None, "also evaluate this classifier or ensemble, on any language model; it is called as its file"
     )
     batch_tokens: int = setting(8192, "tokens in a batch, including padding")
 
     def __post_init__(self) -> None:
-        if self.ensemble and not self.ensemble.endswith(".json"):
-            raise UserError("--ensemble takes a file of `python -m bilm ensemble`, which ends in .json.")
         for name in ("robustness", "duplicates"):
             if getattr(self, name) and self.split == "train":
                 raise UserError(f"--{name} is for test rows: --split test or all.")
@@ -88,7 +87,7 @@ class Evaluation:
     options: EvaluationOptions
     evaluator: Evaluator
     files: ClassifierFiles
-    ensemble: TextClassifier | None
+    other: TextClassifier | None
     summary: dict[str, Any]
     predictions: Predictions
 
@@ -115,8 +114,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     predictions = read_predictions(results / "predictions.json", hashes)
     previous = summaries.read_summary(results / "summary.json")
     summary = summaries.begin(previous, evaluator.pretrained, hashes.get("test"), run.stamp())
-    ensemble = load_ensemble(run, options.evaluation, evaluator, summary)
-    evaluation = Evaluation(run, options.evaluation, evaluator, files, ensemble, summary, predictions)
+    other = load_other(run, options, evaluator, summary)
+    evaluation = Evaluation(run, options.evaluation, evaluator, files, other, summary, predictions)
     for split in options.evaluation.splits():
         evaluate_split(evaluation, split, sources[split])
     summaries.refresh_comparisons(summary, predictions)
@@ -168,20 +167,19 @@ def load_models(run: Run, options: Options) -> tuple[Evaluator, ClassifierFiles]
     return Evaluator(pretrained, classifiers, options.evaluation.batch_tokens, run.device, run.autocast), files
 
 
-def load_ensemble(
-    run: Run, options: EvaluationOptions, evaluator: Evaluator, summary: dict[str, Any]
-) -> TextClassifier | None:
-    """The ensemble of --ensemble. Raises UserError if its file cannot be used, or has the name of another model."""
+def load_other(run: Run, options: Options, evaluator: Evaluator, summary: dict[str, Any]) -> TextClassifier | None:
+    """The model of --classifier. Raises UserError if its file cannot be used, or has the name of another model."""
     from bilm.inference.text_classifier import TextClassifier
 
-    if options.ensemble is None:
+    if options.evaluation.classifier is None:
         return None
-    path = Path(options.ensemble)
+    path = Path(options.evaluation.classifier)
     if path.stem in {ENSEMBLE, HYBRID, *MODES, *evaluator.classifiers, *summary["classifiers"], *summary["baselines"]}:
-        raise UserError(f"another model is called {path.stem!r}; rename the ensemble's file.", "ensemble")
-    model = TextClassifier.load(classifier=path, device=run.device, precision=run.precision)
+        raise UserError(f"another model is called {path.stem!r}; rename the file.", "classifier")
+    bilm = options.encoder.file(options.run, run.folders.models / "bilstm.pt")
+    model = TextClassifier.load(bilm, path, device=run.device, precision=run.precision)
     if model.classes != list(run.corpus.classes):
-        raise UserError(f"{path} was trained on other classes than those of {run.corpus.train}.", "ensemble")
+        raise UserError(f"{path} was trained on other classes than those of {run.corpus.train}.", "classifier")
     return model
 
 
@@ -239,8 +237,8 @@ def evaluate_split(evaluation: Evaluation, split: str, source: Source) -> None:
         evaluate_classifiers(evaluation, split, encoded.labels[rows], probabilities, list(source.classes))
         if split == "test":
             evaluate_test_rows(evaluation, source, encoded, probabilities)
-    if evaluation.ensemble:
-        evaluate_ensemble(evaluation, evaluation.ensemble, split, source, encoded.labels[rows], rows)
+    if evaluation.other:
+        evaluate_other(evaluation, evaluation.other, split, source, encoded.labels[rows], rows)
 
 
 def evaluate_classifiers(
@@ -274,22 +272,22 @@ def evaluate_classifiers(
             predictions.labels = labels
 
 
-def evaluate_ensemble(
+def evaluate_other(
     evaluation: Evaluation, model: TextClassifier, split: str, source: Source, labels: np.ndarray, rows: np.ndarray
 ) -> None:
-    """Print and collect the metrics of the ensemble of --ensemble on these rows, int64."""
-    from bilm.evaluation.summary import add_named_ensemble
+    """Print and collect the metrics of the model of --classifier on these rows, int64."""
+    from bilm.evaluation.summary import add_other
     from bilm.evaluation.tables import classifier_table
     from bilm.metrics import calibration_error, classification_figures
 
-    name = Path(str(evaluation.options.ensemble)).stem
+    name = Path(str(evaluation.options.classifier)).stem
     texts = [text for _, text in source.rows()]
     probabilities = model.predict_proba([texts[i] for i in rows])
     classes = probabilities.argmax(1)
     figures = classification_figures(labels, classes, model.classes)
     figures["calibration_error"] = calibration_error(probabilities, labels)
     print(f"\n{classifier_table(name, figures)}", flush=True)
-    add_named_ensemble(evaluation.summary, name, model.hash, split, figures)
+    add_other(evaluation.summary, name, model.hash, split, figures)
     if split == "test":
         evaluation.predictions.models[name], evaluation.predictions.labels = (model.hash, classes), labels
 

@@ -135,10 +135,10 @@ def test_comparisons_of_replaced_weights_are_removed(summary, predictions):
 
 def test_an_ensemble_gives_way_to_a_later_model_of_the_same_name(summary, predictions):
     for name, sha256 in (("function", "E"), ("svm", "E"), ("both", "E")):
-        summaries.add_named_ensemble(summary, name, sha256, "test", {"accuracy": 0.5})
+        summaries.add_other(summary, name, sha256, "test", {"accuracy": 0.5})
     predictions.models["both"] = ("E", LABELS)
     summaries.refresh_comparisons(summary, predictions)
-    assert set(summary["ensembles"]) == {"both"}
+    assert set(summary["others"]) == {"both"}
     assert set(summary["paired"]) == {"frozen", "function", "ensemble", "both"}
 
 

@@ -5,7 +5,7 @@
      "classifiers": {MODE: {SPLIT: {...}, "lambdas": [3], "gamma": float, "seeds": {SEED: test accuracy},
                             "robustness": {...}, ...}},
      "ensemble": {SPLIT: {...}, "members": {MODE: hash}},
-     "ensembles": {NAME of a file: {SPLIT: {...}, "hash": that of its members}},
+     "others": {NAME of the file of --classifier: {SPLIT: {...}, "hash": of a classifier or of an ensemble's members}},
      "baselines": {NAME: {...}},
      "near_duplicates": {"rows", "labels_differ", "accuracy": {NAME: {"near_duplicates", "rest"}}},
      "paired": {MODE or "ensemble": {NAME of a baseline: mcnemar on the test rows}},
@@ -76,8 +76,8 @@ def begin(
         "bilm": pretrained.hash,
         "test_csv": test_csv,
         **{part: previous[part] if same else {} for part in ("language_model", "classifiers", "ensemble")},
-        # Ensembles name their language models themselves.
-        "ensembles": previous.get("ensembles", {}) if previous.get("test_csv") == test_csv else {},
+        # They have their own language models.
+        "others": previous.get("others", {}) if previous.get("test_csv") == test_csv else {},
         "baselines": previous.get("baselines", {}),
     }
 
@@ -109,12 +109,12 @@ def add_ensemble(summary: dict[str, Any], members: dict[str, str], split: str, f
     _add_figures(summary, summary["ensemble"], split, figures)
 
 
-def add_named_ensemble(summary: dict[str, Any], name: str, sha256: str, split: str, figures: dict[str, Any]) -> None:
-    """Add metrics of an ensemble that a file names. name: not that of a classifier or of a baseline."""
-    ensembles = summary.setdefault("ensembles", {})
-    if ensembles.get(name, {}).get("hash") != sha256:
-        ensembles[name] = {"hash": sha256}
-    _add_figures(summary, ensembles[name], split, figures)
+def add_other(summary: dict[str, Any], name: str, sha256: str, split: str, figures: dict[str, Any]) -> None:
+    """Add metrics of the classifier or ensemble of --classifier. name: not that of a mode or of a baseline."""
+    others = summary.setdefault("others", {})
+    if others.get(name, {}).get("hash") != sha256:
+        others[name] = {"hash": sha256}
+    _add_figures(summary, others[name], split, figures)
 
 
 def name_of_ensemble(members: dict[str, str]) -> str:
@@ -134,9 +134,9 @@ def refresh_comparisons(summary: dict[str, Any], predictions: Predictions) -> No
         summary["ensemble"], members = {}, {}
     if members:
         hashes[ENSEMBLE] = name_of_ensemble(members)
-    taken = {*hashes, *summary["baselines"]}  # by models that were trained after an ensemble had this name
-    summary["ensembles"] = {name: x for name, x in summary.get("ensembles", {}).items() if name not in taken}
-    hashes |= {name: entry["hash"] for name, entry in summary["ensembles"].items()}
+    taken = {*hashes, *summary["baselines"]}  # by models that were trained after another one had this name
+    summary["others"] = {name: x for name, x in summary.get("others", {}).items() if name not in taken}
+    hashes |= {name: entry["hash"] for name, entry in summary["others"].items()}
     current = hashes | {name: entry["hash"] for name, entry in summary["baselines"].items()}
     models = predictions.models
     predictions.models = {name: model for name, model in models.items() if current.get(name) == model[0]}

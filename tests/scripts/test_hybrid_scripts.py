@@ -27,10 +27,11 @@ def test_a_hybrid_classifier_is_evaluated_beside_the_others(trained, output):
     run = run_script("-m", "bilm", "ensemble", "--output", models / "both.json", *members)
     assert run.code == 0, run.err
     shutil.copy(models / "both.json", models / "hybrid.json")
-    run = run_script("evaluate.py", "--data", SAMPLE, "--output", output, "--ensemble", models / "hybrid.json")
+    run = run_script("evaluate.py", "--data", SAMPLE, "--output", output, "--classifier", models / "hybrid.json")
     assert run.code == 2 and "another model is called 'hybrid'" in run.err and "accuracy" not in run.out
-    run = run_script("evaluate.py", "--data", SAMPLE, "--output", output, "--ensemble", models / "both.json")
-    assert run.code == 0, run.err
+    for name in ("classifier_function.pt", "both.json"):
+        run = run_script("evaluate.py", "--data", SAMPLE, "--output", output, "--classifier", models / name)
+        assert run.code == 0, run.err
     assert "classifier both: accuracy" in run.out and "expected calibration error" in run.out
     assert "not all were trained on the same number of rows: trainable 360, frozen 360" in run.out
     assert "hybrid 400." in run.out
@@ -40,7 +41,9 @@ def test_a_hybrid_classifier_is_evaluated_beside_the_others(trained, output):
     assert set(summary["classifiers"]) == {"trainable", "frozen", "function", "hybrid"}
     for entry in summary["classifiers"].values():
         assert 0 <= entry["test"]["calibration_error"] <= 1 and "calibration_error_at_temperature_1" in entry["test"]
-    assert 0.25 < summary["ensembles"]["both"]["test"]["accuracy"] <= 1
+    assert 0.25 < summary["others"]["both"]["test"]["accuracy"] <= 1
+    again = summary["others"]["classifier_function"]["test"]
+    assert again["confusion_matrix"] == summary["classifiers"]["function"]["test"]["confusion_matrix"]
     assert (output / "results/sample/figures/confusion_hybrid_test.png").exists()
 
 
