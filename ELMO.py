@@ -57,12 +57,6 @@ class EmbeddingOptions:
         "initial values of the token embedding: random, or word2vec (skip-gram trained on the same descriptions)",
         choices=("random", "word2vec"),
     )
-    embedding_optimizer: str = setting(
-        "adamw",
-        "optimizer of the table of word vectors (token layers word, word+char): adamw, as for all other weights, or "
-        "adagrad, which changes only the rows of the words in a batch; a model to start from goes on with adamw",
-        choices=("adamw", "adagrad"),
-    )
 
 
 @dataclass(frozen=True)
@@ -144,11 +138,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     size = f"{len(vocabulary):,} words; {sum(p.numel() for p in model.parameters()):,} parameters"
     run.print_rows(encoded, training_rows, validation_rows, options.tokenizer, size)
     batch_tokens, seed = options.fit.batch_tokens, options.run.seed
-    tables = model.embedding_tables() if options.embedding.embedding_optimizer == "adagrad" else []
     state = fit(
         model,
         PretrainingTask(encoded.texts, training_rows, validation_rows, batch_tokens, seed, run.device),
-        build_optimizer(model.learning_rates(options.fit.learning_rate), options.fit.weight_decay, tables),
+        build_optimizer(model.learning_rates(options.fit.learning_rate), options.fit.weight_decay),
         options.fit,
         checkpoint_path=checkpoint,
         settings=settings,
@@ -192,7 +185,7 @@ def find_base_model(options: Options, corpus: Corpus) -> Pretrained | None:
     path = Path(options.start.start_from) if options.start.start_from else None
     shape = (
         replace(options.model, dropout=BiLMConfig.dropout),
-        replace(options.embedding, embedding_optimizer=EmbeddingOptions.embedding_optimizer),
+        options.embedding,
         options.tokenizer,
         options.vocabulary,
     )
@@ -202,7 +195,7 @@ def find_base_model(options: Options, corpus: Corpus) -> Pretrained | None:
 
 
 def adapt_options(options: Options, base: Pretrained | None) -> Options:
-    """Options with the shape and the tokenizer of the language model to start from, the given dropout, and AdamW.
+    """Options with the shape and the tokenizer of the language model to start from, and the given dropout.
 
     Raises UserError if an option has a value that is neither the default nor that of the model to start from.
     """
@@ -223,10 +216,8 @@ def adapt_options(options: Options, base: Pretrained | None) -> Options:
     fit = options.fit
     if not options.start.start_from and fit.learning_rate == FitConfig.learning_rate:  # that of all presets
         fit = replace(fit, learning_rate=CONTINUED_LEARNING_RATE)
-    # Adagrad's first step moves every vector by the full rate, whatever the vector has learned.
-    embedding = replace(options.embedding, embedding_optimizer="adamw")
     model = replace(model, dropout=options.model.dropout, hidden=grown_hidden(model, options.model.hidden))
-    return replace(options, embedding=embedding, model=model, tokenizer=tokenizer, fit=fit)
+    return replace(options, model=model, tokenizer=tokenizer, fit=fit)
 
 
 def find_rows(options: Options, corpus: Corpus) -> Source:
@@ -248,9 +239,8 @@ def settings_of(run: Run, options: Options, source: Source, base: Pretrained | N
     inputs |= {"start": base.hash} if base else {}
     groups = (options.embedding, options.model, options.tokenizer, options.vocabulary, options.fit)
     settings = comparable_settings(run.settings(*groups, **inputs), source.same_words_by_both_rules)
-    for name, default in (("embedding_optimizer", "adamw"), ("hidden", None)):
-        if settings[name] == default:
-            del settings[name]  # runs from before there was a choice do not name it
+    if settings["hidden"] is None:
+        del settings["hidden"]  # runs from before there was a choice do not name it
     return settings
 
 
@@ -367,7 +357,7 @@ def save(
 
 def import_original_elmo(options: Options) -> None:
     """Convert the files of the original ELMo to a bilstm.pt."""
-    from bilm.checkpoints.bundled import bundled_files, keep_bundled
+    from bilm.checkpoints.bundled import bundled_files, keep_bundled, remove_bundled_classifiers
     from bilm.checkpoints.model_format import import_original, save_bilm, saved_info
     from bilm.runtime.process import allow_interrupts
 
@@ -386,6 +376,8 @@ def import_original_elmo(options: Options) -> None:
     if path in bundled_files(path.parent) and (note := keep_bundled(path.parent)):
         print(note)
     save_bilm(path, original.model, original.vocabulary, original.info)
+    if path.name == "bilstm.pt":
+        remove_bundled_classifiers(path.parent)
     name = display_path(path)
     print(
         f"Read {original.model.num_layers} layers of width {original.model.output_dim} from {display_path(weights)}.\n"

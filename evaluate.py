@@ -180,6 +180,9 @@ def load_other(run: Run, options: Options, evaluator: Evaluator, summary: dict[s
     model = TextClassifier.load(bilm, path, device=run.device, precision=run.precision)
     if model.classes != list(run.corpus.classes):
         raise UserError(f"{path} was trained on other classes than those of {run.corpus.train}.", "classifier")
+    rows = run.corpus.source("train", run.options.limit).identity, run.options.limit
+    if "train" in options.evaluation.splits() and model.trained_on != {rows}:
+        raise UserError(f"{path} was not trained on these rows of {run.corpus.train}.", "classifier", "split")
     return model
 
 
@@ -188,13 +191,15 @@ def check_rows(run: Run, options: Options, evaluator: Evaluator, sources: dict[s
 
     Of a user's own texts, a note says that a classifier was trained on others; AG News has its own test rows.
     """
-    pretrained_on = evaluator.pretrained.info["settings"]["corpus"]
+    rows, settings = (sources["train"].identity, run.options.limit), evaluator.pretrained.info["settings"]
+    pretrained_on = settings["corpus"], settings.get("limit")
     needs_training_rows = options.evaluation.duplicates or "train" in options.evaluation.splits()
-    if needs_training_rows and pretrained_on not in (sources["train"].identity, None):
-        raise UserError(f"the language model was not pretrained on {run.corpus.path('train')}.", "data", "split")
+    if needs_training_rows and settings["corpus"] is not None and pretrained_on != rows:
+        limit = f" with --limit {rows[1]}" if rows[1] else ""
+        raise UserError(f"the language model was not pretrained on {run.corpus.path('train')}{limit}.", "data", "split")
     for mode, trained in evaluator.classifiers.items():
         settings = trained.info["settings"]
-        if (settings.get("corpus"), settings.get("limit")) == (sources["train"].identity, run.options.limit):
+        if (settings.get("corpus"), settings.get("limit")) == rows:
             continue
         if "train" in options.evaluation.splits():
             raise UserError(f"classifier {mode} was not trained on {run.corpus.path('train')}.", "data", "split")

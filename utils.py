@@ -1,4 +1,4 @@
-"""What all three scripts use from bilm.cli and bilm.runtime: ELMO.py, classification.py, evaluate.py."""
+"""What ELMO.py, classification.py and evaluate.py share: options, runs and their folders, messages."""
 
 from bilm.cli.options import EncoderOptions, ResumeOptions, RunOptions, TensorBoardOptions
 from bilm.cli.run import Run, decide_action, open_run, replacement_warning, truncation_note

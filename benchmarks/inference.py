@@ -108,7 +108,7 @@ def measure_startup(job: Job, runtime: Runtime) -> dict[str, Any]:
     save_bilm(folder / "bilstm.pt", encoder, vocabulary, info)
     pretrained = load_bilm(folder / "bilstm.pt")
     info = {"validation_accuracy": 0.0, "settings": {}, "combination": {}, "seed": 0}
-    save_classifier(folder / "classifier.pt", classifier_on(encoder), pretrained.hash, list(CLASS_NAMES), info)
+    save_classifier(folder / "classifier.pt", classifier_on(encoder), pretrained, list(CLASS_NAMES), info)
     read = partial(encoded_file, job.train, job.run.limit, folder, vocabulary)
     rows = len(read())
     return {

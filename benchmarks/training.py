@@ -21,7 +21,7 @@ from bilm.modules.language_model import DIRECTIONS, BiLM
 from bilm.runtime import threads
 from bilm.text.ag_news import CLASS_NAMES
 from bilm.training.loop import State, Tally, Task
-from bilm.training.optimizer import build_optimizer, clip_gradients
+from bilm.training.optimizer import build_optimizer
 from bilm.training.pretraining import PretrainingTask
 
 SHAPE = BiLMConfig()
@@ -32,20 +32,13 @@ Model = TypeVar("Model", bound=nn.Module)
 class Training(Generic[Model]):
     """Steps of fit() without its progress bar, learning-rate schedule and checkpoints."""
 
-    def __init__(
-        self,
-        model: Model,
-        task: Task,
-        rates: Sequence[tuple[nn.Module, float]],
-        runtime: Runtime,
-        tables: Sequence[nn.Embedding] = (),
-    ):
-        """rates: modules and their learning rates; tables: see build_optimizer."""
+    def __init__(self, model: Model, task: Task, rates: Sequence[tuple[nn.Module, float]], runtime: Runtime):
+        """rates: modules and their learning rates."""
         self.model = model.train()
         self.task = task
         self.plan = task.plan(0)
         self.runtime = runtime
-        self.optimizer = build_optimizer(rates, FIT.weight_decay, tables)
+        self.optimizer = build_optimizer(rates, FIT.weight_decay)
         self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         self.tally = Tally(State(), is_main=True)
 
@@ -65,9 +58,9 @@ class Training(Generic[Model]):
 
     def update(self, loss: torch.Tensor, count: int) -> None:
         """Do what follows the backward pass: clip the gradient, check that it is finite, update the weights."""
-        norm = clip_gradients(self.parameters, FIT.clip_norm)
+        norm = nn.utils.clip_grad_norm_(self.parameters, FIT.clip_norm)
         is_finite = self.tally.add(loss, count, norm)
-        self.optimizer.found_inf = 1.0 - is_finite.float()
+        self.optimizer.found_inf = 1.0 - is_finite.float()  # type: ignore[attr-defined]
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
 
@@ -88,7 +81,7 @@ def pretraining(data: Data, job: Job, runtime: Runtime, config: BiLMConfig = SHA
     model = BiLM(config, len(data.vocabulary)).to(runtime.device)
     rows = (data.training_rows, data.validation_rows)
     task = PretrainingTask(data.texts, *rows, FIT.batch_tokens, job.run.seed, runtime.device)
-    training = Training(model, task, model.learning_rates(FIT.learning_rate), runtime, model.embedding_tables())
+    training = Training(model, task, model.learning_rates(FIT.learning_rate), runtime)
     training.seconds(training.batches(0, job.sizes.warm_steps))
     return training
 

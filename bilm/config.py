@@ -161,14 +161,12 @@ class FitConfig:
     """The training loop, the same for the language model and the classifiers."""
 
     epochs: int = setting(8, "passes over the training rows", at_least=1)
-    learning_rate: float = setting(
-        1e-2, "peak learning rate of AdamW (Adagrad, if ELMO.py uses it for word vectors, has 40 times this)"
-    )
+    learning_rate: float = setting(1e-2, "peak learning rate of AdamW")
     warmup: float = setting(
         0.05, "share of the run in which the learning rate rises; then it falls on a cosine to 0", below=1
     )
     weight_decay: float = setting(0.01, "AdamW's weight decay, on matrices only")
-    clip_norm: float = setting(1.0, "largest norm of the gradient; a longer one is scaled down")
+    clip_norm: float = setting(1.0, "largest norm of the gradient; a longer one is scaled down; 0: none is")
     batch_tokens: int = setting(2048, "tokens in a batch, including padding", at_least=1)
     checkpoint_seconds: float = setting(60.0, "seconds between checkpoints; 0 writes one after every step")
 

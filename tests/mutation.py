@@ -99,7 +99,7 @@ FAULTS = [
         "generator.uniform(0.0, 2.0, len(lengths))",
         "generator.uniform(0.0, 0.0, len(lengths))",
     ),
-    Fault("no gradient clipping", "training", "bilm/training/loop.py", "config.clip_norm)", "math.inf)"),
+    Fault("no gradient clipping", "training", "bilm/training/loop.py", "self.config.clip_norm or math.inf", "math.inf"),
     Fault("no label smoothing", "modules", "bilm/modules/classifier.py", "self.config.label_smoothing", "0.0"),
     Fault(
         "the encoder's learning rate is ignored in mode finetune",

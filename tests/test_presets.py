@@ -5,12 +5,11 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
-from conftest import ROOT, SAMPLE, TINY, run_script
+from conftest import ROOT
 
 import classification
 import ELMO
 import studies
-from bilm.checkpoints import serialization
 from bilm.checkpoints.model_format import finished_settings, load_bilm
 from bilm.config import PRETRAINING
 from bilm.runtime import provenance
@@ -46,7 +45,6 @@ def settings_of_a_run(chosen: ELMO.Options, saved: dict, *groups: object, **inpu
         ([], True),
         (["--preset", "fast"], True),
         (["--preset", "best"], True),
-        (["--embedding-optimizer", "adagrad"], True),
         (["--width", "24"], False),
         (["--from-scratch"], False),
     ],
@@ -60,39 +58,6 @@ def test_the_classifiers_have_their_own_defaults():
     fit = parse_options(classification.Options, "", arguments=[]).fit
     assert (fit.epochs, fit.learning_rate, fit.batch_tokens) == (4, 2e-3, 2048)
     assert replace(fit, epochs=3) == studies.FIT
-
-
-@pytest.mark.parametrize(
-    ("arguments", "tables"),
-    [
-        ([], 0),
-        (["--embedding-optimizer", "adagrad"], 1),
-        (["--embedding-optimizer", "adagrad", "--token-layer", "word+char"], 1),
-        (["--embedding-optimizer", "adagrad", "--token-layer", "char"], 0),
-    ],
-)
-def test_the_optimizer_of_the_word_vectors_is_the_chosen_one(tmp_path, monkeypatch, arguments, tables):
-    checkpoints, save = [], serialization.save
-
-    def recording(path, kind, content):
-        if kind == "training":
-            checkpoints.append(content)
-        save(path, kind, content)
-
-    monkeypatch.setattr(serialization, "save", recording)
-    common = ["--data", SAMPLE, "--from-scratch", "--output", tmp_path, "--limit", 60]
-    run = run_script("ELMO.py", *TINY, *common, "--epochs", 1, *arguments)
-    assert run.code == 0, run.err
-    optimizer = checkpoints[-1]["optimizer"]
-    trained_by_adagrad = [i for group in optimizer["param_groups"] if group["table"] for i in group["params"]]
-    assert len(trained_by_adagrad) == tables
-    for i, state in optimizer["state"].items():
-        assert set(state) == ({"step", "sum"} if i in trained_by_adagrad else {"step", "exp_avg", "exp_avg_sq"})
-
-
-def test_a_model_to_start_from_goes_on_with_adamw():
-    adapted = ELMO.adapt_options(options("--start-from", str(SHIPPED), "--preset", "fast"), load_bilm(SHIPPED))
-    assert adapted.embedding.embedding_optimizer == "adamw"
 
 
 def test_the_commit_is_that_of_this_code(monkeypatch):

@@ -75,6 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # Imported after the options are parsed: torch takes seconds, and --help does not need it.
     from bilm.checkpoints.model_format import load_bilm
     from bilm.cli.hybrid import find_splits, hybrid_path, train_hybrid
+    from bilm.cli.run import truncation_note
     from bilm.runtime.files import write_json
     from bilm.runtime.terminal import duration
     from bilm.text.encoded_corpus import encode
@@ -92,6 +93,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     run.folders.prepare()
     seconds = estimate_seconds(run, pretrained, encoded, len(source.classes), num_splits)
     print(f"{len(encoded):,} texts of {len(source.classes)} classes; this takes about {duration(seconds)}.", flush=True)
+    max_tokens = pretrained.vocabulary.tokenizer.config.max_tokens
+    if note := truncation_note(encoded.num_truncated, len(encoded), max_tokens):
+        print(f"{note} TF-IDF, with which it is compared, reads all of them.", flush=True)
     info = run.training_info(source, len(encoded), len(encoded), settings)
     result = train_hybrid(run, pretrained, encoded, source.classes, info)
     figures = compare(run, result, pretrained, encoded, source, test_rows)
@@ -160,7 +164,8 @@ def compare(
 ) -> dict[str, Any]:
     """Train TF-IDF, and print and return the metrics of both on validation rows and on test rows; and the differences.
 
-    Everything on validation rows is answered by models that were not trained on them.
+    Everything on validation rows is answered by models that were not trained on them; but features and C of both were
+    chosen by these answers, and with folds the clusters of tokens are learned, without labels, from all rows.
     """
     import numpy as np
 

@@ -61,19 +61,20 @@ def train_hybrid(
 
     started, encoder, rows = time.monotonic(), pretrained.model, np.arange(len(encoded))
     splits = find_splits(encoded, class_names)
-    token_clusters = find_clusters(run, encoder, encoded, rows)
+    # Of folds, each row is validated on in turn: the clusters, learned without labels, are then of all rows.
+    token_clusters = find_clusters(run, encoder, encoded, splits[0][0] if len(splits) == 1 else rows)
     trainer = prepare_trainer(run, encoder, encoded, len(class_names), rows, token_clusters)
     choice = trainer.choose(splits)
     # After cross-validation on all rows; where some are set aside, these stay so.
     training_rows = splits[0][0] if len(splits) == 1 else rows
     classifier = trainer.fit(training_rows, choice, encoder, pooled_layers(encoder), token_clusters)
-    _, usual_rows = split_validation(encoded.labels, encoded.keys, class_names)
-    usual_answers = choice.logits[usual_rows].argmax(1)
+    _, validation_rows = split_validation(encoded.labels, encoded.keys, class_names)
+    validation_answers = choice.logits[validation_rows].argmax(1)
     info |= {
         "rows_trained": len(training_rows),
         "validation_accuracy": choice.accuracy,
         # Of the rows that the other modes are validated on, for the choice between them.
-        "accuracy_on_validation_rows": float((usual_answers == encoded.labels[usual_rows]).mean()),
+        "accuracy_on_validation_rows": float((validation_answers == encoded.labels[validation_rows]).mean()),
         "features": list(choice.features),
         "strength": choice.strength,
         "validation_accuracies": {

@@ -160,7 +160,7 @@ def model_facts(model: TextClassifier, summary: dict[str, Any], texts: str) -> d
     """
     info = model.info
     mode, combination = info["settings"]["mode"], info["combination"]["after"]
-    entries: list[dict[str, Any]] = list(summary.get("classifiers", {}).values())
+    entries = [entry for part in ("classifiers", "others") for entry in summary.get(part, {}).values()]
     figures = next((entry.get("test") for entry in entries if entry["hash"] == model.hash), None)
     return {
         "about": f"Classifier {mode!r} on ELMo's layers. Trained on {info['rows_trained']:,} rows of {info['corpus']}.",

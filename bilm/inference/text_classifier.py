@@ -61,6 +61,7 @@ class TextClassifier:
         ]
         self.vocabulary = self._groups[0][0]
         first = members[0]
+        self._settings = [trained.info.get("settings", {}) for trained in members]
         self.classes, self.info, self.hash = list(first.class_names), first.info, first.hash
         if len(members) > 1:
             rows = max(trained.info["rows_trained"] for trained in members)
@@ -106,6 +107,11 @@ class TextClassifier:
     def predict(self, texts: Iterable[str | Iterable[str]]) -> list[str]:
         """Return the most probable class of each text. Raises TypeError as `predict_proba`."""
         return [self.classes[i] for i in self.predict_proba(texts).argmax(1)]
+
+    @property
+    def trained_on(self) -> set[tuple[str | None, int | None]]:
+        """The identity of the training file, and the limit on its rows, of each classifier."""
+        return {(settings.get("corpus"), settings.get("limit")) for settings in self._settings}
 
     def words(self, text: str) -> list[str]:
         """Tokenize a text: the words that the model reads of it."""

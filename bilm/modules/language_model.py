@@ -57,10 +57,6 @@ class BiLM(Encoder):
         characters = self.tokens.characters
         return [(self, rate)] + ([] if characters is None else [(characters, rate * CHARACTERS_RATE)])
 
-    def embedding_tables(self) -> list[nn.Embedding]:
-        """The table of word vectors, unless words are read from their characters alone."""
-        return [] if self.tokens.word is None else [self.tokens.word]
-
     def set_trainable(self, trainable: bool) -> None:
         """Make the weights that `encode` uses trainable, or fix them; those of the softmax, unused, are fixed."""
         super().set_trainable(trainable)

@@ -64,7 +64,9 @@ class LearnedFunction(nn.Module):
 
 
 def build_combiner(mode: str, num_layers: int, dim: int, seed: int) -> ScalarMix | LearnedFunction:
-    """Build the combiner of `mode`, one of config.MODES; finetune has the same one as trainable."""
+    """Build the combiner of `mode`; finetune has the same one as trainable. Raises ValueError for another mode."""
     if mode == "function":
         return LearnedFunction(num_layers, dim)
+    if mode not in ("trainable", "frozen", "finetune"):
+        raise ValueError(f"unknown mode {mode!r}")
     return ScalarMix(num_layers, trainable=mode != "frozen", seed=seed)

@@ -2,5 +2,5 @@
 
 readers -> ag_news, custom_dataset -> corpus -> split, tokenizer, vocabulary -> encoded_corpus -> batching
 
-Beside these, word_features computes TF-IDF features of words.
+Beside these, ngrams computes TF-IDF features of words.
 """

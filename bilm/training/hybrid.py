@@ -92,20 +92,19 @@ class HybridTrainer:
         What is best is chosen only if it is clearly better than the usual.
         """
         rows = np.concatenate([validation for _, validation in splits])
-        ends = np.cumsum([len(validation) for _, validation in splits])
         logits: dict[tuple[tuple[str, ...], float], np.ndarray] = {}
         # The search usually ends after three strengths.
         bar = progress(total=3 * len(FEATURE_SETS) * len(splits), unit="fit", label="choosing features")
 
         def accuracy(features: tuple[str, ...], strength: float) -> float:
-            answers = logits[features, strength] = np.empty((len(rows), self.num_classes))
-            by_split = np.split(answers, ends[:-1])
-            for (training, _), (known, unknown), part in zip(splits, computed, by_split, strict=True):
-                weights, biases = self._fit_linear(known, features, training, strength)
-                part[:] = _matrix(unknown, features) @ weights + biases
+            answers = []
+            for (training, _), (of_training, of_validation) in zip(splits, computed, strict=True):
+                weights, biases = self._fit_linear(of_training, features, training, strength)
+                answers.append(_matrix(of_validation, features) @ weights + biases)
                 bar.total = max(bar.total, bar.n + 1)
                 bar.update()
-            return float((answers.argmax(1) == self.labels[rows]).mean())
+            logits[features, strength] = np.concatenate(answers)
+            return float((logits[features, strength].argmax(1) == self.labels[rows]).mean())
 
         with bar:
             computed = []

@@ -33,7 +33,7 @@ from bilm.runtime.files import reject_malformed
 from bilm.runtime.process import defer_signals
 from bilm.runtime.provenance import first_difference
 from bilm.runtime.terminal import print_line, print_note, progress
-from bilm.training.optimizer import clip_gradients, schedule
+from bilm.training.optimizer import schedule
 from bilm.training.settle_threads import settle_threads
 from bilm.training.tensorboard_log import Record
 
@@ -227,7 +227,7 @@ class _Run:
         count, stop, save = ranks.sum(count, bool(self.signals), due)
         # DistributedDataParallel averages gradients over the ranks; multiplied by their number, that is the sum.
         (loss_sum * (ranks.size / count)).backward()
-        norm = clip_gradients(self.parameters, self.config.clip_norm)
+        norm = nn.utils.clip_grad_norm_(self.parameters, self.config.clip_norm or math.inf)
         finite = tally.add(loss_sum.detach(), count, norm)
         # A fused optimizer changes nothing where this is 1, without a transfer from a GPU to the CPU. PyTorch's own
         # gradient scaler sets it in the same way.

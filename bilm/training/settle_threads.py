@@ -24,8 +24,7 @@ def settle_threads(model: nn.Module, task: Any, autocast: Callable[[], AbstractC
         torch.set_rng_state(random_state)
         with autocast():
             loss, _, _ = task.loss(model.train(), item, 0, 1)
-        found = torch.autograd.grad(loss, parameters, allow_unused=True)
-        return tuple(torch.zeros(()) if g is None else g.to_dense() for g in found)
+        return torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
 
     def have_same_gradients(one: int, other: int) -> bool:
         number = torch.get_num_threads()

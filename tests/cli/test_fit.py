@@ -31,6 +31,7 @@ def files(tmp_path):
         for words, topic in ((SPORTS, "sport"), (SCIENCE, "science"))
         for word in words[:2]
     ]
+    rows[0] = (f"{rows[0][0]} {'and so on ' * 45}", rows[0][1])  # 140 words
     write(tmp_path / "news.csv", rows[:24])
     write(tmp_path / "test.csv", rows[24:])
     return tmp_path
@@ -43,6 +44,7 @@ def test_a_file_becomes_a_classifier_that_predict_uses(files, trained_bilm):
     common = ("--bilm", trained_bilm, "--output", files / "out")
     run = run_script("-m", "bilm", "fit", files / "news.csv", *COLUMNS, "--test", files / "test.csv", *common)
     assert run.code == 0, run.err
+    assert "1 of 24 texts have more than 128 words" in run.out
     assert "24 texts of 2 classes; this takes about" in run.out and "On the 8 test rows" in run.out
     figures = json.loads((files / "out/results/news/fit.json").read_text())
     assert figures["validation_splits"] == 5 and figures["rows_trained"] == 24 and figures["commit"]

@@ -362,7 +362,7 @@ def test_time_to_a_perplexity_is_what_was_measured():
     measured, before = results("presets"), results("make_fast")
     rates = {name: f"{rate['median']:,}" for name, rate in measured["tokens_per_second"].items()}
     text = flowing(PERFORMANCE)
-    assert f"{rates['before']} tokens/s before, {rates['fast']} now" in text
+    assert f"{rates['before']} tokens/s before, {rates['fast']} with them" in text
     now, then = measured["fast"]["validation_perplexity"], before["validation_perplexity"]
     epochs = measured["fast"]["settings"]["epochs"] / PRETRAINING["fast"]["epochs"]
     rates = measured["tokens_per_second"]

@@ -98,6 +98,7 @@ def test_the_page_knows_the_model_in_use(port, trained, weights):
     assert status == 200 and facts["classes"] == model.classes
     assert facts["matrix"] == entry["test"]["confusion_matrix"] and facts["lambdas"] == entry["lambdas"]
     assert "400 texts of train.csv" in facts["texts"]
+    assert model_facts(model, {"others": {"classifier": entry}}, "")["matrix"] == facts["matrix"]
     entry["hash"] = "another"
     other = model_facts(model, summary, "")
     assert other["matrix"] is None and "evaluate.py" in other["evaluated"]

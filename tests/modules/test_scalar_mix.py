@@ -80,3 +80,8 @@ def test_modes(mode, kind, learns):
     combiner = build_combiner(mode, 3, 7, seed=0)
     assert type(combiner) is kind
     assert all(p.requires_grad is learns for p in combiner.parameters())
+
+
+def test_an_unknown_mode_is_refused():
+    with pytest.raises(ValueError, match="functoin"):
+        build_combiner("functoin", 3, 4, seed=0)

@@ -4,7 +4,7 @@ import json
 import shutil
 
 import pytest
-from conftest import SAMPLE, run_script
+from conftest import ROOT, SAMPLE, TINY, run_script
 
 from bilm.checkpoints.model_format import find_classifiers, load_bilm
 
@@ -65,3 +65,18 @@ def test_the_choice_between_modes_is_by_the_same_rows(output):
 def test_a_finished_one_is_skipped(output):
     again = ("classification.py", "--data", SAMPLE, "--output", output, "--mode", "hybrid", "--precision", "fp32")
     assert "skipped" in run_script(*again, "--resume").out
+
+
+def test_figures_of_training_rows_are_of_models_that_were_trained_on_them(trained, output, tmp_path):
+    """A language model of the first 60 rows, and a classifier of other texts, were not."""
+    common = ("--data", SAMPLE, "--limit", 60, "--output", tmp_path)
+    run = run_script("ELMO.py", *common, *TINY, "--epochs", 1, "--from-scratch")
+    assert run.code == 0, run.err
+    (bilm,) = tmp_path.glob("models/*/bilstm.pt")
+    common = ("--data", SAMPLE, "--split", "train", "--output")
+    run = run_script("evaluate.py", *common, tmp_path / "out", "--bilm", bilm)
+    assert run.code == 2 and "the language model was not pretrained on" in run.err, run.err
+    run = run_script("evaluate.py", *common, output, "--classifier", ROOT / "models/classifier.pt")
+    assert run.code == 2 and "classifier.pt was trained on another language model" in run.err, run.err
+    run = run_script("evaluate.py", *common, output, "--classifier", ROOT / "models/classifier_large.pt")
+    assert run.code == 2 and "classifier_large.pt was not trained on these rows" in run.err, run.err

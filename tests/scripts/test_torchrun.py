@@ -15,7 +15,7 @@ from torch.distributed.run import get_args_parser
 from bilm.checkpoints import serialization
 
 # Without dropout, whose masks differ from rank to rank.
-PRETRAIN = ["ELMO.py", "--data", SAMPLE, *TINY, "--dropout", 0, "--epochs", 3, "--embedding-optimizer", "adagrad"]
+PRETRAIN = ["ELMO.py", "--data", SAMPLE, *TINY, "--dropout", 0, "--epochs", 3]
 
 
 def history(output: Path) -> dict:

@@ -62,3 +62,11 @@ def test_each_part_moves_at_its_own_rate(tmp_path):
     torch.manual_seed(5)
     slower = step(tmp_path, clip_norm=0.25, rates=[0.1, 0.001])
     assert slower == pytest.approx([same[0], same[1] / 100], rel=1e-2)
+
+
+def test_zero_switches_clipping_off(tmp_path):
+    moved = []
+    for limit in (0.0, 1e9):
+        torch.manual_seed(0)
+        moved += step(tmp_path, clip_norm=limit, rates=[0.1])
+    assert moved[0] == pytest.approx(moved[1]) and moved[0] > 0.1
