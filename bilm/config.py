@@ -92,13 +92,16 @@ class BiLMConfig:
         choices=TOKEN_LAYERS,
     )
 
-    width: int = setting(256, "D: width of the token embedding and of the output of each LSTM layer", at_least=1)
+    width: int = setting(
+        256, "D: width of the token embedding and of the output of each LSTM layer", at_least=1, below=10**8
+    )
     hidden: int | None = setting(
         None,
         "units of each LSTM, whose output is projected to the width (default: the width, not projected)",
         at_least=1,
+        below=10**8,
     )
-    layers: int = setting(2, "stacked LSTM layers per direction", at_least=1)
+    layers: int = setting(2, "stacked LSTM layers per direction", at_least=1, below=100)
     dropout: float = setting(0.2, "dropout on the input and the output of every LSTM layer", below=1)
     softmax: str = setting(
         "adaptive",
@@ -148,7 +151,9 @@ def bilm_config(saved: dict[str, Any]) -> BiLMConfig:
 class ClassifierConfig:
     """The shape of the classifier that reads the combined layers."""
 
-    hidden: int = setting(512, "width of the hidden layer, which is applied to each token before pooling", at_least=1)
+    hidden: int = setting(
+        512, "width of the hidden layer, which is applied to each token before pooling", at_least=1, below=10**8
+    )
     dropout: float = setting(0.3, "dropout before the hidden layer and before the output layer", below=1)
     label_smoothing: float = setting(
         0.05, "probability mass of the training target that is spread over the classes", below=1

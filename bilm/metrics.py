@@ -111,7 +111,7 @@ def mcnemar(actual: np.ndarray, one: np.ndarray, other: np.ndarray) -> dict[str,
     margin = 1.96 * math.sqrt(discordant - (only_one - only_other) ** 2 / rows) / rows
     return {
         "difference": difference,
-        "interval": [difference - margin, difference + margin],
+        "interval": [max(difference - margin, -1.0), min(difference + margin, 1.0)],
         "only_one_right": only_one,
         "only_other_right": only_other,
         "p": float(binomtest(only_one, discordant).pvalue) if discordant else 1.0,

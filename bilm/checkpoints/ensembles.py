@@ -31,8 +31,10 @@ def write_ensemble(path: Path, classifiers: Sequence[Path]) -> list[TrainedClass
     """Write an ensemble of classifiers, each on the bilstm.pt in its folder or on that of this repository.
 
     Returns the members. Raises UserError when a file cannot be read or written, when neither is the language model of a
-    classifier, or when the classes of the classifiers differ.
+    classifier, when the classes of the classifiers differ, or when `path` is another file.
     """
+    if path.exists() and not _is_ensemble(path):
+        raise UserError(f"{path} exists and is not an ensemble. Name another file.", "output")
     files = [(_language_model_of(classifier), classifier) for classifier in classifiers]
     members = _load(files)
     _require_same_classes(path, members)
@@ -69,6 +71,13 @@ def read_ensemble(path: Path) -> list[TrainedClassifier]:
             )
     _require_same_classes(path, members)
     return members
+
+
+def _is_ensemble(path: Path) -> bool:
+    with contextlib.suppress(UserError, OSError):
+        content = read_json(path)
+        return isinstance(content, dict) and content.get("kind") == ENSEMBLE
+    return False
 
 
 def _language_model_of(classifier: Path) -> Path | None:

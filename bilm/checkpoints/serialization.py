@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from bilm.runtime.errors import UserError
-from bilm.runtime.files import ADVICE, atomic_write
+from bilm.runtime.files import ADVICE, atomic_write, file_type
 
 # Files of version 3 have no temperatures and no hybrid classifiers; in those of version 4, hybrid classifiers have a
 # name of their own for character n-grams; up to version 5 they read no clusters; up to version 6, a fine-tuned
@@ -73,12 +73,17 @@ def load(path: Path, kind: str) -> dict[str, Any]:
 def _load(path: Path, kind: str) -> dict[str, Any]:
     if not path.exists():
         raise UserError(f"{path} does not exist.")
+    if path.is_dir():
+        name = "classifier.pt" if kind == "classifier" else "bilstm.pt"
+        raise UserError(f"{path} is a folder. Name a file in it, such as {path / name}.")
     try:
         file = _unpack(path)
         is_unchanged = isinstance(file, dict) and content_hash(file.get("content")) == file.get("sha256")
     except (PermissionError, IsADirectoryError) as error:
         raise UserError(f"{path} cannot be read: {error.strerror}.") from error
     except pickle.UnpicklingError as error:
+        if description := _other_type(path):
+            raise UserError(f"{path} is {description}; a file of weights is needed here.") from error
         raise UserError(
             f"{path} is refused: it is not a file of this project, or it contains objects that could execute code "
             "(only tensors and plain values are read)."
@@ -100,6 +105,17 @@ def _load(path: Path, kind: str) -> dict[str, Any]:
     return dict(file["content"])
 
 
+def _other_type(path: Path) -> str | None:
+    """What a file is that is often taken for weights; None if it may be anything."""
+    with open(path, "rb") as file:
+        head = file.read(64)
+    if head.startswith(b"version https://git-lfs"):
+        return "a pointer of Git LFS, not the file itself (git lfs pull fetches it)"
+    if head.startswith(b"PK"):
+        return None  # as weights are
+    return file_type(head) if head else "empty"
+
+
 # All names in the pickles of `save`. torch's list for weights_only has more, among them some that allocate any memory.
 _ALLOWED_NAMES = re.compile(r"torch \w+Storage|torch\._utils _rebuild_tensor_v2|collections OrderedDict")
 # Tied weights share a tensor of the file, so that its content may exceed its size; beyond this factor it is an attack.
@@ -116,6 +132,8 @@ def _unpack(path: Path) -> Any:
         # torch stores its records uncompressed: an archive that is larger once unpacked is an attack.
         if sum(member.file_size for member in archive.infolist()) > size:
             raise pickle.UnpicklingError("packed")
+        if not any(name.endswith("data.pkl") for name in archive.namelist()):
+            raise pickle.UnpicklingError("not of torch")
         for member in archive.namelist():
             if member.endswith(".pkl"):
                 _require_plain_names(archive.read(member))

@@ -52,6 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise UserError('give a text: python -m bilm lm "Stocks fell in New York."')
     if query.after and query.before:
         raise UserError("--after and --before exclude each other.")
+    if (query.after or query.before) and any("___" in text for text in query.texts):
+        raise UserError("--after and --before are for texts without a blank (___).")
     # Imported after the options are parsed: torch takes seconds, and --help does not need it.
     import numpy as np
 

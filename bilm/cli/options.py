@@ -41,7 +41,7 @@ class RunOptions:
     seed: int = setting(0, "seed of everything random", below=2**62)
     device: str = setting("auto", "auto (CUDA if available), cpu, cuda, cuda:1 ...; mps has not been tried")
     precision: str = setting("auto", "auto: bf16 where hardware supports it natively, else fp32", choices=PRECISIONS)
-    threads: int | None = setting(None, _THREADS, at_least=1)
+    threads: int | None = setting(None, _THREADS, at_least=1, below=1024)
 
     def __post_init__(self) -> None:
         if self.train and self.data:
@@ -132,7 +132,7 @@ class ModelOptions:
         "natively",
         choices=PRECISIONS,
     )
-    threads: int | None = setting(None, _THREADS, at_least=1)
+    threads: int | None = setting(None, _THREADS, at_least=1, below=1024)
 
 
 @dataclass(frozen=True)

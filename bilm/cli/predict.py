@@ -68,6 +68,8 @@ class PredictOptions:
             if not self.explain:
                 raise UserError("--html is for --explain.")
             texts.protect(self.html, "html")
+            if Path(self.html).suffix not in (".html", ".htm"):
+                raise UserError(f"the name of {self.html} should end in .html.", "html")
         if self.explain and self.format != "table":
             raise UserError("--explain is printed as text, or written as a page (--html); leave out --format.")
 
@@ -99,13 +101,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.predict.explain:
         explain(model, texts, options.predict.html)
     else:
-        write = Writer(options.predict.format, model.classes)
+        write: Writer | None = None
         with progress(unit="text", label="classifying", disable=options.texts.input is None) as bar:
             for batch in batched(texts, BATCH_TEXTS_STDIN if options.texts.input == STDIN else BATCH_TEXTS):
+                # Not before the first texts are read: a mistake in the file leaves the output empty.
+                write = write or Writer(options.predict.format, model.classes)
                 for text, probabilities in zip(batch, model.predict_proba(batch), strict=True):
                     write(text, probabilities)
                 sys.stdout.flush()
                 bar.update(len(batch))
+        if write is None:
+            Writer(options.predict.format, model.classes)  # the header of no texts
     print_truncation(model.vocabulary.tokenizer)
 
 
@@ -186,7 +192,9 @@ class Writer:
         widths = "  ".join(f"{{:>{max(8, len(name))}}}" for name in self._columns)
         self._row = f"{{:<{max(map(len, ('class', *classes)))}}}  {widths}  {{}}"
         if form == "csv":
-            self._csv.writerow(["class", *classes, "text"])
+            # A class of one of these names would give two columns of the same name.
+            columns = [f"probability of {name}" if name in ("class", "text") else name for name in classes]
+            self._csv.writerow(["class", *columns, "text"])
         elif form == "table":
             print(printable(self._row.format("class", *self._columns, "text")))
 

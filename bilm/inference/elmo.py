@@ -10,7 +10,7 @@ import torch
 
 from bilm.checkpoints.bundled import bundled_bilm
 from bilm.checkpoints.model_format import Pretrained, import_original, load_bilm
-from bilm.inference.input_checks import check_texts
+from bilm.inference.input_checks import check_text, check_texts
 from bilm.modules.lstm import ProjectedLSTMStack
 from bilm.runtime.device import autocast, find_device, find_precision
 from bilm.runtime.errors import UserError
@@ -109,9 +109,9 @@ class ELMo:
         layers: their numbers, negative ones counted from the last layer; by default all but e0, which gives the best
         accuracy with few labels (docs/results.md). A sentence without words has the mean of its two boundaries.
 
-        Returns fp32 (N, len(layers) * E). Raises TypeError as `embed`, IndexError when there is no such layer.
+        Returns fp32 (N, len(layers) * E). Raises TypeError as `embed`, IndexError and ValueError as `layer_numbers`.
         """
-        chosen = [range(self.num_layers)[layer] for layer in (range(1, self.num_layers) if layers is None else layers)]
+        chosen = self.layer_numbers(layers)
         texts = self._encode_words(sentences)
         vectors = np.zeros((len(texts), len(chosen), self.output_dim), dtype=np.float32)
         for batch, outputs in self._batches(texts):
@@ -120,9 +120,24 @@ class ELMo:
                 vectors[batch.rows, i] = torch.einsum("bt,bte->be", weights, outputs[layer].float()).cpu().numpy()
         return vectors.reshape(len(texts), len(chosen) * self.output_dim)
 
+    def layer_numbers(self, layers: Sequence[int] | None) -> list[int]:
+        """The layers that `layers` of `sentence_vectors` means: by default all but e0.
+
+        Raises IndexError when there is no such layer, ValueError when there is none at all or no list.
+        """
+        every = range(self.num_layers)
+        if layers is None:
+            return list(every[1:])
+        if not isinstance(layers, Sequence | np.ndarray) or not len(layers):
+            raise ValueError(f"layers is {layers!r}; a list of numbers is expected, such as (1, 2)")
+        for layer in layers:
+            if not -len(every) <= layer < len(every):
+                raise IndexError(f"there is no layer {layer}: the layers are 0 to {every[-1]}")
+        return [every[layer] for layer in layers]
+
     def words(self, text: str) -> list[str]:
-        """Tokenize a text: the words that the model reads of it."""
-        return self.vocabulary.tokenizer(text)
+        """Tokenize a text: the words that the model reads of it. Raises TypeError as `input_checks.check_text`."""
+        return self.vocabulary.tokenizer.words_of(check_text(text))
 
     def _encode_words(self, sentences: Iterable[str | Iterable[str]]) -> EncodedTexts:
         return self.vocabulary.encode_words(map(self.vocabulary.tokenizer.words_of, check_texts(sentences)))

@@ -114,8 +114,8 @@ class TextClassifier:
         return {(settings.get("corpus"), settings.get("limit")) for settings in self._settings}
 
     def words(self, text: str) -> list[str]:
-        """Tokenize a text: the words that the model reads of it."""
-        return self.vocabulary.tokenizer(text)
+        """Tokenize a text: the words that the model reads of it. Raises TypeError as `input_checks.check_text`."""
+        return self.vocabulary.tokenizer.words_of(check_text(text))
 
     def explain(self, text: str | Iterable[str], of: str | None = None) -> Explanation:
         """Compute how much each word contributes to class `of` (by default the most probable one), by leaving it out.
@@ -123,6 +123,8 @@ class TextClassifier:
         Raises ValueError when there is no such class, TypeError as `input_checks.check_text`.
         """
         text = check_text(text)
+        if of is not None and of not in self.classes:
+            raise ValueError(f"there is no class {of!r}; the classes are {', '.join(map(repr, self.classes))}")
         words = self.vocabulary.tokenizer.words_of(text)
         probabilities = self._probabilities([words, *([*words[:i], *words[i + 1 :]] for i in range(len(words)))])
         # Of several language models, each has its own tokenizer, and the words are those of the first.

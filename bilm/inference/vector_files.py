@@ -33,6 +33,7 @@ import numpy as np
 
 from bilm.runtime.errors import UserError
 from bilm.runtime.files import atomic_write
+from bilm.runtime.locks import acquire_lock
 from bilm.runtime.optional_packages import require
 
 KINDS = (".npz", ".hdf5", ".safetensors", ".parquet")
@@ -62,8 +63,21 @@ def write_vectors(path: Path, rows: Iterable[Row], dtype: str = "float32", layer
     }
     if path.suffix in _PACKAGES:
         require(_PACKAGES[path.suffix], f"Writing {path}")
-    with atomic_write(path) as temporary:
+    with _only_writer(path), atomic_write(path) as temporary:
         return writers[path.suffix](temporary, _converted(rows, dtype))
+
+
+@contextlib.contextmanager
+def _only_writer(path: Path) -> Iterator[None]:
+    """Raise UserError if another process is writing `path`, which takes minutes for a long file."""
+    try:
+        release = acquire_lock(path.with_name(f".{path.name}.lock"), f"is writing {path}. Name another file.", "output")
+    except OSError as error:
+        raise UserError(f"{path} could not be written: {error.strerror or error}.", "output") from error
+    try:
+        yield
+    finally:
+        release()
 
 
 def _converted(rows: Iterable[Row], dtype: str) -> Iterator[Row]:

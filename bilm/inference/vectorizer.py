@@ -34,24 +34,24 @@ class ELMoVectorizer(TransformerMixin, BaseEstimator):
         self.device = device
 
     def fit(self, X: Iterable[str | Iterable[str]], y: Any = None) -> "ELMoVectorizer":
-        """Load the file. Raises UserError when it is missing or damaged, TypeError as `transform`."""
+        """Load the file. Raises UserError when it is missing or damaged, TypeError and ValueError as `transform`."""
         if not isinstance(X, Iterator):  # which can be read only once, and `fit_transform` then calls `transform`
             check_texts(X)
         self.__dict__.pop("_weights", None)
         self._loaded_from: Any = None
-        self._load()
+        self._load().layer_numbers(self.layers)
         return self
 
     def transform(self, X: Iterable[str | Iterable[str]]) -> np.ndarray:
-        """Compute the vectors of X; see `ELMo.embed` for its form. Raises TypeError as `input_checks.check_texts`."""
+        """Compute the vectors of X; see `ELMo.embed` for its form. Raises as `ELMo.sentence_vectors`."""
         return self._load().sentence_vectors(X, self.layers)
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Return the names of the features: "e1_0", "e1_1", ..., layer after layer. input_features: ignored."""
         elmo = self._load()
-        layers = range(1, elmo.num_layers) if self.layers is None else self.layers
-        numbers = [range(elmo.num_layers)[layer] for layer in layers]
-        return np.array([f"e{layer}_{i}" for layer in numbers for i in range(elmo.output_dim)], dtype=object)
+        return np.array(
+            [f"e{layer}_{i}" for layer in elmo.layer_numbers(self.layers) for i in range(elmo.output_dim)], dtype=object
+        )
 
     def _load(self) -> ELMo:
         """Return the encoder; load it if `path` or `device` has changed.

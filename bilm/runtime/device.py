@@ -27,9 +27,12 @@ def find_device(name: "str | torch.device") -> "torch.device":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         # With its number: torch.cuda.set_device refuses the device "cuda".
-        return torch.zeros(1, device=torch.device(name)).device
+        device = torch.zeros(1, device=torch.device(name)).device
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"device {name!r}: {str(error).splitlines()[0]}", "device") from error
+    if device.type == "meta":
+        raise UserError("device 'meta' does not compute.", "device")
+    return device
 
 
 def find_precision(name: str, device: "torch.device") -> str:

@@ -9,6 +9,8 @@ from typing import Any, TypeVar, get_type_hints
 from bilm.runtime.process import command_line
 
 T = TypeVar("T")
+# Whatever is larger is a mistake: as a number of bytes, rows or threads it would end in an error of its own.
+_LARGEST = 10**9
 Presets = Mapping[str, Mapping[str, Any]]
 
 
@@ -16,7 +18,7 @@ def setting(default: Any, help: str, **limits: Any) -> Any:
     """A dataclass field that carries its help text and its limits to the command line.
 
     limits: `choices`; `names` of the values, for an option that takes several; `positional`, for values without a
-    flag; or for a number `at_least` (default 0) and `below`.
+    flag; or for a number `at_least` (default 0) and `below` (default for integers 10**9).
     """
     return dataclasses.field(default=default, metadata={"help": help, **limits})
 
@@ -57,8 +59,8 @@ def parse_options(
             values[item.name] = tuple(values[item.name])
         choices = item.metadata.get("choices")
         assert choices is None or values[item.name] in choices, f"a preset has {item.name} {values[item.name]!r}"
-        if problem := _out_of_range(values[item.name], item.metadata):
-            parser.error(f"argument --{item.name.replace('_', '-')}: {values[item.name]} {problem}")
+        if problem := _problem(values[item.name], item.metadata):
+            parser.error(f"argument --{item.name.replace('_', '-')}: {problem}")
     return kind(**{name: _replaced(group, values) for name, group in groups.items()})
 
 
@@ -94,14 +96,17 @@ def _settings(group: Any) -> Iterator[dataclasses.Field]:
     return (item for item in dataclasses.fields(group) if "help" in item.metadata)
 
 
-def _out_of_range(value: Any, limits: Mapping[str, Any]) -> str:
-    """What is wrong with a number; empty where nothing is."""
+def _problem(value: Any, limits: Mapping[str, Any]) -> str:
+    """What is wrong with a value; empty where nothing is."""
+    if value == "":
+        return "the value is empty"  # of a variable of the shell that is not set
     if isinstance(value, bool) or not isinstance(value, int | float):
         return ""
-    at_least, below = limits.get("at_least", 0), limits.get("below", math.inf)
-    if math.isfinite(value) and at_least <= value < below:
+    at_least, below = limits.get("at_least", 0), limits.get("below", _LARGEST if isinstance(value, int) else math.inf)
+    if at_least <= value < below:  # not so for NaN
         return ""
-    return f"is not at least {at_least}" + (f" and below {below}" if below < math.inf else "")
+    shown = "this number" if isinstance(value, int) and abs(value) > 10**99 else value
+    return f"{shown} is not at least {at_least}" + (f" and below {below:,}" if below < math.inf else "")
 
 
 def _declared_type(annotation: Any) -> type:

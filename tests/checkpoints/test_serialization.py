@@ -115,3 +115,21 @@ def test_ctrl_c_in_a_write_is_ctrl_c_and_leaves_the_old_file_and_nothing_else(sa
         serialization.save(saved, "bilm", {"other": torch.ones(1000)})
     assert stop.value.args == (15,)
     assert saved.read_bytes() == before and list(saved.parent.iterdir()) == [saved]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is empty; a file of weights"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "a pointer of Git LFS"),
+        (b"\x89HDF\r\n\x1a\n" + bytes(99), "is an HDF5 file; a file of weights"),
+        (b"\x1f\x8b" + bytes(99), "compressed with gzip"),
+        (b"text", "not a file of this project"),
+    ],
+)
+def test_what_is_often_taken_for_weights_is_named(tmp_path, content, message):
+    (tmp_path / "bilstm.pt").write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        serialization.load(tmp_path / "bilstm.pt", "bilm")
+    with pytest.raises(UserError, match=r"is a folder. Name a file in it, such as .*bilstm\.pt"):
+        serialization.load(tmp_path, "bilm")

@@ -76,6 +76,15 @@ def test_one_classifier_or_another_name_is_refused(models):
     assert not list(models.glob("best*"))
 
 
+def test_another_file_is_not_replaced(models):
+    file, members = models / "one/fit.json", [models / f"one/classifier_{mode}.pt" for mode in ("frozen", "function")]
+    file.write_text('{"rows": 9}')
+    run = run_script("-m", "bilm", "ensemble", "--output", file, *members)
+    assert run.code == 2 and "is not an ensemble" in run.err and file.read_text() == '{"rows": 9}'
+    for _ in range(2):  # an ensemble is
+        assert run_script("-m", "bilm", "ensemble", "--output", models / "both.json", *members).code == 0
+
+
 def test_members_with_other_classes_are_refused(models):
     from bilm.checkpoints import serialization
 

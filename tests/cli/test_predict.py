@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from conftest import SAMPLE, run_script
 
+from bilm.cli.predict import Writer
 from bilm.inference.explanations import as_page, in_colour, in_numbers
 from bilm.inference.text_classifier import Explanation, TextClassifier
 from bilm.text.ag_news import read_ag_news
@@ -116,6 +117,7 @@ def test_forms_of_input_and_output(weights, tmp_path):
         ("a.txt", b"one\n", ["--column", "x"], "is read line by line"),
         ("a.txt", b"one\n", ["a text"], "give texts, or --input"),
         ("a.txt", b"one\n", ["--html", "x.html"], "--html is for --explain"),
+        ("a.txt", b"one\n", ["--explain", "--html", "classifier.pt"], "should end in .html"),
         ("", b"", ["--input", "nowhere.txt"], "nowhere.txt cannot be read"),
         ("", b"", ["a text", "--device", "gpu"], "device 'gpu'"),
     ],
@@ -127,6 +129,15 @@ def test_mistakes_are_one_line(weights, tmp_path, name, content, arguments, mess
         source = ["--input", tmp_path / name]
     run = predict(weights, *source, *arguments)
     assert run.returncode == 2 and message in run.stderr and run.stderr.count("\n") == 1, run.stderr
+    assert not run.stdout
+
+
+def test_a_class_named_as_a_column_gives_no_second_one(capsys):
+    write = Writer("csv", ["text", "class", "sport"])
+    write("They won.", np.array([0.1, 0.2, 0.7]))
+    (header, row) = csv.reader(io.StringIO(capsys.readouterr().out))
+    assert header == ["class", "probability of text", "probability of class", "sport", "text"]
+    assert row == ["sport", "0.1000", "0.2000", "0.7000", "They won."]
 
 
 def test_texts_of_all_kinds_have_a_class(classifier):

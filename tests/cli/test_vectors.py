@@ -16,6 +16,7 @@ from bilm import TextClassifier
 from bilm.inference import vector_files
 from bilm.inference.vector_files import write_vectors
 from bilm.runtime.errors import UserError
+from bilm.runtime.locks import acquire_lock
 from bilm.text import batching
 
 
@@ -242,6 +243,17 @@ def test_the_largest_float16_is_kept(tmp_path):
     assert np.load(tmp_path / "x.npz")["vectors"].tolist() == [[65504.0] * 2]
 
 
+def test_a_file_that_another_process_is_writing_is_refused(tmp_path):
+    path, rows = tmp_path / "x.npz", [("a", ["a"], np.zeros(3, np.float32))]
+    release = acquire_lock(tmp_path / ".x.npz.lock", "is writing it")
+    path.write_bytes(b"earlier")
+    with pytest.raises(UserError, match=r"is writing .*x\.npz. Name another file"):
+        write_vectors(path, rows)
+    assert path.read_bytes() == b"earlier"
+    release()
+    assert write_vectors(path, rows) == 1 and [p.name for p in tmp_path.iterdir()] == ["x.npz"]
+
+
 @pytest.mark.parametrize("kind", vector_files.KINDS)
 def test_no_text_is_a_file_without_vectors(tmp_path, kind):
     if kind in vector_files._PACKAGES:
@@ -301,7 +313,7 @@ def test_a_signal_leaves_no_file(path, tmp_path):
     process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     process.stdin.write("Rain fell.\n" * 600)
     process.stdin.flush()
-    while not list(tmp_path.iterdir()):  # the first batch is being written
+    while not list(tmp_path.glob(".*.tmp")):  # the first batch is being written
         assert process.poll() is None, process.communicate()
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)

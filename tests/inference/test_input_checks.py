@@ -93,6 +93,9 @@ def test_other_types_are_refused(inputs, message):
         (np.array([["Rain."]]), "item 1 .* is of type ndarray"),
         (["Rain", None], r"word 1 \(counted from 0\) of item 1 .* is None \(NoneType\); a str is expected"),
         (["Rain", ["."]], r"word 1 .* of item 1 .* is of type list"),
+        (["Rain fell."], r"item 1 .* is a list of texts"),
+        (("Rain fell.", "It stopped."), r"item 1 .* is a list of texts"),
+        (np.array(["Rain fell."]), r"item 1 .* is a list of texts"),
     ],
 )
 def test_all_methods_have_the_same_message(elmo, trained_bilm, item, message):
@@ -104,8 +107,9 @@ def test_all_methods_have_the_same_message(elmo, trained_bilm, item, message):
             method(["Rain.", item])
         messages.add(str(error.value))
     assert len(messages) == 1
-    with pytest.raises(TypeError, match=r"the text is "):
-        classifier.explain(item)
+    for method in (classifier.explain, classifier.words, elmo.words):
+        with pytest.raises(TypeError, match=r"the text is "):
+            method(item)
 
 
 def test_a_column_of_texts_is_the_texts(elmo, trained_bilm):
@@ -137,3 +141,17 @@ def test_tables_of_pandas(elmo, trained_bilm):
         check_texts(pandas.Series(["Rain.", None], dtype="string"))
     with pytest.raises(TypeError, match=r"item 1 .* is (nan|None)"):
         check_texts(pandas.DataFrame({"text": ["Rain.", None]}))
+
+
+def test_layers_and_classes_that_there_are_not(elmo, trained_bilm):
+    for layers, error, message in (
+        (1, ValueError, r"layers is 1; a list"),
+        ((), ValueError, "a list of numbers"),
+        ([5], IndexError, "no layer 5: the layers are 0 to 2"),
+    ):
+        for method in (elmo.sentence_vectors, ELMoVectorizer(str(trained_bilm), layers).fit):
+            with pytest.raises(error, match=message):
+                method(TEXTS, *([layers] if method == elmo.sentence_vectors else []))
+    assert elmo.sentence_vectors(TEXTS, np.array([-1])).shape == (3, elmo.output_dim)
+    with pytest.raises(ValueError, match="no class 'nope'; the classes are 'World'"):
+        TextClassifier.load(trained_bilm).explain("Rain.", "nope")

@@ -122,7 +122,11 @@ def test_as_a_user_runs_it(trained, predictor):
     run = run_script("-m bilm lm", "--bilm", path, "--before", 5, "--samples", 2, "resigned.")
     lines = run.out.splitlines()
     assert run.code == 0 and len(lines) == 2 and all(line.endswith("resigned.") for line in lines), run.err
-    for arguments, message in (([], "give a text"), (["--after", 1, "--before", 1, "x"], "exclude each other")):
+    for arguments, message in (
+        ([], "give a text"),
+        (["--after", 1, "--before", 1, "x"], "exclude each other"),
+        (["--after", 3, "Rain.", "The ___ fell"], "texts without a blank"),
+    ):
         run = run_script("-m bilm lm", "--bilm", path, *arguments)
         assert run.code == 2 and message in run.err and run.err.count("\n") == 1
 

@@ -99,6 +99,11 @@ def test_a_device_that_is_not_there_is_one_line():
         device.find_device("mps")
 
 
+def test_a_device_that_does_not_compute_is_refused():
+    with pytest.raises(UserError, match="device 'meta' does not compute"):
+        device.find_device("meta")
+
+
 # What the tests below look at; earlier versions of torch have other names for it.
 NEW_NAMES = hasattr(getattr(torch.backends.cudnn, "rnn", None), "fp32_precision")
 has_new_names = pytest.mark.skipif(not NEW_NAMES, reason="torch before 2.9")

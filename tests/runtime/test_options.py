@@ -13,6 +13,8 @@ class Shape:
 
     width: int = setting(256, "wide")
     depth: int = setting(2, "deep")
+    rate: float = setting(0.1, "fast")
+    name: str | None = setting(None, "called")
 
 
 @dataclass(frozen=True)
@@ -52,3 +54,20 @@ def test_presets_name_settings_that_there_are():
         settings = {item.name for group in groups for item in dataclasses.fields(group) if "help" in item.metadata}
         assert {name for preset in presets.values() for name in preset} <= settings
     assert set(PRETRAINING) == set(CLASSIFICATION) == {"fast", "base", "best"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--name", ""], "argument --name: the value is empty"),
+        (["--width", "-1"], "argument --width: -1 is not at least 0 and below 1,000,000,000"),
+        (["--width", "9" * 400], "argument --width: this number is not at least 0"),
+        (["--rate", "inf"], "argument --rate: "),
+        (["--rate", "nan"], "argument --rate: nan is not at least 0"),
+    ],
+)
+def test_values_that_cannot_be_meant(capsys, arguments, message):
+    with pytest.raises(SystemExit):
+        parse_options(Options, "", arguments=arguments)
+    assert message in capsys.readouterr().err
+    assert parse_options(Options, "", arguments=["--rate", "1e30", "--name", "0"]).shape.rate == 1e30
