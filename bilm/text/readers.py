@@ -31,6 +31,7 @@ _PARQUET = ".parquet"
 KINDS = (*_DELIMITERS, ".jsonl", ".ndjson", ".json", _PARQUET)
 # Rows in memory at a time.
 _CHUNK = 1024
+_LARGEST_CELL = 2**31 - 1
 # A cell quoted as the csv module quotes it.
 _QUOTED = re.compile(r'"(?:[^"]|"")*"')
 # The csv module ends a row at a lone carriage return. It reads this half of a surrogate pair instead, which does not
@@ -92,6 +93,7 @@ class Table:
     def _csv_rows(self, file: io.BufferedIOBase) -> Iterator[tuple[int, Sequence[object]]]:
         import pandas
 
+        self._refuse_carriage_returns()
         first, cells = next(((number, cells) for number, _, cells in self._csv_structure() if cells), (0, []))
         if not cells:
             return
@@ -102,14 +104,14 @@ class Table:
                 f"{self.path}: its first row, {', '.join(cells)[:80]!r}, is a header of numbers, as pandas writes it "
                 "for columns without names. Name the columns, or remove that row."
             )
-        positions, count = [self._position(column, cells, has_header) for column in self.columns], 0
+        positions = [self._position(column, cells, has_header) for column in self.columns]
         try:
             # The Python engine checks quotation marks, and distinguishes a missing cell (NaN) from an empty one. One
             # column more than the first row has reveals rows that are too long.
             chunks = pandas.read_csv(
                 _CsvLines(decoded_lines(file, self.path)),
                 sep=self._delimiter,
-                quoting=self._quoting(),
+                quoting=self._quoting,
                 engine="python",
                 header=None,
                 names=range(width + 1),
@@ -127,17 +129,28 @@ class Table:
                 columns = ([cell.replace(_CARRIAGE_RETURN, "\r") for cell in chunk[p]] for p in positions)
                 for number, *row in zip((chunk.index + 1).tolist(), *columns, strict=True):
                     if number > first or not has_header:
-                        count += 1
                         yield number, row
         except (pandas.errors.ParserError, csv.Error) as error:
             self._raise_structure_error(width, str(error))
-        if not count and any("\r" in cell for cell in cells):
-            self._refuse_carriage_returns()
 
     def _refuse_carriage_returns(self) -> None:
-        """Raises UserError if the file, which is a single row, has no other line ends."""
+        """Raises UserError if carriage returns alone end the rows: each row, or each but the last one.
+
+        Those between quotation marks are text, and those without are, too, if a line feed ends an earlier row.
+        """
+        last = [""]
+
+        def lines(file: io.BufferedIOBase) -> Iterator[str]:
+            for line in decoded_lines(file, self.path):
+                for last[0] in io.StringIO(line, newline=""):
+                    yield last[0]
+
+        csv.field_size_limit(_LARGEST_CELL)
         with open_bytes(self.path) as file:
-            if b"\n" not in file.read():
+            rows = csv.reader(lines(file), delimiter=self._delimiter, quoting=self._quoting)
+            ends = (last[0][-1:] for cells in rows if cells)
+            count = sum(1 for _ in itertools.takewhile("\r".__eq__, ends))
+            if count and next(ends, None) is None:
                 raise UserError(
                     f"{self.path}: its lines end in carriage returns alone, as in a CSV for Macintosh. Save it with "
                     "the line ends of Windows or Unix, in Excel as 'CSV UTF-8'."
@@ -174,10 +187,10 @@ class Table:
 
         Raises UserError if quotation marks do not match.
         """
-        csv.field_size_limit(2**31 - 1)
+        csv.field_size_limit(_LARGEST_CELL)
         with open_bytes(self.path) as file:
             lines = _CsvLines(decoded_lines(file, self.path))
-            rows = csv.reader(lines, delimiter=self._delimiter, quoting=self._quoting(), strict=True)
+            rows = csv.reader(lines, delimiter=self._delimiter, quoting=self._quoting, strict=True)
             number, line = 0, 1
             try:
                 for number, cells in enumerate(rows, start=1):
@@ -200,6 +213,7 @@ class Table:
                 )
         raise UserError(f"{self.path} cannot be read: {reason}.")
 
+    @cached_property
     def _quoting(self) -> Literal[0, 3]:
         """Decide whether quotation marks at the start of a cell of a TSV quote the cell or are part of its text.
 

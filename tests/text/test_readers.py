@@ -433,12 +433,38 @@ def test_a_header_of_numbers_is_refused(tmp_path, columns, read):
         list(Table(tmp_path / read, columns).rows())
 
 
-def test_lines_of_a_macintosh_are_refused(tmp_path):
-    (tmp_path / "a.csv").write_bytes(b"text,label\rGood film,pos\rBad film,neg\r")
-    with pytest.raises(UserError, match="lines end in carriage returns alone"):
-        list(Table(tmp_path / "a.csv", ["text"]).rows())
-    (tmp_path / "a.csv").write_bytes(b"text,label\n")
-    assert list(Table(tmp_path / "a.csv", ["text"]).rows()) == []
+@pytest.mark.parametrize("end", [b"", b"\r", b"\n", b"\r\n", b"\r\n\n"])
+@pytest.mark.parametrize(
+    ("name", "content", "columns"),
+    [
+        ("a.csv", b"text,label\rGood film,pos\rBad film,neg", ["text", "label", "1", "2"]),
+        ("a.csv", b"text;label\rGood film;pos\rBad film;neg", ["text", "label"]),
+        ("a.csv", b'label,text\rpos,"Good, film"\rneg,"Bad\nfilm"', ["text", "label", "1", "2"]),
+        ("a.csv", b"text\rGood film\rBad film", ["text", "1"]),
+        ("a.csv", b"Good film,1", ["1"]),
+        ("a.tsv", b'text\tlabel\rGood "film"\tpos\r"Bad" film\tneg', ["text", "label", "1"]),
+    ],
+)
+def test_lines_of_a_macintosh_are_refused(tmp_path, name, content, columns, end):
+    (tmp_path / name).write_bytes(content + end)
+    for column in columns if b"\r" in content or end == b"\r" else ():
+        assert refusal(tmp_path / name, column).startswith(": its lines end in carriage returns alone")
+
+
+@pytest.mark.parametrize(
+    ("content", "column", "texts"),
+    [
+        (b"text,label\n", "text", []),
+        (b"text,label\r\nGood\rfilm,pos\r\n", "text", ["Good\rfilm"]),
+        (b'"Good\rfilm",pos\n', "1", ["Good\rfilm"]),
+        (b'"Good\rfilm",pos', "1", ["Good\rfilm"]),
+        (b"Good\rfilm,pos\nBad film,neg\n", "1", ["Good\rfilm", "Bad film"]),
+        (b"Good film,pos\nBad\rfilm,neg\n", "1", ["Good film", "Bad\rfilm"]),
+    ],
+)
+def test_carriage_returns_of_texts_are_read(tmp_path, content, column, texts):
+    (tmp_path / "a.csv").write_bytes(content)
+    assert texts_of(tmp_path / "a.csv", column) == texts
 
 
 def test_a_class_of_another_type_is_named(tmp_path):
