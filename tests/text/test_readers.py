@@ -228,7 +228,23 @@ def test_compressed_files(tmp_path, ending, module):
         (b"PK\x03\x04\x14\x00\x00\x00", "a ZIP archive, or an Excel workbook. Unpack it"),
         ("t\nhello\n".encode("utf-16"), "UTF-16, not UTF-8. Save it as UTF-8"),
         ("t\nhello\n".encode("utf-16-le"), "UTF-16, not UTF-8. Save it as UTF-8"),
-        ("t\nhello\n".encode("utf-16-be"), "UTF-16, not UTF-8. Save it as UTF-8"),
+        ("t\nhello\n".encode("utf-16-be"), "UTF-16, not UTF-8. Save it as UTF-8 (iconv -f utf-16be -t utf-8)"),
+        *(
+            (text.encode(f"{codec}-{order}"), f"{codec.upper()}, not UTF-8. Save it as UTF-8 (iconv -f {codec}{order}")
+            for codec in ("utf-16", "utf-32")
+            for order in ("le", "be")
+            for text in (
+                "a\n",
+                "Привет мир\nКак дела\n",
+                "t\r\nनमस्ते दुनिया\r\n",
+                "Ça va\n",
+                "你好 😀\n",
+                "x" * 31 + "😀",
+            )
+        ),
+        ("hello\n".encode("utf-32"), "UTF-32, not UTF-8. Save it as UTF-8 (iconv -f utf-32 -t utf-8)"),
+        (b"\0\0\xfe\xff\0\0\0t", "UTF-32, not UTF-8. Save it as UTF-8 (iconv -f utf-32 -t utf-8)"),
+        (b"news.csv".ljust(100, b"\0") + b"0000644\0", "padded with NUL bytes, as a tar archive is"),
         (gzip.compress(b"t\n", mtime=0), "compressed with gzip. Unpack it, or let its name end in .gz"),
         (b"PAR1\x15\x04\x15\x0e\0", "a Parquet file. Let its name end in .parquet"),
     ],
@@ -242,6 +258,28 @@ def test_a_file_of_another_kind_is_named(tmp_path, monkeypatch, content, result)
     (tmp_path / "train.csv").write_bytes(content)
     with pytest.raises(UserError, match=result[:9]):
         list(read_ag_news(tmp_path / "train.csv"))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "a\0b\n",
+        "ab\0c",
+        "a\0b",
+        "\0",
+        "\0\n",
+        "\0\0\0\0",
+        "x\n\0\0\n",
+        "\x07abc",
+        '"\0"',
+        "日本\0語",
+        "e" * 63 + "é",
+    ],
+)
+def test_a_text_with_control_characters_is_one(tmp_path, monkeypatch, content):
+    (tmp_path / "a.txt").write_text(content, encoding="utf-8")
+    texts = content.removesuffix("\n").split("\n")
+    assert texts_of(tmp_path / "a.txt") == texts_of_stdin(monkeypatch, content.encode()) == texts
 
 
 def test_a_folder_is_named(tmp_path):
