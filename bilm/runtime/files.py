@@ -119,7 +119,7 @@ def _is_utf8(head: bytes) -> bool:
 
 
 def _letters_as(codec: str, head: bytes) -> int:
-    """Count the letters of alphabets (up to U+1FFF), ASCII twice, if `head` is text in UTF-16 or UTF-32; 0 if it is not.
+    """Count the letters of alphabets (up to U+1FFF), ASCII twice, if `head` is text in UTF-16 or UTF-32; else 0.
 
     A UTF-8 text with NULs may be UTF-16, too, but then of ideographs: what is also UTF-8 is taken for UTF-16 only if
     it has none of them, but alphabets and their punctuation (up to U+2027).

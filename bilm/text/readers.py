@@ -26,6 +26,7 @@ from bilm.text.text_rules import decoded_lines, without_line_end
 STDIN = "-"
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _SEMICOLON = ";"  # in a CSV of Excel, where the comma is the decimal point
+_BYTE_ORDER_MARK = "\ufeff"
 _JSON_BLANKS = " \t\r\n"
 _PARQUET = ".parquet"
 KINDS = (*_DELIMITERS, ".jsonl", ".ndjson", ".json", _PARQUET)
@@ -34,9 +35,9 @@ _CHUNK = 1024
 _LARGEST_CELL = 2**31 - 1
 # A cell quoted as the csv module quotes it.
 _QUOTED = re.compile(r'"(?:[^"]|"")*"')
-# The csv module ends a row at a lone carriage return. It reads this half of a surrogate pair instead, which does not
-# occur in UTF-8.
-_CARRIAGE_RETURN = "\udc0d"
+# The csv module ends a row at a lone carriage return, and pandas removes a byte order mark at the start of the first
+# cell, and quotation marks after it. They read these halves of surrogate pairs instead, which do not occur in UTF-8.
+_CARRIAGE_RETURN, _MARK = "\udc0d", "\udc0e"
 _LONE_CARRIAGE_RETURN = re.compile(r"\r(?!\n)")
 _TYPES = {bool: "true or false", int: "a number", float: "a number", list: "a list", dict: "a record", bytes: "bytes"}
 T = TypeVar("T")
@@ -90,6 +91,12 @@ class Table:
         problem = "missing" if cell is None else f"{describe_type(cell)}, not text"
         raise self.error(number, f"it is {problem}. Fill it in, convert it to text, or remove the row.", column)
 
+    def _lines(self, file: io.BufferedIOBase) -> Iterator[str]:
+        """Yield lines without a second byte order mark, which a program adds that takes the first one for text."""
+        lines = decoded_lines(file, self.path)
+        yield from (line.lstrip(_BYTE_ORDER_MARK) for line in itertools.islice(lines, 1))
+        yield from lines
+
     def _csv_rows(self, file: io.BufferedIOBase) -> Iterator[tuple[int, Sequence[object]]]:
         import pandas
 
@@ -109,7 +116,7 @@ class Table:
             # The Python engine checks quotation marks, and distinguishes a missing cell (NaN) from an empty one. One
             # column more than the first row has reveals rows that are too long.
             chunks = pandas.read_csv(
-                _CsvLines(decoded_lines(file, self.path)),
+                _CsvLines(self._lines(file)),
                 sep=self._delimiter,
                 quoting=self._quoting,
                 engine="python",
@@ -126,7 +133,7 @@ class Table:
                 if (chunk[width - 1].isna() != blank).any() or chunk[width].notna().any():
                     self._raise_structure_error(width, "rows of different lengths")
                 chunk = chunk[~blank]
-                columns = ([cell.replace(_CARRIAGE_RETURN, "\r") for cell in chunk[p]] for p in positions)
+                columns = ([_restored(cell) for cell in chunk[p]] for p in positions)
                 for number, *row in zip((chunk.index + 1).tolist(), *columns, strict=True):
                     if number > first or not has_header:
                         yield number, row
@@ -141,7 +148,7 @@ class Table:
         last = [""]
 
         def lines(file: io.BufferedIOBase) -> Iterator[str]:
-            for line in decoded_lines(file, self.path):
+            for line in self._lines(file):
                 for last[0] in io.StringIO(line, newline=""):
                     yield last[0]
 
@@ -173,11 +180,11 @@ class Table:
     def _delimiter(self) -> str:
         if self.kind == ".csv" and self._names:
             with open_bytes(self.path) as file:
-                lines = map(without_line_end, _CsvLines(decoded_lines(file, self.path)))
+                lines = map(without_line_end, _CsvLines(self._lines(file)))
                 header = next(filter(None, lines), "")
             with suppress(csv.Error):
                 cells, with_commas = (next(csv.reader([header], delimiter=d)) for d in (_SEMICOLON, ","))
-                found = any(name in cells for name in self._names if not name.isdecimal())
+                found = any(name in map(_restored, cells) for name in self._names if not name.isdecimal())
                 if found and len(cells) > len(with_commas) == 1:
                     return _SEMICOLON
         return _DELIMITERS[self.kind]
@@ -189,12 +196,12 @@ class Table:
         """
         csv.field_size_limit(_LARGEST_CELL)
         with open_bytes(self.path) as file:
-            lines = _CsvLines(decoded_lines(file, self.path))
+            lines = _CsvLines(self._lines(file))
             rows = csv.reader(lines, delimiter=self._delimiter, quoting=self._quoting, strict=True)
             number, line = 0, 1
             try:
                 for number, cells in enumerate(rows, start=1):
-                    yield number, line, [cell.replace(_CARRIAGE_RETURN, "\r") for cell in cells]
+                    yield number, line, [_restored(cell) for cell in cells]
                     line = rows.line_num + 1
             except csv.Error as error:
                 raise UserError(
@@ -224,7 +231,7 @@ class Table:
             return csv.QUOTE_MINIMAL
         widths, has_marks, unclosed_line = set(), False, 0
         with open_bytes(self.path) as file:
-            for number, line in enumerate(map(without_line_end, decoded_lines(file, self.path)), start=1):
+            for number, line in enumerate(map(without_line_end, self._lines(file)), start=1):
                 widths |= {line.count("\t") + 1} if line else set()
                 marked = [cell for cell in line.split("\t") if cell.startswith('"')] if '"' in line else []
                 has_marks = has_marks or bool(marked)
@@ -248,7 +255,7 @@ class Table:
             yield number, [replace_surrogates(cell) if isinstance(cell, str) else cell for cell in cells]
 
     def _json_lines(self, file: io.BufferedIOBase) -> Iterator[tuple[int, object]]:
-        for number, line in enumerate(decoded_lines(file, self.path), start=1):
+        for number, line in enumerate(self._lines(file), start=1):
             if not (line := line.strip(_JSON_BLANKS)):
                 continue
             try:
@@ -259,7 +266,7 @@ class Table:
 
     def _json_array(self, file: io.BufferedIOBase) -> Iterator[tuple[int, object]]:
         try:
-            yield from enumerate(json.loads("".join(decoded_lines(file, self.path))), start=1)
+            yield from enumerate(json.loads("".join(self._lines(file))), start=1)
         except (ValueError, RecursionError) as error:
             where, reason = f"line {getattr(error, 'lineno', 1)}", getattr(error, "msg", error)
             raise UserError(f"{self.path}, {where}: the array is not JSON ({reason}).") from error
@@ -270,7 +277,7 @@ class Table:
         if self.kind != ".json":
             return False
         with open_bytes(self.path) as file:
-            begins = (line.strip(_JSON_BLANKS)[:1] for line in decoded_lines(file, self.path))
+            begins = (line.strip(_JSON_BLANKS)[:1] for line in self._lines(file))
             return next(filter(None, begins), "") == "["
 
     def _parquet_rows(self, file: io.BufferedIOBase) -> Iterator[tuple[int, Sequence[object]]]:
@@ -291,14 +298,19 @@ class Table:
 
 
 class _CsvLines(io.TextIOBase):
-    """Lines for the csv module and pandas, in which a lone carriage return ends no row."""
+    """Lines for the csv module and pandas, with halves of surrogate pairs for characters that are special to them."""
 
     def __init__(self, lines: Iterator[str]):
         self._lines = lines
 
     def __next__(self) -> str:  # type: ignore[override]
-        line = next(self._lines)
+        line = next(self._lines).replace(_BYTE_ORDER_MARK, _MARK)
         return _LONE_CARRIAGE_RETURN.sub(_CARRIAGE_RETURN, line) if "\r" in line else line
+
+
+def _restored(cell: str) -> str:
+    """Return a cell of _CsvLines as it is in the file."""
+    return cell.replace(_CARRIAGE_RETURN, "\r").replace(_MARK, _BYTE_ORDER_MARK)
 
 
 def read_texts(source: str, column: str | None, label: str = "") -> Iterator[str]:

@@ -111,6 +111,31 @@ def test_a_csv_with_semicolons(tmp_path, content, column, texts):
     assert texts_of(tmp_path / "a.csv", column) == texts
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "column", "texts"),
+    [
+        ("a.csv", '"Stocks, fell",a\n"Rain",b\n', "1", ["Stocks, fell", "Rain"]),
+        ("a.csv", 'text,n\n"Rain",b\n', "text", ["Rain"]),
+        ("a.tsv", "text\tn\nRain\tb\n", "text", ["Rain"]),
+        ("a.jsonl", '{"text": "Rain"}\n', "text", ["Rain"]),
+        ("a.json", '[{"text": "Rain"}]', "text", ["Rain"]),
+    ],
+)
+def test_a_second_byte_order_mark_is_skipped(tmp_path, name, content, column, texts):
+    for count in range(4):
+        (tmp_path / name).write_text("\ufeff" * count + content, encoding="utf-8")
+        assert texts_of(tmp_path / name, column) == texts
+
+
+@pytest.mark.parametrize("text", ["\ufeff", '\ufeff"a', '\ufeff"a" b', "\ufeffa", "a\ufeff"])
+def test_a_byte_order_mark_in_a_cell_is_text(tmp_path, text):
+    pandas.DataFrame([[text, text]] * 2).to_csv(
+        tmp_path / "a.csv", header=False, index=False, quoting=csv.QUOTE_ALL, encoding="utf-8"
+    )
+    for column in ("1", "2"):
+        assert texts_of(tmp_path / "a.csv", column) == [text] * 2
+
+
 @pytest.mark.parametrize("indent", [None, 2])
 def test_a_json_array_as_pandas_writes_it(tmp_path, indent):
     texts = ["one\ntwo", "", "x\u2028y", "[z]"]
