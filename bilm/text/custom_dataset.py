@@ -14,6 +14,8 @@ from bilm.text.readers import Table, describe_type, read_texts, sample_evenly
 NO_LABEL = -1
 # A column with more distinct values than this, and more than half as many as rows, is not accepted as the classes.
 _MANY = 100
+# Python can be set to convert no more digits than these to a number, but to no fewer; longer names are sorted as text.
+_DIGITS = 640
 
 
 @dataclass(frozen=True)
@@ -89,5 +91,5 @@ def read_classes(path: Path, columns: Columns) -> tuple[str, ...]:
             f"{path}, column {columns.label!r}: {len(counts):,} different values in {counts.total():,} rows. Is it the "
             "column of the classes?"
         )
-    are_integers = all(name.isdecimal() for name in counts)
+    are_integers = all(name.isdecimal() and len(name) <= _DIGITS for name in counts)
     return tuple(sorted(counts, key=(lambda name: (int(name), name)) if are_integers else str))

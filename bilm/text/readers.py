@@ -168,7 +168,8 @@ class Table:
             if first.count(column) > 1:
                 raise UserError(f"{self.path} has {first.count(column)} columns {column!r}. Rename the others.")
             return first.index(column)
-        if self.kind in _DELIMITERS and column.isdecimal() and 1 <= int(column) <= len(first):
+        # More digits than Python converts are no number of a column.
+        if self.kind in _DELIMITERS and column.isdecimal() and len(column) < 10 and 1 <= int(column) <= len(first):
             return int(column) - 1
         same = [name for name in first if name.strip().casefold() == column.strip().casefold()]
         similar = f" Did you mean {same[0]!r}?" if same else ""

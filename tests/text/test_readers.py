@@ -534,3 +534,13 @@ def test_a_class_of_another_type_is_named(tmp_path):
     pandas.DataFrame({"t": ["a", "b"], "c": [b"x", b"y"]}).to_parquet(tmp_path / "a.parquet")
     with pytest.raises(UserError, match=r"row 1, column 'c'.* it is bytes, which names no class"):
         read_classes(tmp_path / "a.parquet", Columns("t", "c"))
+
+
+def test_a_number_of_many_digits_is_a_class(tmp_path):
+    """Python converts no more than 4,300 digits to a number."""
+    long = "9" * 5000
+    (tmp_path / "a.csv").write_text(f"t,c\none,{long}\ntwo,10\nthree,9\n")
+    assert read_classes(tmp_path / "a.csv", Columns("t", "c")) == ("10", "9", long)
+    assert " has no column '9" in refusal(tmp_path / "a.csv", long)
+    (tmp_path / "a.jsonl").write_text(f'{{"t": "one", "c": {long}}}\n')
+    assert ", line 1: it is not JSON" in refusal(tmp_path / "a.jsonl", "t")
