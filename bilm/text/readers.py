@@ -251,9 +251,22 @@ class Table:
             if not isinstance(record, dict):
                 remedy = "The array needs objects" if self._is_json_array else "Write one object on each line"
                 raise self.error(number, f"it is not a JSON object. {remedy}: {{...}}.")
-            self.columns = self.columns or self._select(list(record))
-            cells = map(record.get, self.columns)
+            if not self.columns:
+                self.columns = self._select(list(record))
+                keys = self._json_keys(number, record)
+            cells = map(record.get, keys)
             yield number, [replace_surrogates(cell) if isinstance(cell, str) else cell for cell in cells]
+
+    def _json_keys(self, number: int, first: dict[str, object]) -> list[str]:
+        """Return the keys of the columns in the first record. Raises UserError if it lacks one, or is a whole table."""
+        if first and all(isinstance(cell, dict | list) for cell in first.values()):
+            raise self.error(
+                number,
+                "it holds records and lists alone, as a whole table does. Write one object for each row, in pandas "
+                "with to_json(orient='records').",
+            )
+        names = list(first)
+        return [names[self._position(column, names)] for column in self.columns]
 
     def _json_lines(self, file: io.BufferedIOBase) -> Iterator[tuple[int, object]]:
         for number, line in enumerate(self._lines(file), start=1):

@@ -84,6 +84,16 @@ def test_numbered_columns_and_numbers_for_classes(tmp_path):
     assert read_classes(tmp_path / "b.csv", Columns("said", "1")) == ("8", "9")
 
 
+def test_a_column_that_the_first_object_lacks_is_told(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"text": "x", "topic": "a"}\n{"text": "y"}\n')
+    with pytest.raises(UserError, match=r"has no column 'label'\. Its first row has: 'text', 'topic'"):
+        read_classes(tmp_path / "a.jsonl", Columns("text", "label"))
+    with pytest.raises(UserError, match=r"has no column '1'\. Its first row has: 'text', 'topic'"):
+        read_classes(tmp_path / "a.jsonl", Columns("1", "2"))
+    with pytest.raises(UserError, match=r"line 2, column 'topic': there is no class"):
+        read_classes(tmp_path / "a.jsonl", Columns("text", "topic"))
+
+
 def test_lines_are_texts_and_blank_ones_are_not(tmp_path):
     (tmp_path / "a.txt").write_text("one, two\n\n  \n😀\n", encoding="utf-8")
     assert list(read_custom_dataset(tmp_path / "a.txt", Columns(None, None), ())) == [

@@ -188,6 +188,12 @@ def test_tsv_with_and_without_quoting(tmp_path, content, texts):
         ("a.jsonl", '["t"]', ", line 1: it is not a JSON object. Write one object on each line"),
         ("a.json", '[{"t": "x"},\n{"t": ]', ", line 2: the array is not JSON (Expecting value)"),
         ("a.json", '\n[{"t": "x"}, {"t": 7}]', ", object 2, column 't': it is a number, not text"),
+        ("a.jsonl", '{"text": "x", "n": 1}\n', " has no column 't'. Its first row has: 'text', 'n'"),
+        ("a.json", '[{"T": "x"}, {"t": "x"}]', " has no column 't'. Did you mean 'T'? Its first row has: 'T'"),
+        ("a.jsonl", '{"t": "x"}\n{"n": 1}\n', ", line 2, column 't': it is missing. Fill it in"),
+        ("a.json", '{"t": {"0": "x", "1": "y"}}', ", line 1: it holds records and lists alone, as a whole table does"),
+        ("a.json", '{"t": ["x", "y"]}', ", line 1: it holds records and lists alone, as a whole table does"),
+        ("a.json", '{"index": [0], "data": [["x"]]}', ", line 1: it holds records and lists alone, as a whole table"),
         ("a.csv", " T ,n\nx,1\n", " has no column 't'. Did you mean ' T '? Its first row has: ' T ', 'n'"),
         (
             "a.csv",
