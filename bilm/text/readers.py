@@ -21,7 +21,7 @@ import numpy as np
 from bilm.runtime.errors import UserError
 from bilm.runtime.files import data_name, open_bytes
 from bilm.runtime.optional_packages import require
-from bilm.text.text_rules import decoded_lines, without_line_end
+from bilm.text.text_rules import collapse_blanks, composed, decoded_lines, without_line_end
 
 STDIN = "-"
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
@@ -164,14 +164,17 @@ class Table:
                 )
 
     def _position(self, column: str, first: Sequence[str], has_header: bool = True) -> int:
-        if has_header and column in first:
-            if first.count(column) > 1:
-                raise UserError(f"{self.path} has {first.count(column)} columns {column!r}. Rename the others.")
-            return first.index(column)
+        names, name = list(map(composed, first)), composed(column)
+        if has_header and name in names:
+            if names.count(name) > 1:
+                raise UserError(f"{self.path} has {names.count(name)} columns {column!r}. Rename the others.")
+            return names.index(name)
         # More digits than Python converts are no number of a column.
         if self.kind in _DELIMITERS and column.isdecimal() and len(column) < 10 and 1 <= int(column) <= len(first):
             return int(column) - 1
-        same = [name for name in first if name.strip().casefold() == column.strip().casefold()]
+        same = [
+            cell for cell in first if collapse_blanks(composed(cell)).casefold() == collapse_blanks(name).casefold()
+        ]
         similar = f" Did you mean {same[0]!r}?" if same else ""
         raise UserError(
             f"{self.path} has no column {column!r}.{similar} Its first row has: {', '.join(map(repr, first))[:200]}."
@@ -185,7 +188,8 @@ class Table:
                 header = next(filter(None, lines), "")
             with suppress(csv.Error):
                 cells, with_commas = (next(csv.reader([header], delimiter=d)) for d in (_SEMICOLON, ","))
-                found = any(name in map(_restored, cells) for name in self._names if not name.isdecimal())
+                header_names = {composed(_restored(cell)) for cell in cells}
+                found = any(composed(name) in header_names for name in self._names if not name.isdecimal())
                 if found and len(cells) > len(with_commas) == 1:
                     return _SEMICOLON
         return _DELIMITERS[self.kind]
@@ -301,9 +305,9 @@ class Table:
             content = parquet.ParquetFile(file)
             names = content.schema_arrow.names
             self.columns = self._select(names)
-            selected = list({names[self._position(column, names)] for column in self.columns})
-            for batch in content.iter_batches(_CHUNK, columns=selected):
-                cells = zip(*(batch.column(column).to_pylist() for column in self.columns), strict=True)
+            selected = [names[self._position(column, names)] for column in self.columns]
+            for batch in content.iter_batches(_CHUNK, columns=list(set(selected))):
+                cells = zip(*(batch.column(name).to_pylist() for name in selected), strict=True)
                 yield from enumerate(cells, start=number + 1)
                 number += batch.num_rows
         except (lib.ArrowException, UnicodeDecodeError) as error:
@@ -325,6 +329,10 @@ class _CsvLines(io.TextIOBase):
 def _restored(cell: str) -> str:
     """Return a cell of _CsvLines as it is in the file."""
     return cell.replace(_CARRIAGE_RETURN, "\r").replace(_MARK, _BYTE_ORDER_MARK)
+
+
+def _simplified(name: str) -> str:
+    return collapse_blanks(name).casefold()
 
 
 def read_texts(source: str, column: str | None, label: str = "") -> Iterator[str]:

@@ -136,6 +136,24 @@ def test_a_byte_order_mark_in_a_cell_is_text(tmp_path, text):
         assert texts_of(tmp_path / "a.csv", column) == [text] * 2
 
 
+@pytest.mark.parametrize(("header", "column"), [("te\u0301xt", "t\u00e9xt"), ("t\u00e9xt", "te\u0301xt")])
+@pytest.mark.parametrize("kind", ["csv", "csv, semicolons", "tsv", "jsonl", "json", "parquet"])
+def test_a_column_with_an_accent_in_two_forms(tmp_path, kind, header, column):
+    path = tmp_path / f"a.{kind.partition(',')[0]}"
+    if kind == "parquet":
+        parquet(path, **{header: ["x"], "n": ["y"]})
+    elif kind.startswith("json"):
+        record = json.dumps({header: "x", "n": "y"})
+        path.write_text(f"[{record}]" if kind == "json" else record)
+    else:
+        path.write_text(f"{header},n\nx,y\n".replace(",", {"tsv": "\t", "csv": ","}.get(kind, ";")), encoding="utf-8")
+    assert texts_of(path, column) == ["x"]
+    (tmp_path / "a.csv").write_text("t\u00e9xt,te\u0301xt\nx,y\n", encoding="utf-8")
+    assert " has 2 columns 't" in refusal(tmp_path / "a.csv", column)
+    (tmp_path / "a.csv").write_text(f"{header}\u200b,n\nx,y\n", encoding="utf-8")
+    assert f". Did you mean '{header}\\u200b'?" in refusal(tmp_path / "a.csv", column)
+
+
 @pytest.mark.parametrize("indent", [None, 2])
 def test_a_json_array_as_pandas_writes_it(tmp_path, indent):
     texts = ["one\ntwo", "", "x\u2028y", "[z]"]
