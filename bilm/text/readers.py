@@ -19,7 +19,7 @@ from typing import Literal, NoReturn, TypeVar
 import numpy as np
 
 from bilm.runtime.errors import UserError
-from bilm.runtime.files import data_name, open_bytes
+from bilm.runtime.files import data_name, file_type, open_bytes
 from bilm.runtime.optional_packages import require
 from bilm.text.text_rules import collapse_blanks, composed, decoded_lines, without_line_end
 
@@ -104,6 +104,8 @@ class Table:
         first, cells = next(((number, cells) for number, _, cells in self._csv_structure() if cells), (0, []))
         if not cells:
             return
+        if re.fullmatch("sep=.?", cells[0]) and not any(cells[1:]):
+            raise UserError(f"{self.path}: its first line, {cells[0]!r}, is for Excel alone. Remove that line.")
         self.columns, width = self._select(cells), len(cells)
         has_header = not all(column.isdecimal() for column in self.columns)
         if not has_header and cells == list(map(str, range(width))):
@@ -172,13 +174,22 @@ class Table:
         # More digits than Python converts are no number of a column.
         if self.kind in _DELIMITERS and column.isdecimal() and len(column) < 10 and 1 <= int(column) <= len(first):
             return int(column) - 1
-        same = [
-            cell for cell in first if collapse_blanks(composed(cell)).casefold() == collapse_blanks(name).casefold()
-        ]
-        similar = f" Did you mean {same[0]!r}?" if same else ""
         raise UserError(
-            f"{self.path} has no column {column!r}.{similar} Its first row has: {', '.join(map(repr, first))[:200]}."
+            f"{self.path} has no column {column!r}.{self._hint(name, names)} Its first row has: "
+            f"{', '.join(map(repr, first))[:200]}."
         )
+
+    def _hint(self, name: str, names: Sequence[str]) -> str:
+        """Return what may be meant by `name`, which is none of the names in the first row of the file."""
+        if name.isdecimal() and self.kind in _DELIMITERS:
+            remedy = "Rename that column" if name in names else f"It has columns 1 to {len(names)}"
+            return f" Digits alone are the number of a column, not its name. {remedy}."
+        if name.isdecimal():
+            return " Columns of such a file have names, not numbers."
+        if self.kind == ".csv" and "\t" in names[0]:
+            return " Tabs separate its columns: let its name end in .tsv."
+        same = (known for known in names if _simplified(known) == _simplified(name))
+        return "".join(f" Did you mean {known!r}?" for known in itertools.islice(same, 1))
 
     @cached_property
     def _delimiter(self) -> str:
@@ -350,10 +361,17 @@ def read_texts(source: str, column: str | None, label: str = "") -> Iterator[str
 
 
 def check_column(path: str, column: str | None, parameter: str) -> None:
-    """Raise UserError, with this `parameter`, if a file has columns and `column` is None, or the reverse."""
+    """Raise UserError, with this `parameter`, if a file has columns and `column` is None, or the reverse.
+
+    Also, without it, if `column` is one of a spreadsheet or of an archive.
+    """
     if has_columns(path) and column is None:
         raise UserError(f"{path} has columns; name the one with the texts.", parameter)
     if column is not None and not has_columns(path):
+        if Path(path).is_file():
+            with open_bytes(path) as file:
+                if description := file_type(file.read(64)):
+                    raise UserError(f"{path} is {description}.")
         raise UserError(f"{path} is read line by line; only files in {', '.join(KINDS)} have columns.", parameter)
 
 

@@ -88,7 +88,10 @@ def test_a_column_that_the_first_object_lacks_is_told(tmp_path):
     (tmp_path / "a.jsonl").write_text('{"text": "x", "topic": "a"}\n{"text": "y"}\n')
     with pytest.raises(UserError, match=r"has no column 'label'\. Its first row has: 'text', 'topic'"):
         read_classes(tmp_path / "a.jsonl", Columns("text", "label"))
-    with pytest.raises(UserError, match=r"has no column '1'\. Its first row has: 'text', 'topic'"):
+    with pytest.raises(
+        UserError,
+        match=r"has no column '1'\. Columns of such a file have names, not numbers\. Its first row has",
+    ):
         read_classes(tmp_path / "a.jsonl", Columns("1", "2"))
     with pytest.raises(UserError, match=r"line 2, column 'topic': there is no class"):
         read_classes(tmp_path / "a.jsonl", Columns("text", "topic"))

@@ -151,7 +151,8 @@ def test_a_column_with_an_accent_in_two_forms(tmp_path, kind, header, column):
     (tmp_path / "a.csv").write_text("t\u00e9xt,te\u0301xt\nx,y\n", encoding="utf-8")
     assert " has 2 columns 't" in refusal(tmp_path / "a.csv", column)
     (tmp_path / "a.csv").write_text(f"{header}\u200b,n\nx,y\n", encoding="utf-8")
-    assert f". Did you mean '{header}\\u200b'?" in refusal(tmp_path / "a.csv", column)
+    assert " has no column 't" in refusal(tmp_path / "a.csv", column)
+    assert "xt'. Did you mean 't\u00e9xt\\u200b'? Its first row" in refusal(tmp_path / "a.csv", column)
 
 
 @pytest.mark.parametrize("indent", [None, 2])
@@ -212,6 +213,10 @@ def test_tsv_with_and_without_quoting(tmp_path, content, texts):
         ("a.json", '{"t": {"0": "x", "1": "y"}}', ", line 1: it holds records and lists alone, as a whole table does"),
         ("a.json", '{"t": ["x", "y"]}', ", line 1: it holds records and lists alone, as a whole table does"),
         ("a.json", '{"index": [0], "data": [["x"]]}', ", line 1: it holds records and lists alone, as a whole table"),
+        ("a.csv", "t\tn\nx\t1\n", " has no column 't'. Tabs separate its columns: let its name end in .tsv. Its first"),
+        ("a.csv", "sep=;\nt;n\nx;1\n", ": its first line, 'sep=;', is for Excel alone. Remove that line."),
+        ("a.csv", "sep=,\nt,n\nx,1\n", ": its first line, 'sep=', is for Excel alone. Remove that line."),
+        ("a.tsv", "sep=\t\nt\tn\nx\t1\n", ": its first line, 'sep=', is for Excel alone. Remove that line."),
         ("a.csv", " T ,n\nx,1\n", " has no column 't'. Did you mean ' T '? Its first row has: ' T ', 'n'"),
         (
             "a.csv",
@@ -225,6 +230,33 @@ def test_tsv_with_and_without_quoting(tmp_path, content, texts):
 def test_errors_have_a_position_and_a_remedy(tmp_path, name, content, message):
     (tmp_path / name).write_text(content)
     assert message in refusal(tmp_path / name, "t")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "column", "message"),
+    [
+        (
+            "a.csv",
+            "2020,2021\nx,1\n",
+            "2020",
+            "Digits alone are the number of a column, not its name. Rename",
+        ),
+        ("a.csv", "t,n\nx,1\n", "3", "Digits alone are the number of a column, not its name. It has columns 1 to 2."),
+        ("a.jsonl", '{"t": "x"}', "1", "Columns of such a file have names, not numbers."),
+    ],
+)
+def test_a_number_that_is_no_column(tmp_path, name, content, column, message):
+    (tmp_path / name).write_text(content)
+    assert refusal(tmp_path / name, column).startswith(f" has no column '{column}'. {message}")
+
+
+@pytest.mark.parametrize("name", ["a.xlsx", "a.csv.zip"])
+def test_a_column_of_a_workbook_or_an_archive(tmp_path, name):
+    (tmp_path / name).write_bytes(b"PK\x03\x04\x14\x00\x00\x00")
+    message = " is a ZIP archive, or an Excel workbook. Unpack it, or export the sheet as CSV."
+    assert refusal(tmp_path / name, "t") == message
+    with pytest.raises(UserError, match=f"{name}{message}"):
+        own_corpus(str(tmp_path / name), None, "t", "n")
 
 
 @pytest.mark.parametrize("name", ["a.txt", "a.csv", "a.tsv", "a.jsonl", "a.txt.gz"])
