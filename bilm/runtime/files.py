@@ -1,5 +1,6 @@
 """Read files (compressed or not), hash them, recognise them by their first bytes, and write them atomically."""
 
+import codecs
 import contextlib
 import hashlib
 import importlib
@@ -7,7 +8,9 @@ import io
 import json
 import math
 import os
+import re
 import time
+import unicodedata
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +24,16 @@ PAUSES = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 4.0) if os.name == "nt" else ()
 # Modules of the standard library whose `open` decompresses.
 COMPRESSED = {".gz": "gzip", ".bz2": "bz2", ".xz": "lzma"}
 HDF5 = b"\x89HDF\r\n\x1a\n"
-_UTF16 = "UTF-16, not UTF-8. Save it as UTF-8 (iconv -f utf-16 -t utf-8)"
+_UNICODE = "{0}, not UTF-8. Save it as UTF-8 (iconv -f {1} -t utf-8)"
+_UTF16, _UTF32 = (_UNICODE.format(name, name.lower()) for name in ("UTF-16", "UTF-32"))
+# Without a byte order mark, iconv needs the order of the bytes.
+_UNMARKED = {
+    codec: _UNICODE.format(name, codec)
+    for name in ("UTF-32", "UTF-16")
+    for codec in (f"{name.lower()}{order}" for order in ("le", "be"))
+}
+# Other control characters than line ends and separators hardly occur in texts.
+_CONTROLS = re.compile(rb"[\0-\x08\x0e-\x1a]")
 # The first bytes of a file, what such a file is, and what a user can do about it.
 _SIGNATURES = (
     (b"PK\x03\x04", "a ZIP archive, or an Excel workbook. Unpack it, or export the sheet as CSV"),
@@ -35,9 +47,14 @@ _SIGNATURES = (
     (HDF5, "an HDF5 file"),
     (b"\xd0\xcf\x11\xe0", "an old Excel or Word file. Export it as CSV or text in UTF-8"),
     (b"%PDF", "a PDF file. Export its text"),
+    (b"\xff\xfe\0\0", _UTF32),
+    (b"\0\0\xfe\xff", _UTF32),
     (b"\xff\xfe", _UTF16),
     (b"\xfe\xff", _UTF16),
 )
+# The name of the first file in a tar archive.
+_PADDED = re.compile(rb"[^\0]+\0{8,}")
+_TAR = "padded with NUL bytes, as a tar archive is, or a damaged file. Unpack it, or copy it again"
 # Ends the messages about files of this project that cannot be used.
 ADVICE = "Create it again, or copy it again."
 
@@ -84,13 +101,39 @@ def open_bytes(path: str | Path, label: str = "", decompress: bool = True) -> It
 
 def file_type(head: bytes) -> str | None:
     """Describe a file by its first bytes, with advice to the user; None when they may be UTF-8 text."""
-    # In UTF-16, every second byte of an ASCII text is 0, from the first or from the second byte on.
-    even, odd = head[::2], head[1::2]
-    if len(head) >= 8 and any(not any(nul) and 0 not in other for nul, other in ((even, odd), (odd[:-1], even))):
-        return _UTF16
-    if 0 not in head and head.decode(errors="ignore").encode() == head:
+    if not _CONTROLS.search(head) and _is_utf8(head):
         return None
-    return next((name for signature, name in _SIGNATURES if head.startswith(signature)), None)
+    names = [name for signature, name in _SIGNATURES if head.startswith(signature)]
+    likelihoods = {codec: _letters_as(codec, head) for codec in _UNMARKED}
+    likeliest = max(likelihoods, key=likelihoods.__getitem__)
+    names += [_UNMARKED[likeliest]] if likelihoods[likeliest] else []
+    names += [_TAR] if _PADDED.fullmatch(head) and len(head) >= 64 else []
+    return names[0] if names else None
+
+
+def _is_utf8(head: bytes) -> bool:
+    with contextlib.suppress(UnicodeDecodeError):
+        codecs.getincrementaldecoder("utf-8")().decode(head)
+        return True
+    return False
+
+
+def _letters_as(codec: str, head: bytes) -> int:
+    """Count the letters of alphabets (up to U+1FFF), ASCII twice, if `head` is text in UTF-16 or UTF-32; else 0.
+
+    A UTF-8 text with NULs may be UTF-16, too, but then of ideographs: what is also UTF-8 is taken for UTF-16 only if
+    it has none of them, but alphabets and their punctuation (up to U+2027).
+    """
+    try:
+        text = codecs.getincrementaldecoder(codec)().decode(head)
+    except UnicodeDecodeError:
+        return 0
+    if len(head) % (int(codec[4:6]) // 8) or not _CONTROLS.search(head) or not text.strip():
+        return 0
+    if not all(c.isspace() or unicodedata.category(c) not in ("Cc", "Cn", "Co") for c in text):
+        return 0
+    is_certain = "32" in codec or max(text) < "\u2028" or not _is_utf8(head)
+    return sum((c < "\u2000") + c.isascii() for c in text) if is_certain else 0
 
 
 @contextlib.contextmanager

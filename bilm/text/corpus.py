@@ -175,12 +175,14 @@ def _corpus_in(folder: Path, prefix: str, *parameters: str) -> Corpus:
     The folder in AG_NEWS_DIR and data/ag_news hold AG News, unless they are the sample.
     """
     path = folder.resolve()
+    if path.is_file():
+        raise UserError(f"{prefix}{folder} is a file. Name the folder with train.csv and test.csv.", *parameters)
     ag_news = {Path(p).resolve() for p in (os.environ.get("AG_NEWS_DIR"), DOWNLOADED) if p} - {SAMPLE}
     corpus = Corpus.in_folder("ag_news" if path in ag_news else _name_of(path), folder)
     for split in SPLITS:
         if not corpus.path(split).is_file():
             raise UserError(
-                f"{prefix}there is no {split}.csv in {folder}. The folder needs train.csv and test.csv, or one file "
+                f"{prefix}there is no {split}.csv in {path}. The folder needs train.csv and test.csv, or one file "
                 f"for each that ends in {', '.join(KINDS[1:])}.",
                 *parameters,
             )

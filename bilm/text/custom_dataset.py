@@ -1,19 +1,23 @@
 """The rows of a user's own file: one column of texts, and one of classes with any names, in any number."""
 
 import math
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 from bilm.runtime.errors import UserError
 from bilm.text.readers import Table, describe_type, read_texts, sample_evenly
+from bilm.text.text_rules import ASCII_BLANKS, JOINERS, character_classes, collapse_blanks, composed
 
 # The label of a text without one.
 NO_LABEL = -1
 # A column with more distinct values than this, and more than half as many as rows, is not accepted as the classes.
 _MANY = 100
+# Python can be set to convert no more digits than these to a number, but to no fewer; longer names are sorted as text.
+_DIGITS = 640
 
 
 @dataclass(frozen=True)
@@ -37,8 +41,8 @@ def read_custom_dataset(
 
 
 def _unlabelled_rows(path: Path, columns: Columns, progress_label: str) -> Iterator[tuple[int, str]]:
-    """Texts of white space alone are skipped: no label is lost with them."""
-    return ((NO_LABEL, text) for text in read_texts(str(path), columns.text, progress_label) if text.strip())
+    """Texts that show nothing are skipped: no label is lost with them."""
+    return ((NO_LABEL, text) for text in read_texts(str(path), columns.text, progress_label) if not _is_empty(text))
 
 
 def _labelled_rows(
@@ -48,7 +52,7 @@ def _labelled_rows(
     for number, (text_cell, label_cell) in table.rows(progress_label):
         text = table.require_text(number, text_cell, table.columns[0])
         label = _class_name(table, number, label_cell)
-        if not text.strip():
+        if _is_empty(text):
             raise table.error(number, "it is empty. Fill it in or remove the row.", columns.text)
         if label not in indices:
             raise table.error(
@@ -60,8 +64,21 @@ def _labelled_rows(
         yield indices[label], text
 
 
+def _is_empty(text: str) -> bool:
+    """Whether a text consists of blanks and joiners; see text_rules."""
+    return bool(_invisible().fullmatch(text))
+
+
+@cache
+def _invisible() -> re.Pattern[str]:
+    return re.compile(f"[{ASCII_BLANKS}{character_classes().blanks}{JOINERS}]*")
+
+
 def _class_name(table: Table, number: int, cell: object) -> str:
-    """Return the name of a class; the name of a number is the number as a string."""
+    """Return the name of a class; the name of a number is the number as a string.
+
+    Names that look alike are one: with letters composed or not, and with any blanks between words and at the ends.
+    """
     is_name = isinstance(cell, str | int) or (isinstance(cell, float) and math.isfinite(cell))
     if not is_name and not (cell is None or isinstance(cell, float)):
         raise table.error(
@@ -69,8 +86,8 @@ def _class_name(table: Table, number: int, cell: object) -> str:
             f"it is {describe_type(cell)}, which names no class. Convert the column to text or to integers.",
             table.columns[1],
         )
-    label = str(cell).strip() if is_name else ""
-    if not label:
+    label = collapse_blanks(composed(str(cell))) if is_name else ""
+    if _is_empty(label):
         raise table.error(number, "there is no class. Fill it in or remove the row.", table.columns[1])
     return label
 
@@ -89,5 +106,5 @@ def read_classes(path: Path, columns: Columns) -> tuple[str, ...]:
             f"{path}, column {columns.label!r}: {len(counts):,} different values in {counts.total():,} rows. Is it the "
             "column of the classes?"
         )
-    are_integers = all(name.isdecimal() for name in counts)
+    are_integers = all(name.isdecimal() and len(name) <= _DIGITS for name in counts)
     return tuple(sorted(counts, key=(lambda name: (int(name), name)) if are_integers else str))

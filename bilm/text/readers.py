@@ -19,23 +19,25 @@ from typing import Literal, NoReturn, TypeVar
 import numpy as np
 
 from bilm.runtime.errors import UserError
-from bilm.runtime.files import data_name, open_bytes
+from bilm.runtime.files import data_name, file_type, open_bytes
 from bilm.runtime.optional_packages import require
-from bilm.text.text_rules import decoded_lines, without_line_end
+from bilm.text.text_rules import collapse_blanks, composed, decoded_lines, without_line_end
 
 STDIN = "-"
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _SEMICOLON = ";"  # in a CSV of Excel, where the comma is the decimal point
+_BYTE_ORDER_MARK = "\ufeff"
 _JSON_BLANKS = " \t\r\n"
 _PARQUET = ".parquet"
 KINDS = (*_DELIMITERS, ".jsonl", ".ndjson", ".json", _PARQUET)
 # Rows in memory at a time.
 _CHUNK = 1024
+_LARGEST_CELL = 2**31 - 1
 # A cell quoted as the csv module quotes it.
 _QUOTED = re.compile(r'"(?:[^"]|"")*"')
-# The csv module ends a row at a lone carriage return. It reads this half of a surrogate pair instead, which does not
-# occur in UTF-8.
-_CARRIAGE_RETURN = "\udc0d"
+# The csv module ends a row at a lone carriage return, and pandas removes a byte order mark at the start of the first
+# cell, and quotation marks after it. They read these halves of surrogate pairs instead, which do not occur in UTF-8.
+_CARRIAGE_RETURN, _MARK = "\udc0d", "\udc0e"
 _LONE_CARRIAGE_RETURN = re.compile(r"\r(?!\n)")
 _TYPES = {bool: "true or false", int: "a number", float: "a number", list: "a list", dict: "a record", bytes: "bytes"}
 T = TypeVar("T")
@@ -89,12 +91,21 @@ class Table:
         problem = "missing" if cell is None else f"{describe_type(cell)}, not text"
         raise self.error(number, f"it is {problem}. Fill it in, convert it to text, or remove the row.", column)
 
+    def _lines(self, file: io.BufferedIOBase) -> Iterator[str]:
+        """Yield lines without a second byte order mark, which a program adds that takes the first one for text."""
+        lines = decoded_lines(file, self.path)
+        yield from (line.lstrip(_BYTE_ORDER_MARK) for line in itertools.islice(lines, 1))
+        yield from lines
+
     def _csv_rows(self, file: io.BufferedIOBase) -> Iterator[tuple[int, Sequence[object]]]:
         import pandas
 
+        self._refuse_carriage_returns()
         first, cells = next(((number, cells) for number, _, cells in self._csv_structure() if cells), (0, []))
         if not cells:
             return
+        if re.fullmatch("sep=.?", cells[0]) and not any(cells[1:]):
+            raise UserError(f"{self.path}: its first line, {cells[0]!r}, is for Excel alone. Remove that line.")
         self.columns, width = self._select(cells), len(cells)
         has_header = not all(column.isdecimal() for column in self.columns)
         if not has_header and cells == list(map(str, range(width))):
@@ -102,14 +113,14 @@ class Table:
                 f"{self.path}: its first row, {', '.join(cells)[:80]!r}, is a header of numbers, as pandas writes it "
                 "for columns without names. Name the columns, or remove that row."
             )
-        positions, count = [self._position(column, cells, has_header) for column in self.columns], 0
+        positions = [self._position(column, cells, has_header) for column in self.columns]
         try:
             # The Python engine checks quotation marks, and distinguishes a missing cell (NaN) from an empty one. One
             # column more than the first row has reveals rows that are too long.
             chunks = pandas.read_csv(
-                _CsvLines(decoded_lines(file, self.path)),
+                _CsvLines(self._lines(file)),
                 sep=self._delimiter,
-                quoting=self._quoting(),
+                quoting=self._quoting,
                 engine="python",
                 header=None,
                 names=range(width + 1),
@@ -124,47 +135,72 @@ class Table:
                 if (chunk[width - 1].isna() != blank).any() or chunk[width].notna().any():
                     self._raise_structure_error(width, "rows of different lengths")
                 chunk = chunk[~blank]
-                columns = ([cell.replace(_CARRIAGE_RETURN, "\r") for cell in chunk[p]] for p in positions)
+                columns = ([_restored(cell) for cell in chunk[p]] for p in positions)
                 for number, *row in zip((chunk.index + 1).tolist(), *columns, strict=True):
                     if number > first or not has_header:
-                        count += 1
                         yield number, row
         except (pandas.errors.ParserError, csv.Error) as error:
             self._raise_structure_error(width, str(error))
-        if not count and any("\r" in cell for cell in cells):
-            self._refuse_carriage_returns()
 
     def _refuse_carriage_returns(self) -> None:
-        """Raises UserError if the file, which is a single row, has no other line ends."""
+        """Raises UserError if carriage returns alone end the rows: each row, or each but the last one.
+
+        Those between quotation marks are text, and those without are, too, if a line feed ends an earlier row.
+        """
+        last = [""]
+
+        def lines(file: io.BufferedIOBase) -> Iterator[str]:
+            for line in self._lines(file):
+                for last[0] in io.StringIO(line, newline=""):
+                    yield last[0]
+
+        csv.field_size_limit(_LARGEST_CELL)
         with open_bytes(self.path) as file:
-            if b"\n" not in file.read():
+            rows = csv.reader(lines(file), delimiter=self._delimiter, quoting=self._quoting)
+            ends = (last[0][-1:] for cells in rows if cells)
+            count = sum(1 for _ in itertools.takewhile("\r".__eq__, ends))
+            if count and next(ends, None) is None:
                 raise UserError(
                     f"{self.path}: its lines end in carriage returns alone, as in a CSV for Macintosh. Save it with "
                     "the line ends of Windows or Unix, in Excel as 'CSV UTF-8'."
                 )
 
     def _position(self, column: str, first: Sequence[str], has_header: bool = True) -> int:
-        if has_header and column in first:
-            if first.count(column) > 1:
-                raise UserError(f"{self.path} has {first.count(column)} columns {column!r}. Rename the others.")
-            return first.index(column)
-        if self.kind in _DELIMITERS and column.isdecimal() and 1 <= int(column) <= len(first):
+        names, name = list(map(composed, first)), composed(column)
+        if has_header and name in names:
+            if names.count(name) > 1:
+                raise UserError(f"{self.path} has {names.count(name)} columns {column!r}. Rename the others.")
+            return names.index(name)
+        # More digits than Python converts are no number of a column.
+        if self.kind in _DELIMITERS and column.isdecimal() and len(column) < 10 and 1 <= int(column) <= len(first):
             return int(column) - 1
-        same = [name for name in first if name.strip().casefold() == column.strip().casefold()]
-        similar = f" Did you mean {same[0]!r}?" if same else ""
         raise UserError(
-            f"{self.path} has no column {column!r}.{similar} Its first row has: {', '.join(map(repr, first))[:200]}."
+            f"{self.path} has no column {column!r}.{self._hint(name, names)} Its first row has: "
+            f"{', '.join(map(repr, first))[:200]}."
         )
+
+    def _hint(self, name: str, names: Sequence[str]) -> str:
+        """Return what may be meant by `name`, which is none of the names in the first row of the file."""
+        if name.isdecimal() and self.kind in _DELIMITERS:
+            remedy = "Rename that column" if name in names else f"It has columns 1 to {len(names)}"
+            return f" Digits alone are the number of a column, not its name. {remedy}."
+        if name.isdecimal():
+            return " Columns of such a file have names, not numbers."
+        if self.kind == ".csv" and "\t" in names[0]:
+            return " Tabs separate its columns: let its name end in .tsv."
+        same = (known for known in names if _simplified(known) == _simplified(name))
+        return "".join(f" Did you mean {known!r}?" for known in itertools.islice(same, 1))
 
     @cached_property
     def _delimiter(self) -> str:
         if self.kind == ".csv" and self._names:
             with open_bytes(self.path) as file:
-                lines = map(without_line_end, _CsvLines(decoded_lines(file, self.path)))
+                lines = map(without_line_end, _CsvLines(self._lines(file)))
                 header = next(filter(None, lines), "")
             with suppress(csv.Error):
                 cells, with_commas = (next(csv.reader([header], delimiter=d)) for d in (_SEMICOLON, ","))
-                found = any(name in cells for name in self._names if not name.isdecimal())
+                header_names = {composed(_restored(cell)) for cell in cells}
+                found = any(composed(name) in header_names for name in self._names if not name.isdecimal())
                 if found and len(cells) > len(with_commas) == 1:
                     return _SEMICOLON
         return _DELIMITERS[self.kind]
@@ -174,14 +210,14 @@ class Table:
 
         Raises UserError if quotation marks do not match.
         """
-        csv.field_size_limit(2**31 - 1)
+        csv.field_size_limit(_LARGEST_CELL)
         with open_bytes(self.path) as file:
-            lines = _CsvLines(decoded_lines(file, self.path))
-            rows = csv.reader(lines, delimiter=self._delimiter, quoting=self._quoting(), strict=True)
+            lines = _CsvLines(self._lines(file))
+            rows = csv.reader(lines, delimiter=self._delimiter, quoting=self._quoting, strict=True)
             number, line = 0, 1
             try:
                 for number, cells in enumerate(rows, start=1):
-                    yield number, line, [cell.replace(_CARRIAGE_RETURN, "\r") for cell in cells]
+                    yield number, line, [_restored(cell) for cell in cells]
                     line = rows.line_num + 1
             except csv.Error as error:
                 raise UserError(
@@ -200,6 +236,7 @@ class Table:
                 )
         raise UserError(f"{self.path} cannot be read: {reason}.")
 
+    @cached_property
     def _quoting(self) -> Literal[0, 3]:
         """Decide whether quotation marks at the start of a cell of a TSV quote the cell or are part of its text.
 
@@ -210,7 +247,7 @@ class Table:
             return csv.QUOTE_MINIMAL
         widths, has_marks, unclosed_line = set(), False, 0
         with open_bytes(self.path) as file:
-            for number, line in enumerate(map(without_line_end, decoded_lines(file, self.path)), start=1):
+            for number, line in enumerate(map(without_line_end, self._lines(file)), start=1):
                 widths |= {line.count("\t") + 1} if line else set()
                 marked = [cell for cell in line.split("\t") if cell.startswith('"')] if '"' in line else []
                 has_marks = has_marks or bool(marked)
@@ -229,12 +266,25 @@ class Table:
             if not isinstance(record, dict):
                 remedy = "The array needs objects" if self._is_json_array else "Write one object on each line"
                 raise self.error(number, f"it is not a JSON object. {remedy}: {{...}}.")
-            self.columns = self.columns or self._select(list(record))
-            cells = map(record.get, self.columns)
+            if not self.columns:
+                self.columns = self._select(list(record))
+                keys = self._json_keys(number, record)
+            cells = map(record.get, keys)
             yield number, [replace_surrogates(cell) if isinstance(cell, str) else cell for cell in cells]
 
+    def _json_keys(self, number: int, first: dict[str, object]) -> list[str]:
+        """Return the keys of the columns in the first record. Raises UserError if it lacks one, or is a whole table."""
+        if first and all(isinstance(cell, dict | list) for cell in first.values()):
+            raise self.error(
+                number,
+                "it holds records and lists alone, as a whole table does. Write one object for each row, in pandas "
+                "with to_json(orient='records').",
+            )
+        names = list(first)
+        return [names[self._position(column, names)] for column in self.columns]
+
     def _json_lines(self, file: io.BufferedIOBase) -> Iterator[tuple[int, object]]:
-        for number, line in enumerate(decoded_lines(file, self.path), start=1):
+        for number, line in enumerate(self._lines(file), start=1):
             if not (line := line.strip(_JSON_BLANKS)):
                 continue
             try:
@@ -245,7 +295,7 @@ class Table:
 
     def _json_array(self, file: io.BufferedIOBase) -> Iterator[tuple[int, object]]:
         try:
-            yield from enumerate(json.loads("".join(decoded_lines(file, self.path))), start=1)
+            yield from enumerate(json.loads("".join(self._lines(file))), start=1)
         except (ValueError, RecursionError) as error:
             where, reason = f"line {getattr(error, 'lineno', 1)}", getattr(error, "msg", error)
             raise UserError(f"{self.path}, {where}: the array is not JSON ({reason}).") from error
@@ -256,7 +306,7 @@ class Table:
         if self.kind != ".json":
             return False
         with open_bytes(self.path) as file:
-            begins = (line.strip(_JSON_BLANKS)[:1] for line in decoded_lines(file, self.path))
+            begins = (line.strip(_JSON_BLANKS)[:1] for line in self._lines(file))
             return next(filter(None, begins), "") == "["
 
     def _parquet_rows(self, file: io.BufferedIOBase) -> Iterator[tuple[int, Sequence[object]]]:
@@ -266,9 +316,9 @@ class Table:
             content = parquet.ParquetFile(file)
             names = content.schema_arrow.names
             self.columns = self._select(names)
-            selected = list({names[self._position(column, names)] for column in self.columns})
-            for batch in content.iter_batches(_CHUNK, columns=selected):
-                cells = zip(*(batch.column(column).to_pylist() for column in self.columns), strict=True)
+            selected = [names[self._position(column, names)] for column in self.columns]
+            for batch in content.iter_batches(_CHUNK, columns=list(set(selected))):
+                cells = zip(*(batch.column(name).to_pylist() for name in selected), strict=True)
                 yield from enumerate(cells, start=number + 1)
                 number += batch.num_rows
         except (lib.ArrowException, UnicodeDecodeError) as error:
@@ -277,14 +327,23 @@ class Table:
 
 
 class _CsvLines(io.TextIOBase):
-    """Lines for the csv module and pandas, in which a lone carriage return ends no row."""
+    """Lines for the csv module and pandas, with halves of surrogate pairs for characters that are special to them."""
 
     def __init__(self, lines: Iterator[str]):
         self._lines = lines
 
     def __next__(self) -> str:  # type: ignore[override]
-        line = next(self._lines)
+        line = next(self._lines).replace(_BYTE_ORDER_MARK, _MARK)
         return _LONE_CARRIAGE_RETURN.sub(_CARRIAGE_RETURN, line) if "\r" in line else line
+
+
+def _restored(cell: str) -> str:
+    """Return a cell of _CsvLines as it is in the file."""
+    return cell.replace(_CARRIAGE_RETURN, "\r").replace(_MARK, _BYTE_ORDER_MARK)
+
+
+def _simplified(name: str) -> str:
+    return collapse_blanks(name).casefold()
 
 
 def read_texts(source: str, column: str | None, label: str = "") -> Iterator[str]:
@@ -302,10 +361,17 @@ def read_texts(source: str, column: str | None, label: str = "") -> Iterator[str
 
 
 def check_column(path: str, column: str | None, parameter: str) -> None:
-    """Raise UserError, with this `parameter`, if a file has columns and `column` is None, or the reverse."""
+    """Raise UserError, with this `parameter`, if a file has columns and `column` is None, or the reverse.
+
+    Also, without it, if `column` is one of a spreadsheet or of an archive.
+    """
     if has_columns(path) and column is None:
         raise UserError(f"{path} has columns; name the one with the texts.", parameter)
     if column is not None and not has_columns(path):
+        if Path(path).is_file():
+            with open_bytes(path) as file:
+                if description := file_type(file.read(64)):
+                    raise UserError(f"{path} is {description}.")
         raise UserError(f"{path} is read line by line; only files in {', '.join(KINDS)} have columns.", parameter)
 
 

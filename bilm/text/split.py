@@ -44,18 +44,24 @@ def split_validation(
     labels: int64 (N,); keys: uint64 (N,), text_key of each text; names: of the classes. Validation gets the
     smallest keys of each class. Texts with the same key are on the same side, so that no validation text is trained on;
     a text with several labels belongs to the class of its first row. Other rows without a label are for training,
-    unless no row has one. Raises UserError if a class has a single distinct text.
+    unless no row has one. Raises UserError if a class has fewer than two distinct texts.
     """
     distinct, first = np.unique(keys, return_index=True)
     key_labels = labels[first]
     chosen = []
-    for label in np.unique(key_labels[key_labels != NO_LABEL] if (labels != NO_LABEL).any() else key_labels):
+    # Of all rows: a class all of whose texts are in earlier rows of other classes has no key.
+    for label in np.unique(labels[labels != NO_LABEL] if (labels != NO_LABEL).any() else labels):
         members = distinct[key_labels == label]
         if len(members) < 2:
-            subject = "there is" if label == NO_LABEL else f"class {names[label]!r} has"
+            subject = f"class {names[label]!r} has" if label != NO_LABEL else "there is"
+            number = "a single distinct text" if len(members) else "not a single distinct text of its own"
+            advice = (
+                "Add texts or remove the class. A text of several classes counts for the one of its first row. If the "
+                "file has a header, name the columns: where they are given by number, the first row is data."
+            )
             raise UserError(
-                f"{subject} a single distinct text among the {len(labels)} training rows; at least 2 are needed, one "
-                "to train on and one to validate on."
+                f"{subject} {number} among the {len(labels)} training rows; at least 2 are needed, one to train on and "
+                f"one to validate on. {advice if label != NO_LABEL else 'Add texts.'}"
             )
         count = max(round(VALIDATION_SHARE * len(members)), min(VALIDATION_AT_LEAST, len(members) // 4), 1)
         chosen.append(members[:count])

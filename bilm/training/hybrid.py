@@ -169,7 +169,10 @@ class HybridTrainer:
         labels, matrix = self.labels[rows], _matrix(known, features)
         classes = np.unique(labels).tolist()
         if len(classes) < 2:
-            raise UserError(f"these {len(labels)} rows are all of one class; a classifier needs two.")
+            raise UserError(
+                f"without the rows that are validated on, the other {len(labels)} rows are all of one class; a "
+                "classifier needs two. Add texts of other classes."
+            )
         num_ngrams = matrix.shape[1] - (known[VECTORS].shape[1] if VECTORS in features else 0)
         occurs = matrix[:, :num_ngrams] > 0
         weights, biases = np.zeros((matrix.shape[1], self.num_classes)), np.full(self.num_classes, _NEVER)

@@ -84,6 +84,40 @@ def test_numbered_columns_and_numbers_for_classes(tmp_path):
     assert read_classes(tmp_path / "b.csv", Columns("said", "1")) == ("8", "9")
 
 
+def test_a_column_that_the_first_object_lacks_is_told(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"text": "x", "topic": "a"}\n{"text": "y"}\n')
+    with pytest.raises(UserError, match=r"has no column 'label'\. Its first row has: 'text', 'topic'"):
+        read_classes(tmp_path / "a.jsonl", Columns("text", "label"))
+    with pytest.raises(
+        UserError,
+        match=r"has no column '1'\. Columns of such a file have names, not numbers\. Its first row has",
+    ):
+        read_classes(tmp_path / "a.jsonl", Columns("1", "2"))
+    with pytest.raises(UserError, match=r"line 2, column 'topic': there is no class"):
+        read_classes(tmp_path / "a.jsonl", Columns("text", "topic"))
+
+
+@pytest.mark.parametrize("nothing", ["\u200b", "\u00ad", "\ufeff \u200e", "\u00a0"])
+def test_what_shows_nothing_is_empty(tmp_path, nothing):
+    (tmp_path / "a.csv").write_text(f"kind,said\na,one\nb,{nothing}\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"row 3 \(line 3\), column 'said': it is empty"):
+        list(read_custom_dataset(tmp_path / "a.csv", Columns("said", "kind"), ("a", "b")))
+    (tmp_path / "a.csv").write_text(f"kind,said\na,one\n{nothing},two\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"row 3 \(line 3\), column 'kind': there is no class"):
+        read_classes(tmp_path / "a.csv", Columns("said", "kind"))
+    (tmp_path / "a.txt").write_text(f"one\n{nothing}\n-\n", encoding="utf-8")
+    rows = list(read_custom_dataset(tmp_path / "a.txt", Columns(None, None), ()))
+    assert rows == [(NO_LABEL, "one"), (NO_LABEL, "-")]
+
+
+def test_classes_that_look_alike_are_one(tmp_path):
+    names = ["b", "b\u200b", " b\u00a0", "caf\u00e9 noir", "cafe\u0301\u2009 noir"]
+    path = write(tmp_path / "a.jsonl", [(name, "one") for name in names])
+    classes = read_classes(path, Columns("said", "kind"))
+    assert classes == ("b", "caf\u00e9 noir")
+    assert [label for label, _ in read_custom_dataset(path, Columns("said", "kind"), classes)] == [0, 0, 0, 1, 1]
+
+
 def test_lines_are_texts_and_blank_ones_are_not(tmp_path):
     (tmp_path / "a.txt").write_text("one, two\n\n  \n😀\n", encoding="utf-8")
     assert list(read_custom_dataset(tmp_path / "a.txt", Columns(None, None), ())) == [

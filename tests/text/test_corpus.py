@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import numpy as np
@@ -126,6 +127,12 @@ def test_a_named_folder_without_data_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setenv("AG_NEWS_DIR", str(tmp_path))
     with pytest.raises(UserError, match=r"AG_NEWS_DIR: there is no train\.csv"):
         find_corpus()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=f"^there is no train[.]csv in {re.escape(str(tmp_path))}. The folder needs"):
+        find_corpus(".")
+    (tmp_path / "train.csv").touch()
+    with pytest.raises(UserError, match=r"^train\.csv is a file\. Name the folder with train\.csv and test\.csv\."):
+        find_corpus("train.csv")
 
 
 def test_without_a_network_the_sample_is_used_with_a_banner(tmp_path, monkeypatch, capsys):

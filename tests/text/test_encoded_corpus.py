@@ -148,7 +148,7 @@ def test_other_or_damaged_ids_are_replaced(rows, source, tmp_path, what, cut):
     if what == "file":
         source = written(rows[:40], tmp_path)
     elif what == "limit":
-        source = Source(source.path, 30, source.sha256)
+        source = Source(source.path, 40, source.sha256)
     elif what == "tokenizer":
         tokenizer = Tokenizer(TokenizerConfig(max_tokens=2))
     elif what == "vocabulary":

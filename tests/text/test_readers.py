@@ -111,6 +111,50 @@ def test_a_csv_with_semicolons(tmp_path, content, column, texts):
     assert texts_of(tmp_path / "a.csv", column) == texts
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "column", "texts"),
+    [
+        ("a.csv", '"Stocks, fell",a\n"Rain",b\n', "1", ["Stocks, fell", "Rain"]),
+        ("a.csv", 'text,n\n"Rain",b\n', "text", ["Rain"]),
+        ("a.tsv", "text\tn\nRain\tb\n", "text", ["Rain"]),
+        ("a.jsonl", '{"text": "Rain"}\n', "text", ["Rain"]),
+        ("a.json", '[{"text": "Rain"}]', "text", ["Rain"]),
+    ],
+)
+def test_a_second_byte_order_mark_is_skipped(tmp_path, name, content, column, texts):
+    for count in range(4):
+        (tmp_path / name).write_text("\ufeff" * count + content, encoding="utf-8")
+        assert texts_of(tmp_path / name, column) == texts
+
+
+@pytest.mark.parametrize("text", ["\ufeff", '\ufeff"a', '\ufeff"a" b', "\ufeffa", "a\ufeff"])
+def test_a_byte_order_mark_in_a_cell_is_text(tmp_path, text):
+    pandas.DataFrame([[text, text]] * 2).to_csv(
+        tmp_path / "a.csv", header=False, index=False, quoting=csv.QUOTE_ALL, encoding="utf-8"
+    )
+    for column in ("1", "2"):
+        assert texts_of(tmp_path / "a.csv", column) == [text] * 2
+
+
+@pytest.mark.parametrize(("header", "column"), [("te\u0301xt", "t\u00e9xt"), ("t\u00e9xt", "te\u0301xt")])
+@pytest.mark.parametrize("kind", ["csv", "csv, semicolons", "tsv", "jsonl", "json", "parquet"])
+def test_a_column_with_an_accent_in_two_forms(tmp_path, kind, header, column):
+    path = tmp_path / f"a.{kind.partition(',')[0]}"
+    if kind == "parquet":
+        parquet(path, **{header: ["x"], "n": ["y"]})
+    elif kind.startswith("json"):
+        record = json.dumps({header: "x", "n": "y"})
+        path.write_text(f"[{record}]" if kind == "json" else record)
+    else:
+        path.write_text(f"{header},n\nx,y\n".replace(",", {"tsv": "\t", "csv": ","}.get(kind, ";")), encoding="utf-8")
+    assert texts_of(path, column) == ["x"]
+    (tmp_path / "a.csv").write_text("t\u00e9xt,te\u0301xt\nx,y\n", encoding="utf-8")
+    assert " has 2 columns 't" in refusal(tmp_path / "a.csv", column)
+    (tmp_path / "a.csv").write_text(f"{header}\u200b,n\nx,y\n", encoding="utf-8")
+    assert " has no column 't" in refusal(tmp_path / "a.csv", column)
+    assert "xt'. Did you mean 't\u00e9xt\\u200b'? Its first row" in refusal(tmp_path / "a.csv", column)
+
+
 @pytest.mark.parametrize("indent", [None, 2])
 def test_a_json_array_as_pandas_writes_it(tmp_path, indent):
     texts = ["one\ntwo", "", "x\u2028y", "[z]"]
@@ -163,6 +207,16 @@ def test_tsv_with_and_without_quoting(tmp_path, content, texts):
         ("a.jsonl", '["t"]', ", line 1: it is not a JSON object. Write one object on each line"),
         ("a.json", '[{"t": "x"},\n{"t": ]', ", line 2: the array is not JSON (Expecting value)"),
         ("a.json", '\n[{"t": "x"}, {"t": 7}]', ", object 2, column 't': it is a number, not text"),
+        ("a.jsonl", '{"text": "x", "n": 1}\n', " has no column 't'. Its first row has: 'text', 'n'"),
+        ("a.json", '[{"T": "x"}, {"t": "x"}]', " has no column 't'. Did you mean 'T'? Its first row has: 'T'"),
+        ("a.jsonl", '{"t": "x"}\n{"n": 1}\n', ", line 2, column 't': it is missing. Fill it in"),
+        ("a.json", '{"t": {"0": "x", "1": "y"}}', ", line 1: it holds records and lists alone, as a whole table does"),
+        ("a.json", '{"t": ["x", "y"]}', ", line 1: it holds records and lists alone, as a whole table does"),
+        ("a.json", '{"index": [0], "data": [["x"]]}', ", line 1: it holds records and lists alone, as a whole table"),
+        ("a.csv", "t\tn\nx\t1\n", " has no column 't'. Tabs separate its columns: let its name end in .tsv. Its first"),
+        ("a.csv", "sep=;\nt;n\nx;1\n", ": its first line, 'sep=;', is for Excel alone. Remove that line."),
+        ("a.csv", "sep=,\nt,n\nx,1\n", ": its first line, 'sep=', is for Excel alone. Remove that line."),
+        ("a.tsv", "sep=\t\nt\tn\nx\t1\n", ": its first line, 'sep=', is for Excel alone. Remove that line."),
         ("a.csv", " T ,n\nx,1\n", " has no column 't'. Did you mean ' T '? Its first row has: ' T ', 'n'"),
         (
             "a.csv",
@@ -176,6 +230,33 @@ def test_tsv_with_and_without_quoting(tmp_path, content, texts):
 def test_errors_have_a_position_and_a_remedy(tmp_path, name, content, message):
     (tmp_path / name).write_text(content)
     assert message in refusal(tmp_path / name, "t")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "column", "message"),
+    [
+        (
+            "a.csv",
+            "2020,2021\nx,1\n",
+            "2020",
+            "Digits alone are the number of a column, not its name. Rename",
+        ),
+        ("a.csv", "t,n\nx,1\n", "3", "Digits alone are the number of a column, not its name. It has columns 1 to 2."),
+        ("a.jsonl", '{"t": "x"}', "1", "Columns of such a file have names, not numbers."),
+    ],
+)
+def test_a_number_that_is_no_column(tmp_path, name, content, column, message):
+    (tmp_path / name).write_text(content)
+    assert refusal(tmp_path / name, column).startswith(f" has no column '{column}'. {message}")
+
+
+@pytest.mark.parametrize("name", ["a.xlsx", "a.csv.zip"])
+def test_a_column_of_a_workbook_or_an_archive(tmp_path, name):
+    (tmp_path / name).write_bytes(b"PK\x03\x04\x14\x00\x00\x00")
+    message = " is a ZIP archive, or an Excel workbook. Unpack it, or export the sheet as CSV."
+    assert refusal(tmp_path / name, "t") == message
+    with pytest.raises(UserError, match=f"{name}{message}"):
+        own_corpus(str(tmp_path / name), None, "t", "n")
 
 
 @pytest.mark.parametrize("name", ["a.txt", "a.csv", "a.tsv", "a.jsonl", "a.txt.gz"])
@@ -228,7 +309,23 @@ def test_compressed_files(tmp_path, ending, module):
         (b"PK\x03\x04\x14\x00\x00\x00", "a ZIP archive, or an Excel workbook. Unpack it"),
         ("t\nhello\n".encode("utf-16"), "UTF-16, not UTF-8. Save it as UTF-8"),
         ("t\nhello\n".encode("utf-16-le"), "UTF-16, not UTF-8. Save it as UTF-8"),
-        ("t\nhello\n".encode("utf-16-be"), "UTF-16, not UTF-8. Save it as UTF-8"),
+        ("t\nhello\n".encode("utf-16-be"), "UTF-16, not UTF-8. Save it as UTF-8 (iconv -f utf-16be -t utf-8)"),
+        *(
+            (text.encode(f"{codec}-{order}"), f"{codec.upper()}, not UTF-8. Save it as UTF-8 (iconv -f {codec}{order}")
+            for codec in ("utf-16", "utf-32")
+            for order in ("le", "be")
+            for text in (
+                "a\n",
+                "Привет мир\nКак дела\n",
+                "t\r\nनमस्ते दुनिया\r\n",
+                "Ça va\n",
+                "你好 😀\n",
+                "x" * 31 + "😀",
+            )
+        ),
+        ("hello\n".encode("utf-32"), "UTF-32, not UTF-8. Save it as UTF-8 (iconv -f utf-32 -t utf-8)"),
+        (b"\0\0\xfe\xff\0\0\0t", "UTF-32, not UTF-8. Save it as UTF-8 (iconv -f utf-32 -t utf-8)"),
+        (b"news.csv".ljust(100, b"\0") + b"0000644\0", "padded with NUL bytes, as a tar archive is"),
         (gzip.compress(b"t\n", mtime=0), "compressed with gzip. Unpack it, or let its name end in .gz"),
         (b"PAR1\x15\x04\x15\x0e\0", "a Parquet file. Let its name end in .parquet"),
     ],
@@ -242,6 +339,28 @@ def test_a_file_of_another_kind_is_named(tmp_path, monkeypatch, content, result)
     (tmp_path / "train.csv").write_bytes(content)
     with pytest.raises(UserError, match=result[:9]):
         list(read_ag_news(tmp_path / "train.csv"))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "a\0b\n",
+        "ab\0c",
+        "a\0b",
+        "\0",
+        "\0\n",
+        "\0\0\0\0",
+        "x\n\0\0\n",
+        "\x07abc",
+        '"\0"',
+        "日本\0語",
+        "e" * 63 + "é",
+    ],
+)
+def test_a_text_with_control_characters_is_one(tmp_path, monkeypatch, content):
+    (tmp_path / "a.txt").write_text(content, encoding="utf-8")
+    texts = content.removesuffix("\n").split("\n")
+    assert texts_of(tmp_path / "a.txt") == texts_of_stdin(monkeypatch, content.encode()) == texts
 
 
 def test_a_folder_is_named(tmp_path):
@@ -433,15 +552,51 @@ def test_a_header_of_numbers_is_refused(tmp_path, columns, read):
         list(Table(tmp_path / read, columns).rows())
 
 
-def test_lines_of_a_macintosh_are_refused(tmp_path):
-    (tmp_path / "a.csv").write_bytes(b"text,label\rGood film,pos\rBad film,neg\r")
-    with pytest.raises(UserError, match="lines end in carriage returns alone"):
-        list(Table(tmp_path / "a.csv", ["text"]).rows())
-    (tmp_path / "a.csv").write_bytes(b"text,label\n")
-    assert list(Table(tmp_path / "a.csv", ["text"]).rows()) == []
+@pytest.mark.parametrize("end", [b"", b"\r", b"\n", b"\r\n", b"\r\n\n"])
+@pytest.mark.parametrize(
+    ("name", "content", "columns"),
+    [
+        ("a.csv", b"text,label\rGood film,pos\rBad film,neg", ["text", "label", "1", "2"]),
+        ("a.csv", b"text;label\rGood film;pos\rBad film;neg", ["text", "label"]),
+        ("a.csv", b'label,text\rpos,"Good, film"\rneg,"Bad\nfilm"', ["text", "label", "1", "2"]),
+        ("a.csv", b"text\rGood film\rBad film", ["text", "1"]),
+        ("a.csv", b"Good film,1", ["1"]),
+        ("a.tsv", b'text\tlabel\rGood "film"\tpos\r"Bad" film\tneg', ["text", "label", "1"]),
+    ],
+)
+def test_lines_of_a_macintosh_are_refused(tmp_path, name, content, columns, end):
+    (tmp_path / name).write_bytes(content + end)
+    for column in columns if b"\r" in content or end == b"\r" else ():
+        assert refusal(tmp_path / name, column).startswith(": its lines end in carriage returns alone")
+
+
+@pytest.mark.parametrize(
+    ("content", "column", "texts"),
+    [
+        (b"text,label\n", "text", []),
+        (b"text,label\r\nGood\rfilm,pos\r\n", "text", ["Good\rfilm"]),
+        (b'"Good\rfilm",pos\n', "1", ["Good\rfilm"]),
+        (b'"Good\rfilm",pos', "1", ["Good\rfilm"]),
+        (b"Good\rfilm,pos\nBad film,neg\n", "1", ["Good\rfilm", "Bad film"]),
+        (b"Good film,pos\nBad\rfilm,neg\n", "1", ["Good film", "Bad\rfilm"]),
+    ],
+)
+def test_carriage_returns_of_texts_are_read(tmp_path, content, column, texts):
+    (tmp_path / "a.csv").write_bytes(content)
+    assert texts_of(tmp_path / "a.csv", column) == texts
 
 
 def test_a_class_of_another_type_is_named(tmp_path):
     pandas.DataFrame({"t": ["a", "b"], "c": [b"x", b"y"]}).to_parquet(tmp_path / "a.parquet")
     with pytest.raises(UserError, match=r"row 1, column 'c'.* it is bytes, which names no class"):
         read_classes(tmp_path / "a.parquet", Columns("t", "c"))
+
+
+def test_a_number_of_many_digits_is_a_class(tmp_path):
+    """Python converts no more than 4,300 digits to a number."""
+    long = "9" * 5000
+    (tmp_path / "a.csv").write_text(f"t,c\none,{long}\ntwo,10\nthree,9\n")
+    assert read_classes(tmp_path / "a.csv", Columns("t", "c")) == ("10", "9", long)
+    assert " has no column '9" in refusal(tmp_path / "a.csv", long)
+    (tmp_path / "a.jsonl").write_text(f'{{"t": "one", "c": {long}}}\n')
+    assert ", line 1: it is not JSON" in refusal(tmp_path / "a.jsonl", "t")

@@ -108,3 +108,22 @@ def test_copies_of_a_validation_text_are_not_trained_on():
 def test_a_class_of_one_text_cannot_be_split():
     with pytest.raises(UserError, match="class 'Sports' has a single distinct text"):
         split_validation(np.array([0, 0, 1, 1]), keys(["a", "b", "the same text", "The same text!"]))
+
+
+@pytest.mark.parametrize(
+    ("labels", "texts", "message"),
+    [
+        (
+            [0, 1, 0, 0],
+            ["text", "label", "one", "two"],
+            "class 'Sports' has a single distinct text among .*name the columns",
+        ),
+        ([0, 0, 1, 1], ["a", "b", "b", "c"], "class 'Sports' has a single .*counts for the one of its first row"),
+        ([0, 0, 1, 1, 1], ["a", "b", "a", "b", "a"], "class 'Sports' has not a single distinct text of its own among"),
+        ([1, 0, 0], ["b", "a", "b"], "class 'World' has a single distinct text .*Add texts or remove the class"),
+        ([NO_LABEL] * 2, ["a", "a"], "there is a single distinct text among the 2 training rows; .* Add texts[.]$"),
+    ],
+)
+def test_a_class_without_two_texts_of_its_own_is_told(labels, texts, message):
+    with pytest.raises(UserError, match=message):
+        split_validation(np.array(labels), keys(texts))
