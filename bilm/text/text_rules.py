@@ -45,7 +45,7 @@ def decoded_lines(file: Iterable[bytes], name: str | Path) -> Iterator[str]:
         except UnicodeDecodeError as error:
             raise UserError(
                 f"{name}, line {number}: byte 0x{error.object[error.start]:02x} is not UTF-8 (byte {error.start + 1} "
-                "of the line). Save the file as UTF-8 (from Latin-1: iconv -f latin1 -t utf-8)."
+                "of the line). Save the file as UTF-8 (from Windows or Latin-1: iconv -f windows-1252 -t utf-8)."
             ) from error
 
 

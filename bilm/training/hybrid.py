@@ -49,7 +49,7 @@ VECTORS = "vectors"
 # The usual C.
 STRENGTH = 0.3
 COMPONENTS = 100
-SMALLEST = 1e-6  # variance of a component, relative to the first
+SMALLEST = 1e-6  # norm of the components of a text; smaller ones, as those of equal texts, are noise
 # Logit of a class without a training row.
 _NEVER = -1e4
 
@@ -218,10 +218,8 @@ class _Features:
         pca = PCA(min(COMPONENTS, *vectors.shape), random_state=0)
         with np.errstate(invalid="ignore"):  # 0 / 0, where all vectors are equal
             pca.fit(self.scaler.transform(vectors))
-        # Components without variance, as those of few or of equal texts, would be scaled up to noise.
-        variances = pca.explained_variance_[pca.explained_variance_ > SMALLEST * pca.explained_variance_[0]]
         # Scaled so that a text has a norm near 1, as it has in the n-grams of words.
-        self.basis = pca.components_[: len(variances)] / np.sqrt(variances * len(variances))[:, None]
+        self.basis = pca.components_ / max(np.sqrt(pca.explained_variance_.sum()), SMALLEST)
         self.known[VECTORS] = self._components(vectors)
 
     def compute(self, texts: Mapping[str, Words], vectors: np.ndarray) -> ByKind:

@@ -76,15 +76,17 @@ def features_of(trainer, rows: int) -> tuple[dict, dict]:
     characters = TfidfVectorizer(ngram_range=(2, 5), sublinear_tf=True, analyzer="char_wb", min_df=2)
     # The rows differ in five words: their pooled vectors have as many distinct values, and a component less.
     rank = np.linalg.matrix_rank(StandardScaler().fit_transform(trainer.vectors[:rows]), tol=1e-3)
-    deep = make_pipeline(StandardScaler(), PCA(rank, whiten=True))
+    deep = make_pipeline(StandardScaler(), PCA(rank))
     clusters = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=2, token_pattern=r"\S+")
     of_texts = list(map(" ".join, trainer.clusters))
     learned = {"words": words.fit_transform(ROWS[:rows]), "characters": characters.fit_transform(ROWS[:rows])}
     learned["clusters"] = 0.7 * clusters.fit_transform(of_texts[:rows])
-    learned["vectors"] = deep.fit_transform(trainer.vectors[:rows]) / rank**0.5
+    learned["vectors"] = deep.fit_transform(trainer.vectors[:rows])
+    length = np.sqrt((learned["vectors"] ** 2).sum() / (rows - 1))
+    learned["vectors"] /= length
     new = {"words": words.transform(ROWS), "characters": characters.transform(ROWS)}
     new["clusters"] = 0.7 * clusters.transform(of_texts)
-    new["vectors"] = deep.transform(trainer.vectors) / rank**0.5
+    new["vectors"] = deep.transform(trainer.vectors) / length
     return learned, new
 
 
