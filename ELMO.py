@@ -373,10 +373,11 @@ def import_original_elmo(options: Options) -> None:
         saved = earlier and {"corpus": earlier["settings"]["corpus"], **earlier.get("imported", {})}
         if warning := replacement_warning(path, saved, {"corpus": None, **original.info["imported"]}):
             raise UserError(warning)
-    if path in bundled_files(path.parent) and (note := keep_bundled(path.parent)):
+    replaces_bilstm = path.name == "bilstm.pt"
+    if (replaces_bilstm or path in bundled_files(path.parent)) and (note := keep_bundled(path.parent)):
         print(note)
     save_bilm(path, original.model, original.vocabulary, original.info)
-    if path.name == "bilstm.pt":
+    if replaces_bilstm:
         remove_bundled_classifiers(path.parent)
     name = display_path(path)
     print(

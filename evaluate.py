@@ -195,20 +195,37 @@ def check_rows(run: Run, options: Options, evaluator: Evaluator, sources: dict[s
     pretrained_on = settings["corpus"], settings.get("limit")
     needs_training_rows = options.evaluation.duplicates or "train" in options.evaluation.splits()
     if needs_training_rows and settings["corpus"] is not None and pretrained_on != rows:
-        limit = f" with --limit {rows[1]}" if rows[1] else ""
-        raise UserError(f"the language model was not pretrained on {run.corpus.path('train')}{limit}.", "data", "split")
+        raise UserError(
+            f"the language model was not pretrained on {run.corpus.path('train')}{but_with_limit(settings, rows)}.",
+            *("data", "split", "limit"),
+        )
     for mode, trained in evaluator.classifiers.items():
         settings = trained.info["settings"]
         if (settings.get("corpus"), settings.get("limit")) == rows:
             continue
         if "train" in options.evaluation.splits():
-            raise UserError(f"classifier {mode} was not trained on {run.corpus.path('train')}.", "data", "split")
+            raise UserError(
+                f"classifier {mode} was not trained on {run.corpus.path('train')}{but_with_limit(settings, rows)}.",
+                *("data", "split", "limit"),
+            )
         if run.corpus.columns:
             print(
                 f"Note: classifier {mode} was trained on other rows than those of {display_path(run.corpus.train)}; "
                 "they may include test rows.",
                 file=sys.stderr,
             )
+
+
+def but_with_limit(settings: dict[str, Any], rows: tuple[str, int | None]) -> str:
+    """What to add to "was not trained on this file" where only the number of its rows is another."""
+    limit = settings.get("limit")
+    if settings["corpus"] != rows[0]:
+        return ""
+    return (
+        f", but on the first {limit:,} rows of it"
+        if limit
+        else f", but on all of its rows, not on the first {rows[1]:,}"
+    )
 
 
 def evaluate_split(evaluation: Evaluation, split: str, source: Source) -> None:

@@ -28,7 +28,7 @@ SUFFIX = ".json"
 
 
 def write_ensemble(path: Path, classifiers: Sequence[Path]) -> list[TrainedClassifier]:
-    """Write an ensemble of classifiers, each on the bilstm.pt in its folder or on that of this repository.
+    """Write an ensemble of classifiers, each on the language model in its file, in its folder or of this repository.
 
     Returns the members. Raises UserError when a file cannot be read or written, when neither is the language model of a
     classifier, when the classes of the classifiers differ, or when `path` is another file.

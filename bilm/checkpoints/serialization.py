@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from bilm.runtime.errors import UserError
-from bilm.runtime.files import ADVICE, atomic_write, file_type
+from bilm.runtime.files import ADVICE, atomic_write, signature_of
 
 # Files of version 3 have no temperatures and no hybrid classifiers; in those of version 4, hybrid classifiers have a
 # name of their own for character n-grams; up to version 5 they read no clusters; up to version 6, a fine-tuned
@@ -113,7 +113,7 @@ def _other_type(path: Path) -> str | None:
         return "a pointer of Git LFS, not the file itself (git lfs pull fetches it)"
     if head.startswith(b"PK"):
         return None  # as weights are
-    return file_type(head) if head else "empty"
+    return signature_of(head) if head else "empty"
 
 
 # All names in the pickles of `save`. torch's list for weights_only has more, among them some that allocate any memory.

@@ -91,7 +91,8 @@ class ELMo:
         A sentence is a text or a list of words. A text is tokenized and cut to the tokenizer's `max_tokens`, as in
         pretraining (original ELMo: 128 words, case preserved). Words of a list are only lower-cased, if the tokenizer
         does so. An empty word has no characters; without a character model it is unknown. A word with more bytes than
-        the model reads is cut. Raises TypeError as `input_checks.check_texts`.
+        the model reads is cut. Raises TypeError as `input_checks.check_texts`; also for a list whose words all have a
+        blank (U+0020) in them, which are texts.
         """
         texts = self._encode_words(sentences)
         vectors = [np.empty(0, dtype=np.float32)] * len(texts)

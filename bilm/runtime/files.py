@@ -46,6 +46,7 @@ _SIGNATURES = (
     (b"ARROW1", "an Arrow file. Export it as Parquet or CSV"),
     (HDF5, "an HDF5 file"),
     (b"\xd0\xcf\x11\xe0", "an old Excel or Word file. Export it as CSV or text in UTF-8"),
+    (b"\x93NUMPY", "an array of NumPy. Export its texts"),
     (b"%PDF", "a PDF file. Export its text"),
     (b"\xff\xfe\0\0", _UTF32),
     (b"\0\0\xfe\xff", _UTF32),
@@ -101,14 +102,20 @@ def open_bytes(path: str | Path, label: str = "", decompress: bool = True) -> It
 
 def file_type(head: bytes) -> str | None:
     """Describe a file by its first bytes, with advice to the user; None when they may be UTF-8 text."""
-    if not _CONTROLS.search(head) and _is_utf8(head):
+    if 0 not in head and _is_utf8(head):
         return None
-    names = [name for signature, name in _SIGNATURES if head.startswith(signature)]
+    if name := signature_of(head):
+        return name
     likelihoods = {codec: _letters_as(codec, head) for codec in _UNMARKED}
     likeliest = max(likelihoods, key=likelihoods.__getitem__)
-    names += [_UNMARKED[likeliest]] if likelihoods[likeliest] else []
-    names += [_TAR] if _PADDED.fullmatch(head) and len(head) >= 64 else []
-    return names[0] if names else None
+    if likelihoods[likeliest]:
+        return _UNMARKED[likeliest]
+    return _TAR if _PADDED.fullmatch(head) and len(head) >= 64 else None
+
+
+def signature_of(head: bytes) -> str | None:
+    """Describe a file by the signature that it begins with, as `file_type` does."""
+    return next((name for signature, name in _SIGNATURES if head.startswith(signature)), None)
 
 
 def _is_utf8(head: bytes) -> bool:

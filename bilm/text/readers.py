@@ -262,13 +262,17 @@ class Table:
     # Not pandas.read_json(lines=True): it makes two rows of a line with two objects, drops halves of surrogate pairs,
     # turns 4 into 4.0 when the next line has 4.5, and its errors name no line.
     def _json_rows(self, file: io.BufferedIOBase) -> Iterator[tuple[int, Sequence[object]]]:
+        keys: list[str] = []
         for number, record in self._json_array(file) if self._is_json_array else self._json_lines(file):
             if not isinstance(record, dict):
                 remedy = "The array needs objects" if self._is_json_array else "Write one object on each line"
                 raise self.error(number, f"it is not a JSON object. {remedy}: {{...}}.")
-            if not self.columns:
-                self.columns = self._select(list(record))
+            if not keys:
+                self.columns = self.columns or self._select(list(record))
                 keys = self._json_keys(number, record)
+            if not record.keys() >= set(keys):  # perhaps composed in another way
+                record = {composed(name): cell for name, cell in record.items()}
+                keys = list(map(composed, keys))
             cells = map(record.get, keys)
             yield number, [replace_surrogates(cell) if isinstance(cell, str) else cell for cell in cells]
 

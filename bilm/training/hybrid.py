@@ -3,8 +3,8 @@
 The latter are TF-IDF features of clusters of tokens (training/token_clusters), and pooled vectors.
 
 Each n-gram is scaled by its log-count ratio, as in the NB-SVM of Wang and Manning 2012, which needs fewer rows to learn
-which n-grams tell the classes apart. The vectors are reduced to principal components of variance 1: with these the SVM
-takes a tenth of the time and is as accurate (docs/log.md).
+which n-grams tell the classes apart. The vectors are reduced to 100 principal components: with these the SVM takes a
+tenth of the time and is as accurate (docs/log.md).
 
 The classifier reads all features, at the usual C of the SVM, unless fewer or another C are clearly better on validation
 rows or in cross-validation: on few rows, the best of many choices is often best by chance. What is answered there also

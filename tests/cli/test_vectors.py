@@ -87,14 +87,14 @@ def test_a_token_with_a_line_break_is_refused_where_lines_separate_tokens(tmp_pa
 
 
 def test_tokens_are_separated_only_by_spaces_and_tabs(path, elmo, tmp_path):
-    lines = ["12\xa0500 people", "The \u3000\tmark", "a\x85b c", "a\u2028b\u200bc\x1cd e", " f  g\t"]
+    lines = ["12\xa0500 people", "The \u3000\tmark", "a\x85b c", "a\u2028b\u200bc\x1cd e", " f  g\t", "12\xa0500"]
     (tmp_path / "x.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
     run = run_script(
         "-m bilm vectors", "--bilm", path, "--input", tmp_path / "x.txt", "--tokenized", "--output", tmp_path / "x.hdf5"
     )
     assert run.code == 0 and "words" not in run.err, run.err
     with h5py.File(tmp_path / "x.hdf5") as result:
-        assert [result[str(i)].shape[1] for i in range(5)] == [2, 3, 2, 2, 2]
+        assert [result[str(i)].shape[1] for i in range(6)] == [2, 3, 2, 2, 2, 1]
         expected = elmo.embed([["a\x85b", "c"]])[0]
         np.testing.assert_allclose(result["2"][...], expected, atol=1e-6)
 
