@@ -166,14 +166,15 @@ def save_classifier(
     A fine-tuned encoder is saved with it, vocabulary included, so that the file can be used without bilstm.pt. The
     softmax is left out: the classifier does not use it.
     """
-    classifier = model.classifier
-    finetuned = {name: w for name, w in model.encoder.state_dict().items() if not name.startswith("softmax.")}
-    encoder = {
-        "config": saved_config(replace(pretrained.model.config, softmax="none")),
-        "tokenizer": asdict(pretrained.vocabulary.tokenizer.config),
-        "words": pretrained.vocabulary.words,
-        "weights": in_half_precision(finetuned),
-    }
+    classifier, finetuned, encoder = model.classifier, None, None
+    if model.finetuned:
+        finetuned = {name: w for name, w in model.encoder.state_dict().items() if not name.startswith("softmax.")}
+        encoder = {
+            "config": saved_config(replace(pretrained.model.config, softmax="none")),
+            "tokenizer": asdict(pretrained.vocabulary.tokenizer.config),
+            "words": pretrained.vocabulary.words,
+            "weights": in_half_precision(finetuned),
+        }
     serialization.save(
         path,
         "classifier",
@@ -183,8 +184,8 @@ def save_classifier(
             "class_names": class_names,
             "bilm": pretrained.hash,
             "weights": in_half_precision(classifier.state_dict()),
-            "encoder": encoder if model.finetuned else None,
-            "id": serialization.content_hash([classifier.state_dict(), finetuned if model.finetuned else None]),
+            "encoder": encoder,
+            "id": serialization.content_hash([classifier.state_dict(), finetuned]),
             "info": info,
         },
     )

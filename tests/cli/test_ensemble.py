@@ -157,11 +157,11 @@ def test_a_fine_tuned_classifier_is_enough_by_itself(models, finetuned):
     assert run.code == 2 and "Make the ensemble again" in run.err and str(alone.name) in run.err
 
 
-def test_evaluate_takes_the_language_model_in_use_for_a_fine_tuned_classifier(models, finetuned):
-    """Not the one in its file: a classifier that was trained on another language model is named, not evaluated."""
-    from bilm.checkpoints.model_format import find_classifiers, load_bilm
+def test_a_language_model_that_is_named_has_to_be_that_of_a_fine_tuned_classifier(models, finetuned):
+    from bilm.checkpoints.model_format import LanguageModelMismatch, load_bilm, load_classifier
 
+    beside, _ = finetuned
     pretrained = load_bilm(models / "two/bilstm.pt")
-    assert "finetune" in find_classifiers(models / "one", pretrained).paths
-    pretrained = load_bilm(ROOT / "models/bilstm.pt")
-    assert "finetune" in find_classifiers(models / "one", pretrained).mismatched
+    assert load_classifier(beside, pretrained).vocabulary is pretrained.vocabulary
+    with pytest.raises(LanguageModelMismatch):
+        load_classifier(beside, load_bilm(ROOT / "models/bilstm.pt"))

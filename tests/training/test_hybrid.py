@@ -1,5 +1,6 @@
 """The hybrid classifier against scikit-learn; folds; words that the language model does not know."""
 
+import warnings
 from contextlib import nullcontext
 from dataclasses import replace
 
@@ -135,6 +136,15 @@ def test_words_that_the_language_model_does_not_know_decide(trainer, fit, bilm, 
     classifier = fit(10, choice_of(trainer, *FEATURE_SETS[0]))
     new = ["nobody said zyx", "nobody said qwv"]
     assert logits_of(classifier, bilm, vocabulary, new).argmax(1).tolist() == [0, 1]
+
+
+def test_vectors_that_are_all_equal_decide_nothing(trainer, fit, bilm, vocabulary):
+    equal = replace(trainer, vectors=np.ones_like(trainer.vectors))
+    features = ("words", "vectors")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        classifier = fit(10, choice_of(equal, *features), equal)
+    assert not classifier.weights[VECTORS].any() and torch.isfinite(classifier.weights["words"]).all()
 
 
 def test_a_class_without_rows_is_never_predicted(trainer, fit, bilm, vocabulary):
