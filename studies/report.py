@@ -36,6 +36,7 @@ SOURCES = {
     "softmax_curve": "git checkout results/softmax_curve.json",
     "make_best": "git checkout results/make_best.json",
     "best_seed_1": "git checkout results/best_seed_1.json",
+    "large": "git checkout results/large.json",
 }
 # Titles of kinds of baselines in the report.
 TITLES = {"tfidf_svm": "TF-IDF, SVM", "tfidf_logistic": "TF-IDF, logistic", "fasttext": "fastText"}

@@ -17,7 +17,7 @@ from original_files import OPTIONS, datasets, write
 from pypdf import PdfReader
 
 from bilm.__main__ import COMMANDS
-from bilm.checkpoints.serialization import FORMAT_VERSION, OLDEST_VERSION
+from bilm.checkpoints.serialization import FORMAT_VERSION, OLDEST_VERSION, load
 from bilm.config import PRETRAINING, FitConfig
 
 
@@ -161,6 +161,7 @@ def checkout(tmp_path_factory) -> Path:
     copy = tmp_path_factory.mktemp("checkout") / "elmo"
     left_out = shutil.ignore_patterns(".git", ".venv", "runs", "*.pt", "ag_news", "__pycache__", ".*_cache")
     shutil.copytree(ROOT, copy, ignore=left_out)
+    shutil.copy(ROOT / "models/classifier_large.pt", copy / "models")  # which no run replaces
     write(copy, OPTIONS, datasets(OPTIONS, np.random.default_rng(0)))  # of the original ELMo, but small
     return copy
 
@@ -185,7 +186,7 @@ def program_of(words: list[str]) -> list[str]:
 
 def of_the_sample(text: str) -> str:
     """The weights of the repository were left out of the copy; those trained on the sample take their place."""
-    return re.sub(r"\bmodels/(?=(bilstm|classifier|best)\w*\.)", "models/sample/", text)
+    return re.sub(r"\bmodels/(?!classifier_large)(?=(bilstm|classifier|best)\w*\.)", "models/sample/", text)
 
 
 def shortened(words: list[str]) -> list[str]:
@@ -255,8 +256,8 @@ def test_commands(checkout):
     commands[after_the_example:after_the_example] = [["thin.py"]]
     assert "SAMPLE DATA" in run_in_one_process(commands, checkout)
     assert (checkout / "models/sample/classifier.pt").exists()
-    real = [path.name for path in (checkout / "models").glob("*.pt")]
-    assert real == ["original.pt"], "the sample's models are not those of AG News"
+    real = {path.name for path in (checkout / "models").glob("*.pt")}
+    assert real == {"classifier_large.pt", "original.pt"}, "the sample's models are not those of AG News"
     for line in lines:
         if line.startswith("torchrun"):
             words = [word for word in shlex.split(line, comments=True)[1:] if "nproc" not in word]
@@ -552,6 +553,32 @@ def test_the_results_in_the_readme_are_those_of_the_summary(summary):
     elmo, tfidf = (100 * fewest[name]["test_accuracy"] for name in ("elmo", "tfidf"))
     assert f"ELMo's mean vector gives {elmo:.1f} %, TF-IDF {tfidf:.1f} %" in flowing(README)
     assert f"{summary['rows_trained']:,} rows" in flowing(README)
+
+
+def test_the_larger_model_is_what_was_measured(summary):
+    large = results("large")
+    tuned, gain = large["classifiers"]["finetune"], large["classifiers"]["finetune"]["against_the_smaller_finetune"]
+    accuracy, f1 = (f"{tuned['test'][name]:.4f}" for name in ("accuracy", "f1"))
+    above, of_seeds = points(tuned["against_tfidf_svm"]), spread(tuned)
+    assert (
+        f"`finetune` on a larger language model, 2.7 times as slow | {accuracy} | {f1} | {of_seeds} | {above} |"
+        in page(README)
+    )
+    info = load(ROOT / "models/classifier_large.pt", "classifier")["info"]["combination"]["after"]
+    mix = " ".join(f"{x:.2f}" for x in info["lambdas"]) + f"; {info['gamma']:.2f}"
+    validation = f"{tuned['validation_accuracy']:.4f}"
+    assert f"| {accuracy} | {f1} | | {validation} | {mix} | {of_seeds} | {above} |" in page("models/README.md")
+    text = flowing(RESULTS)
+    for mode in ("trainable", "frozen", "function"):
+        pair = (summary["classifiers"][mode]["test"]["accuracy"], large["classifiers"][mode]["test_accuracy"])
+        assert "| `{}` | {:.4f} | {:.4f} |".format(mode, *pair) in text
+    low, high = (f"{100 * x:+.2f}" for x in gain["interval"])
+    difference = f"{100 * gain['difference']:+.2f} ({low} to {high})"
+    assert f"| {accuracy} | {of_seeds} | {difference} |" in text
+    assert f"perplexity {large['validation_perplexity']:.1f} instead of" in text and f"With {validation} on" in text
+    assert f"{100 * tuned['against_tfidf_svm']['difference']:.1f} points above TF-IDF" in text
+    seconds = large["seconds_for_test_rows"]
+    assert f"{seconds['512 units']['finetune'] / seconds['256 units']['finetune']:.1f} times as long" in text
 
 
 def test_what_the_commands_print_is_what_was_measured():
