@@ -21,12 +21,12 @@ import numpy as np
 from bilm.runtime.errors import UserError
 from bilm.runtime.files import data_name, file_type, open_bytes
 from bilm.runtime.optional_packages import require
+from bilm.text.csv_lines import BYTE_ORDER_MARK, CsvLines, restored
 from bilm.text.text_rules import collapse_blanks, composed, decoded_lines, without_line_end
 
 STDIN = "-"
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _SEMICOLON = ";"  # in a CSV of Excel, where the comma is the decimal point
-_BYTE_ORDER_MARK = "\ufeff"
 _JSON_BLANKS = " \t\r\n"
 _PARQUET = ".parquet"
 KINDS = (*_DELIMITERS, ".jsonl", ".ndjson", ".json", _PARQUET)
@@ -35,10 +35,6 @@ _CHUNK = 1024
 _LARGEST_CELL = 2**31 - 1
 # A cell quoted as the csv module quotes it.
 _QUOTED = re.compile(r'"(?:[^"]|"")*"')
-# The csv module ends a row at a lone carriage return, and pandas removes a byte order mark at the start of the first
-# cell, and quotation marks after it. They read these halves of surrogate pairs instead, which do not occur in UTF-8.
-_CARRIAGE_RETURN, _MARK = "\udc0d", "\udc0e"
-_LONE_CARRIAGE_RETURN = re.compile(r"\r(?!\n)")
 _TYPES = {bool: "true or false", int: "a number", float: "a number", list: "a list", dict: "a record", bytes: "bytes"}
 T = TypeVar("T")
 
@@ -94,7 +90,7 @@ class Table:
     def _lines(self, file: io.BufferedIOBase) -> Iterator[str]:
         """Yield lines without a second byte order mark, which a program adds that takes the first one for text."""
         lines = decoded_lines(file, self.path)
-        yield from (line.lstrip(_BYTE_ORDER_MARK) for line in itertools.islice(lines, 1))
+        yield from (line.lstrip(BYTE_ORDER_MARK) for line in itertools.islice(lines, 1))
         yield from lines
 
     def _csv_rows(self, file: io.BufferedIOBase) -> Iterator[tuple[int, Sequence[object]]]:
@@ -118,7 +114,7 @@ class Table:
             # The Python engine checks quotation marks, and distinguishes a missing cell (NaN) from an empty one. One
             # column more than the first row has reveals rows that are too long.
             chunks = pandas.read_csv(
-                _CsvLines(self._lines(file)),
+                CsvLines(self._lines(file)),
                 sep=self._delimiter,
                 quoting=self._quoting,
                 engine="python",
@@ -135,7 +131,7 @@ class Table:
                 if (chunk[width - 1].isna() != blank).any() or chunk[width].notna().any():
                     self._raise_structure_error(width, "rows of different lengths")
                 chunk = chunk[~blank]
-                columns = ([_restored(cell) for cell in chunk[p]] for p in positions)
+                columns = ([restored(cell) for cell in chunk[p]] for p in positions)
                 for number, *row in zip((chunk.index + 1).tolist(), *columns, strict=True):
                     if number > first or not has_header:
                         yield number, row
@@ -195,11 +191,11 @@ class Table:
     def _delimiter(self) -> str:
         if self.kind == ".csv" and self._names:
             with open_bytes(self.path) as file:
-                lines = map(without_line_end, _CsvLines(self._lines(file)))
+                lines = map(without_line_end, CsvLines(self._lines(file)))
                 header = next(filter(None, lines), "")
             with suppress(csv.Error):
                 cells, with_commas = (next(csv.reader([header], delimiter=d)) for d in (_SEMICOLON, ","))
-                header_names = {composed(_restored(cell)) for cell in cells}
+                header_names = {composed(restored(cell)) for cell in cells}
                 found = any(composed(name) in header_names for name in self._names if not name.isdecimal())
                 if found and len(cells) > len(with_commas) == 1:
                     return _SEMICOLON
@@ -212,12 +208,12 @@ class Table:
         """
         csv.field_size_limit(_LARGEST_CELL)
         with open_bytes(self.path) as file:
-            lines = _CsvLines(self._lines(file))
+            lines = CsvLines(self._lines(file))
             rows = csv.reader(lines, delimiter=self._delimiter, quoting=self._quoting, strict=True)
             number, line = 0, 1
             try:
                 for number, cells in enumerate(rows, start=1):
-                    yield number, line, [_restored(cell) for cell in cells]
+                    yield number, line, [restored(cell) for cell in cells]
                     line = rows.line_num + 1
             except csv.Error as error:
                 raise UserError(
@@ -328,22 +324,6 @@ class Table:
         except (lib.ArrowException, UnicodeDecodeError) as error:
             reason = str(error).splitlines()[0]
             raise UserError(f"{self.path} cannot be read as Parquet, after row {number}: {reason}") from error
-
-
-class _CsvLines(io.TextIOBase):
-    """Lines for the csv module and pandas, with halves of surrogate pairs for characters that are special to them."""
-
-    def __init__(self, lines: Iterator[str]):
-        self._lines = lines
-
-    def __next__(self) -> str:  # type: ignore[override]
-        line = next(self._lines).replace(_BYTE_ORDER_MARK, _MARK)
-        return _LONE_CARRIAGE_RETURN.sub(_CARRIAGE_RETURN, line) if "\r" in line else line
-
-
-def _restored(cell: str) -> str:
-    """Return a cell of _CsvLines as it is in the file."""
-    return cell.replace(_CARRIAGE_RETURN, "\r").replace(_MARK, _BYTE_ORDER_MARK)
 
 
 def _simplified(name: str) -> str:
