@@ -58,7 +58,9 @@ class EvaluationOptions:
     classifier: str | None = setting(
         None, "also evaluate this classifier or ensemble, on any language model; it is called as its file"
     )
-    batch_tokens: int = setting(8192, "tokens in a batch, including padding")
+    batch_tokens: int | None = setting(
+        None, "tokens in a batch, including padding (default: 8,192; on a GPU 16,384)", at_least=1
+    )
 
     def __post_init__(self) -> None:
         for name in ("robustness", "duplicates"):
@@ -154,6 +156,7 @@ def load_models(run: Run, options: Options) -> tuple[Evaluator, ClassifierFiles]
     """The language model, and the classifiers that were trained on it. Raises UserError if a file cannot be used."""
     from bilm.checkpoints.model_format import find_classifiers, load_bilm, load_classifier
     from bilm.evaluation.evaluator import Evaluator
+    from bilm.text.batching import evaluation_batch_tokens
 
     pretrained = load_bilm(options.encoder.file(options.run, run.folders.models / "bilstm.pt"))
     files = find_classifiers(run.folders.models, pretrained, run.corpus.classes)
@@ -164,7 +167,8 @@ def load_models(run: Run, options: Options) -> tuple[Evaluator, ClassifierFiles]
         raise UserError(next(iter(files.mismatched.values())))
     for message in files.mismatched.values():
         print(f"Not evaluated: {message}", file=sys.stderr)
-    return Evaluator(pretrained, classifiers, options.evaluation.batch_tokens, run.device, run.autocast), files
+    batch_tokens = options.evaluation.batch_tokens or evaluation_batch_tokens(run.device)
+    return Evaluator(pretrained, classifiers, batch_tokens, run.device, run.autocast), files
 
 
 def load_other(run: Run, options: Options, evaluator: Evaluator, summary: dict[str, Any]) -> TextClassifier | None:

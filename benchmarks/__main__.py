@@ -1,6 +1,7 @@
 """Measure speed and memory on this machine; about 10 minutes.
 
 python -m benchmarks            on all of AG News                    -> results/benchmark_bf16.json, or _fp32.json
+python -m benchmarks --pretraining    only pretraining, in a minute -> results/pretraining_bf16.json, or _fp32.json
 python -m benchmarks --quick    a test of the benchmark, in seconds  -> results/limit-400/
 python -m benchmarks --busy     instead: pretraining while other programs run, which it starts -> results/busy.json
 python -m benchmarks --tools    instead: the commands of `python -m bilm`, on the test rows    -> results/tools.json
@@ -28,6 +29,7 @@ class BenchmarkOptions:
     """What is measured."""
 
     quick: bool = setting(False, "few rows, few steps, one repetition: tests the benchmark, its figures mean nothing")
+    pretraining: bool = setting(False, "only pretraining, beside a plain implementation, and the machine's rates")
     busy: bool = setting(False, "pretraining while other programs keep one core, or all cores, busy")
     tools: bool = setting(False, "the commands of `python -m bilm`, with trained weights, as a user calls them")
     bulk: int | None = setting(
@@ -48,8 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     groups = parse_options(Options, __doc__, arguments=arguments)
     run_options, options = groups.run, groups.benchmark
     calls_commands = options.tools or options.bulk
-    if sum(map(bool, (options.busy, options.tools, options.bulk))) > 1:
-        raise UserError("--busy, --tools and --bulk exclude each other.")
+    if sum(map(bool, (options.pretraining, options.busy, options.tools, options.bulk))) > 1:
+        raise UserError("--pretraining, --busy, --tools and --bulk exclude each other.")
     if options.bilm and not calls_commands:
         raise UserError("--bilm is for --tools and --bulk.")
     if run_options.train and not calls_commands:
@@ -86,6 +88,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             job = Job(run_options, sizes, corpus.path("train"), corpus.path("test"), Path(folder))
             if options.busy:
                 name, (figures, _) = "busy", in_own_process(pretraining.measure_busy, job)
+            elif options.pretraining:
+                name, figures = f"pretraining_{run.precision}", measure_pretraining(job, run.precision)
             else:
                 figures, is_full = measure_all(job, run.precision), True
     result = {**stamp, **run.stamp(), **figures}
@@ -129,6 +133,17 @@ def measure_all(job: Any, precision: str) -> dict[str, Any]:
         "growth": [figures[name] | memory[name] for name in sizes],
         "memory": {name.replace(" ", "_"): memory[name] for name in parts if name not in ("documents", "machine")},
     }
+
+
+def measure_pretraining(job: Any, precision: str) -> dict[str, Any]:
+    """The parts "machine" and "pretraining and reference" of `measure_all`."""
+    from benchmarks import efficiency, pretraining
+    from benchmarks.parts import in_own_process
+
+    machine, _ = in_own_process(efficiency.measure_machine, job)
+    figures, memory = in_own_process(pretraining.measure, job)
+    gemm = machine[f"gemm_{precision}_gflops"]["median"]
+    return {"machine": machine, "pretraining": efficiency.with_shares(figures, gemm), "memory": memory}
 
 
 if __name__ == "__main__":

@@ -7,12 +7,12 @@ import copy
 from functools import partial
 from typing import Any
 
-from benchmarks.data import BATCH_TOKENS, Data, load_vocabulary, training_data
+from benchmarks.data import Data, load_vocabulary, training_data
 from benchmarks.measure import figure, four_digits, now, rate_figure, timed
 from benchmarks.parts import Job
 from benchmarks.pretraining import DOCUMENTS
 from benchmarks.training import SHAPE, Training, classifier_on
-from bilm.cli.run import Runtime
+from bilm.cli.run import CACHE_BATCH_TOKENS, Runtime
 from bilm.config import CLASSIFIER_FIT, MODES
 from bilm.modules.language_model import BiLM
 from bilm.runtime.errors import UserError
@@ -69,7 +69,7 @@ def _epoch_seconds(
     cache = None
     if is_cached:
         limit, where = CacheOptions().store_gb * 1e9, (runtime.device, runtime.autocast)
-        cache = cache_layers(encoder, data.texts, job.folder, limit, BATCH_TOKENS, *where)
+        cache = cache_layers(encoder, data.texts, job.folder, limit, CACHE_BATCH_TOKENS, *where)
         if cache is None:
             raise UserError(f"the layers of {len(data.texts)} documents do not fit into {job.folder}")
     layer_seconds = now() - started

@@ -14,9 +14,7 @@ from bilm.text.encoded_corpus import EncodedCorpus, encode, learn_and_encode, op
 from bilm.text.split import split_validation
 from bilm.text.tokenizer import Tokenizer
 from bilm.text.vocabulary import EncodedTexts, Vocabulary
-from evaluate import EvaluationOptions
 
-BATCH_TOKENS = EvaluationOptions().batch_tokens
 _WORDS = "words.txt"
 
 

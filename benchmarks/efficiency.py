@@ -107,7 +107,7 @@ def training_operations(model: BiLM, targets: np.ndarray) -> dict[str, float]:
 def with_shares(figures: dict[str, Any], gemm: float) -> dict[str, Any]:
     """Add to the figures of pretraining which share of `gemm` (10^9 operations per second) its matrices reach.
 
-    gemm_share: of training; lstm_gemm_share: of the LSTMs alone.
+    gemm_share: of training; lstm_gemm_share: of the LSTMs alone, if they were measured.
     """
     operations = figures["operations_per_token"]
     shares = {
@@ -117,6 +117,7 @@ def with_shares(figures: dict[str, Any], gemm: float) -> dict[str, Any]:
             ("lstm_gemm_share", "lstm_tokens_per_second", operations["lstm"]),
             ("lstm_gemm_share_without_dropout", "lstm_tokens_per_second_without_dropout", operations["lstm"]),
         )
+        if rate in figures
     }
     return {**figures, **shares}
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.data import BATCH_TOKENS, descriptions, encoded_file, load_vocabulary
+from benchmarks.data import descriptions, encoded_file, load_vocabulary
 from benchmarks.measure import figure, four_digits, rate_figure, timed
 from benchmarks.parts import Job
 from benchmarks.training import SHAPE, classifier_on
@@ -29,7 +29,7 @@ from bilm.runtime.errors import UserError
 from bilm.runtime.paths import ROOT
 from bilm.runtime.terminal import progress
 from bilm.text.ag_news import CLASS_NAMES
-from bilm.text.batching import Batch, iterate_batches
+from bilm.text.batching import Batch, evaluation_batch_tokens, iterate_batches
 from bilm.text.corpus import Source
 from bilm.text.readers import read_texts
 from bilm.text.vocabulary import EncodedTexts, Vocabulary
@@ -72,24 +72,24 @@ class Pipeline:
     def classes(self, texts: Sequence[str]) -> np.ndarray:
         """Return the class of each text, int64 (N,)."""
         with self.runtime.autocast():
-            batches = _batches(self.vocabulary.encode(texts))
+            batches = _batches(self.vocabulary.encode(texts), self.runtime)
             return predict(self.model, batches, len(texts), self.runtime.device)
 
     def vectors(self, texts: Sequence[str]) -> np.ndarray:
         """Return the mean of each layer over the tokens of a text: fp32 (N, J, E)."""
-        batches = _batches(self.vocabulary.encode(texts))
+        batches = _batches(self.vocabulary.encode(texts), self.runtime)
         return mean_layers(self.encoder, batches, len(texts), self.runtime.device, self.runtime.autocast)
 
     def metrics(self, job: Job) -> dict[str, Any]:
         """Read test.csv and compute the metrics of the classifier, in fp32, as evaluate.py does."""
         corpus = encoded_file(job.test, job.run.limit, job.folder, self.vocabulary)
         where = (len(corpus), self.runtime.device, partial(autocast, self.runtime.device, "fp32"))
-        probabilities = class_probabilities({"": self.model}, _batches(corpus.texts), *where)[""]
+        probabilities = class_probabilities({"": self.model}, _batches(corpus.texts, self.runtime), *where)[""]
         return classification_figures(corpus.labels, probabilities.argmax(1), list(CLASS_NAMES))
 
 
-def _batches(texts: EncodedTexts) -> Iterator[Batch]:
-    return iterate_batches(texts, np.arange(len(texts)), BATCH_TOKENS)
+def _batches(texts: EncodedTexts, runtime: Runtime) -> Iterator[Batch]:
+    return iterate_batches(texts, np.arange(len(texts)), evaluation_batch_tokens(runtime.device))
 
 
 # --- start-up -------------------------------------------------------------------------------------------------------

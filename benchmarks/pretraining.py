@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from joblib import cpu_count
 
-from benchmarks.data import BATCH_TOKENS, descriptions, training_data
+from benchmarks.data import descriptions, training_data
 from benchmarks.efficiency import training_operations
 from benchmarks.measure import figure, four_digits, now, timed
 from benchmarks.parts import Job
@@ -25,7 +25,7 @@ from bilm.config import TOKEN_LAYERS
 from bilm.modules.language_model import BiLM
 from bilm.runtime import threads
 from bilm.runtime.terminal import progress
-from bilm.text.batching import collate, iterate_batches
+from bilm.text.batching import collate, evaluation_batch_tokens, iterate_batches
 from bilm.text.vocabulary import BOS, PAD, EncodedTexts
 
 DOCUMENTS = 120_000  # of AG News as published
@@ -98,7 +98,7 @@ def measure_token_layers(job: Job, runtime: Runtime) -> dict[str, Any]:
 def _encode(model: BiLM, texts: EncodedTexts, runtime: Runtime) -> None:
     """Compute all layers of all texts, in the batches of an evaluation."""
     with runtime.autocast():
-        for batch in iterate_batches(texts, np.arange(len(texts)), BATCH_TOKENS):
+        for batch in iterate_batches(texts, np.arange(len(texts)), evaluation_batch_tokens(runtime.device)):
             model.encode(batch.to(runtime.device))
 
 

@@ -19,6 +19,11 @@ class Encoder(nn.Module, ABC):
     num_layers: int
     output_dim: int
 
+    @property
+    def encodes_fixed_shapes(self) -> bool:
+        """Whether `encode` takes batches of fixed shape; see Batch."""
+        return False
+
     @abstractmethod
     def encode(self, batch: Batch) -> list[Tensor]:
         """e0, e1, ..., each (B, T, E); the vectors at padding are arbitrary."""

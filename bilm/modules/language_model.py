@@ -19,7 +19,7 @@ from bilm.config import BiLMConfig
 from bilm.modules.encoder import Encoder
 from bilm.modules.layers import Dropout
 from bilm.modules.lstm import build_stack
-from bilm.modules.softmax import build_softmax
+from bilm.modules.softmax import NO_TARGET, build_softmax
 from bilm.modules.token_layer import CHARACTERS_RATE, TokenLayer
 from bilm.text.batching import Batch, mask_of, reverse_within_length
 from bilm.text.vocabulary import UNK
@@ -29,7 +29,10 @@ DIRECTIONS = ("forward", "backward")
 
 @dataclass(frozen=True)
 class LMTargets:
-    """Targets of one direction, int64 (N,), and the states (N, D) that predict them; padding is left out."""
+    """Targets of one direction, int64 (N,), and the states (N, D) that predict them.
+
+    Padding is left out, but in batches of fixed shape: there N = B * T, and padding has the target NO_TARGET.
+    """
 
     states: Tensor
     targets: Tensor
@@ -63,6 +66,16 @@ class BiLM(Encoder):
         if self.softmax is not None:
             self.softmax.requires_grad_(False)
 
+    @property
+    def encodes_fixed_shapes(self) -> bool:
+        return self.config.recurrence is None and not self.config.reads_characters
+
+    def allows_fixed_shape(self, batch: Batch, num_tokens: int) -> bool:
+        """Whether the loss of `batch`, padded to `num_tokens` ids, can be computed as one of fixed shape."""
+        if self.softmax is None or not self.encodes_fixed_shapes:
+            return False
+        return self.softmax.allows_fixed_shape(batch.ids if batch.host_ids is None else batch.host_ids, num_tokens)
+
     def encode(self, batch: Batch) -> list[Tensor]:
         """e0, e1, ..., each (B, T, 2D): e0 = [token; token], e_j = [forward; backward] of layer j at the same token.
 
@@ -91,25 +104,33 @@ class BiLM(Encoder):
         The backward direction reads reversed texts: in both reading orders, state t predicts token t + 1.
         """
         ids, lengths = batch.ids, batch.lengths
-        # Computed on the CPU, which has the lengths: `nonzero` would wait for a GPU to learn how many there are.
-        positions = mask_of(lengths - 1, ids.shape[1]).flatten().nonzero().squeeze(1).to(ids.device)
         _, forward, backward = self._read(batch)
         ids = torch.where(ids < self.vocabulary_size, ids, UNK)
+        select = self._all_positions if batch.has_fixed_shape else self._positions_with_target
         return {
-            direction: LMTargets(
-                # The gradient of index_select takes a fifth of the time of that of x[positions].
-                layers[-1].flatten(0, 1).index_select(0, positions),
-                ids_read.flatten().index_select(0, positions + 1),
-            )
+            direction: select(layers[-1], ids_read, mask_of(lengths - 1, ids.shape[1]))
             for direction, layers, ids_read in (
                 ("forward", forward, ids),
                 ("backward", backward, reverse_within_length(ids, lengths)),
             )
         }
 
+    @staticmethod
+    def _positions_with_target(states: Tensor, ids: Tensor, has_target: Tensor) -> LMTargets:
+        """States (B, T, D), ids (B, T) in the same order, has_target bool (B, T)."""
+        # On the CPU, which has the lengths: `nonzero` would wait for a GPU to learn how many there are.
+        positions = has_target.flatten().nonzero().squeeze(1).to(ids.device)
+        # The gradient of index_select takes a fifth of the time of that of x[positions].
+        return LMTargets(states.flatten(0, 1).index_select(0, positions), ids.flatten().index_select(0, positions + 1))
+
+    @staticmethod
+    def _all_positions(states: Tensor, ids: Tensor, has_target: Tensor) -> LMTargets:
+        """See `_positions_with_target`."""
+        return LMTargets(states.flatten(0, 1), torch.where(has_target, ids.roll(-1, 1), NO_TARGET).flatten())
+
     def forward(self, batch: Batch) -> Tensor:
         """Sum of the negative log-likelihoods (nats) per direction: fp32 (2,), each over sum(lengths - 1) targets."""
         softmax = self.softmax
         assert softmax is not None, "a model without a softmax has no loss"
-        both = self.lm_targets(batch).values()
-        return torch.stack([softmax.loss(self.dropout(lm.states), lm.targets) for lm in both])
+        both, fixed = self.lm_targets(batch).values(), batch.has_fixed_shape
+        return torch.stack([softmax.loss(self.dropout(lm.states), lm.targets, fixed) for lm in both])

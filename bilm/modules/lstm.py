@@ -46,12 +46,18 @@ class LSTMStack(nn.Module):
 
 
 def _run_lstm(lstm: nn.Module, x: Tensor) -> Tensor:
-    if not x.is_cuda:
+    if not (x.is_cuda and torch.is_autocast_enabled("cuda")):
         return lstm(x)[0]
-    # Autocast runs cuDNN's LSTMs in fp16, even if its type is bf16, and without a loss scaler small gradients vanish
-    # in fp16: TF32 instead.
+    # Autocast itself runs cuDNN's LSTMs in fp16, even if its type is bf16, and in fp16 small gradients vanish.
+    dtype = torch.get_autocast_dtype("cuda")
     with torch.autocast("cuda", enabled=False):
-        return lstm(x.float())[0]
+        weights = list(lstm.parameters())
+        # In one piece, as cuDNN requires: it would copy them otherwise.
+        pieces = torch.cat([weight.flatten() for weight in weights]).to(dtype).split([w.numel() for w in weights])
+        converted = [piece.view_as(weight) for piece, weight in zip(pieces, weights, strict=True)]
+        start = x.new_zeros(1, len(x), weights[1].shape[1], dtype=dtype)
+        # What nn.LSTM calls with its own weights: biases, one layer, no dropout, batches first.
+        return torch.lstm(x.to(dtype), (start, start), converted, True, 1, 0.0, lstm.training, False, True)[0]
 
 
 class ProjectedLSTM(nn.Module):

@@ -19,7 +19,7 @@ from bilm.text.vocabulary import PAD, EncodedTexts, Lexicon
 
 # Tokens in a batch, with padding, in inference. On a CPU, larger batches leave its caches (docs/log.md); on a GPU they
 # are fewer kernels.
-CPU_BATCH_TOKENS, GPU_BATCH_TOKENS = 4096, 8192
+CPU_BATCH_TOKENS, GPU_BATCH_TOKENS = 4096, 16384
 # Tokens whose vectors are kept at a time, unless one text has more: texts that are tokenised already may be long. In
 # three layers of width 512, 400 MB.
 TOKENS_AT_ONCE = 2**16
@@ -27,15 +27,20 @@ TOKENS_AT_ONCE = 2**16
 
 @dataclass(frozen=True)
 class Batch:
-    """ids: int64 (B, T); lengths: int64 (B,), always on the CPU; rows: int64 (B,), the index of each text.
+    """ids: int64 (B, T); lengths: int64 (B,), on the CPU; rows: int64 (B,), the index of each text.
 
     lexicon: the words of the ids; only models that read characters, and hybrid classifiers, need it.
+    host_ids: the ids on the CPU, where they can be counted without waiting for a GPU; None if `ids` are there.
+    has_fixed_shape: nothing that is computed from the batch may have a shape that depends on more than B and T, as
+    CUDA graphs require (training/cuda_graphs.py); then `lengths` is on the device of the ids.
     """
 
     ids: Tensor
     lengths: Tensor
     rows: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     lexicon: Lexicon | None = None
+    host_ids: Tensor | None = None
+    has_fixed_shape: bool = False
 
     def words(self) -> list[list[str]]:
         """Return the words of each text, without its boundaries. Raises ValueError without a lexicon."""
@@ -49,12 +54,17 @@ class Batch:
     def to(self, device: torch.device) -> "Batch":
         # A copy from pinned memory to a GPU runs in parallel to the GPU's work.
         ids = self.ids.pin_memory() if device.type == "cuda" else self.ids
-        return replace(self, ids=ids.to(device, non_blocking=True))
+        return replace(self, ids=ids.to(device, non_blocking=True), host_ids=self.ids)
 
 
 def inference_batch_tokens(device: torch.device) -> int:
     """Return `batch_tokens` for `iterate_batches` where nothing is trained."""
     return CPU_BATCH_TOKENS if device.type == "cpu" else GPU_BATCH_TOKENS
+
+
+def evaluation_batch_tokens(device: torch.device) -> int:
+    """Return `batch_tokens` for `iterate_batches` where the language model predicts words as well."""
+    return 2 * CPU_BATCH_TOKENS if device.type == "cpu" else GPU_BATCH_TOKENS
 
 
 def plan_batches(

@@ -76,8 +76,7 @@ class ClassificationTask(TextTask):
 
     def validate(self, model: nn.Module) -> dict[str, float]:
         rows = self.validation_rows
-        batches = iterate_batches(self.texts, rows, self.batch_tokens)
-        predicted = predict(model, batches, len(self.texts), self.device, self.cache)[rows]
+        predicted = predict(model, self.validation_batches(), len(self.texts), self.device, self.cache)[rows]
         return {"accuracy": float((predicted == self.labels[rows]).mean())}
 
 

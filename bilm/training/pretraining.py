@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from bilm.metrics import perplexity
 from bilm.modules.language_model import DIRECTIONS, BiLM
 from bilm.runtime.distributed import Ranks
-from bilm.text.batching import Batch, iterate_batches
+from bilm.text.batching import Batch
 from bilm.training.text_task import TextTask
 
 
@@ -41,5 +41,4 @@ class PretrainingTask(TextTask):
 
     def validate(self, model: nn.Module) -> dict[str, float]:
         assert isinstance(model, BiLM)
-        batches = iterate_batches(self.texts, self.validation_rows, self.batch_tokens)
-        return perplexities(model, batches, self.device, Ranks())
+        return perplexities(model, self.validation_batches(), self.device, Ranks())

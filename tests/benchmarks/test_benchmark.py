@@ -116,6 +116,15 @@ def test_all_parts_are_present(result):
     assert all(20 < figures["peak_memory_mb"] < 20_000 for figures in result["memory"].values())
 
 
+def test_pretraining_alone(tmp_path):
+    options = ["--quick", "--pretraining", "--data", SAMPLE, "--output", tmp_path, "--precision", "fp32"]
+    run = run_script("-m benchmarks", *options, OMP_NUM_THREADS="1")
+    assert run.code == 0, run.err
+    result = json.loads((tmp_path / "results/sample-limit-400/pretraining_fp32.json").read_text())
+    assert result["pretraining"]["tokens_per_second"]["median"] > 0 and result["machine"]["gemm_fp32_gflops"]
+    assert "gemm_share" in result["pretraining"] and "lstm_gemm_share" not in result["pretraining"]
+
+
 @pytest.mark.slow
 def test_pretraining_while_other_programs_run(tmp_path):
     run = run_script("-m benchmarks", "--quick", "--busy", "--data", SAMPLE, "--output", tmp_path)

@@ -1,0 +1,144 @@
+"""CUDA graphs: a GPU computes loss and gradients without waiting for Python to start each kernel.
+
+A training step of these models is about a thousand short kernels. A GPU computes them in a few milliseconds; starting
+them one by one takes the CPU several times as long (docs/performance.md). A CUDA graph is a recording of them that is
+started at once. It is valid for one shape, so that batches are padded to one of a few shapes, with a graph each.
+"""
+
+from collections import Counter
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bilm.text.batching import Batch
+from bilm.text.vocabulary import PAD
+
+# A label that no loss counts, as in cross_entropy.
+NO_LABEL = -100
+# Recording takes as long as several steps: it pays for shapes that are used often.
+USES_BEFORE_RECORDING = 3
+# No graph is recorded when less than this share of the GPU's memory is free.
+FREE_MEMORY = 0.2
+
+Shape = tuple[int, int]
+
+
+class GraphedModel(nn.Module):
+    """Called like `model`, in training, with a batch on a GPU and labels (B,), if it takes any; returns its loss, ().
+
+    The gradients are computed together with the loss; backward() scales them, and adds nothing to earlier ones. Batches
+    whose loss cannot be computed in a fixed shape (see `model.allows_fixed_shape`) are passed on to the model. For the
+    others, the bits of loss and gradients do not depend on whether a graph computes them.
+    """
+
+    def __init__(self, model: nn.Module, batch_tokens: int):
+        """batch_tokens: largest B x T of a batch, unless it is one text."""
+        super().__init__()
+        self.model = model
+        self.batch_tokens = batch_tokens
+        self.gradients: dict[nn.Parameter, Tensor] = {}
+        self._recordings: dict[Shape, _Recording] = {}
+        self._uses: Counter[Shape] = Counter()
+        self._pool: Any = None  # memory that all graphs use in turn
+
+    def forward(self, batch: Batch, *labels: Any) -> Tensor:
+        shape = padded_shape(batch.ids.shape[1], self.batch_tokens)
+        allows_fixed_shape: Any = self.model.allows_fixed_shape
+        if not allows_fixed_shape(batch, shape[0] * shape[1]):
+            return self.model(batch, *labels).sum()
+        inputs = padded(batch, shape, *(x for x in labels if x is not None))
+        self._uses[shape] += 1
+        if self._uses[shape] > USES_BEFORE_RECORDING and shape not in self._recordings and _has_memory():
+            self._pool = self._pool or torch.cuda.graph_pool_handle()
+            self._recordings[shape] = _Recording(self, inputs, self._pool)
+        recording = self._recordings.get(shape)
+        loss = self.compute(inputs) if recording is None else recording.replay(inputs)
+        return _ComputedLoss.apply(loss.requires_grad_(), self.gradients)
+
+    def compute(self, inputs: tuple[Tensor, ...]) -> Tensor:
+        """Compute the loss of `padded` inputs, (), and leave its gradients in `gradients`."""
+        ids, lengths, *labels = inputs
+        parameters = [p for p in self.model.parameters() if p.requires_grad]
+        for gradient in self.gradients.values():
+            gradient.zero_()
+        for parameter in parameters:
+            parameter.grad = self.gradients.get(parameter)
+        device = ids.device.type
+        dtype, enabled = torch.get_autocast_dtype(device), torch.is_autocast_enabled(device)
+        # Without the cache of converted weights, which would belong to one graph.
+        with torch.autocast(device, dtype=dtype, enabled=enabled, cache_enabled=False):
+            loss = self.model(Batch(ids, lengths, has_fixed_shape=True), *labels).sum()
+        with torch.autocast(device, enabled=False):
+            loss.backward()
+        # At first, and only then, backward() allocates the gradients.
+        self.gradients = {p: p.grad for p in parameters if p.grad is not None}
+        return loss.detach()
+
+
+class _ComputedLoss(torch.autograd.Function):
+    """A loss whose gradients have been computed."""
+
+    @staticmethod
+    def forward(ctx: Any, loss: Tensor, gradients: dict[nn.Parameter, Tensor]) -> Tensor:
+        ctx.gradients = gradients
+        return loss.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[None, None]:
+        torch._foreach_mul_(list(ctx.gradients.values()), upstream[0])
+        for parameter, gradient in ctx.gradients.items():
+            parameter.grad = gradient
+        return None, None
+
+
+class _Recording:
+    """GraphedModel.compute as a CUDA graph for inputs of one shape."""
+
+    def __init__(self, model: GraphedModel, inputs: tuple[Tensor, ...], pool: Any):
+        self.inputs = tuple(x.clone() for x in inputs)
+        self.graph, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream()
+        random = torch.cuda.get_rng_state()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            model.compute(self.inputs)  # libraries allocate memory in their first call, which cannot be recorded
+        torch.cuda.current_stream().wait_stream(stream)
+        with torch.cuda.graph(self.graph, pool=pool, stream=stream):
+            self.loss = model.compute(self.inputs)
+        torch.cuda.set_rng_state(random)  # the next step has the random numbers that it has without a graph
+
+    def replay(self, inputs: tuple[Tensor, ...]) -> Tensor:
+        for target, source in zip(self.inputs, inputs, strict=True):
+            target.copy_(source)
+        self.graph.replay()
+        return self.loss.detach()
+
+
+def _has_memory() -> bool:
+    free, total = torch.cuda.mem_get_info()
+    return free > FREE_MEMORY * total
+
+
+def padded_shape(width: int, batch_tokens: int) -> Shape:
+    """Return (B, T) of the shape that batches with texts of up to `width` tokens are padded to.
+
+    There are four values of T from each power of two to the next, and one B for each of them: as many texts as fit into
+    batches of the shortest such texts.
+    """
+    step = max(1, 2 ** ((width - 1).bit_length() - 3))
+    widest = -(-width // step) * step
+    return max(1, batch_tokens // (widest - step + 1)), widest
+
+
+def padded(batch: Batch, shape: Shape, *labels: Tensor) -> tuple[Tensor, ...]:
+    """Return ids, lengths and labels of `shape`, on the device of the ids.
+
+    The texts that are added have one token, hence no target, and the label NO_LABEL.
+    """
+    device, texts = batch.ids.device, shape[0] - len(batch.ids)
+    ids = F.pad(batch.ids, (0, shape[1] - batch.ids.shape[1], 0, texts), value=PAD)
+    lengths = F.pad(batch.lengths, (0, texts), value=1)
+    if device.type == "cuda":
+        lengths = lengths.pin_memory()
+    return ids, lengths.to(device, non_blocking=True), *(F.pad(x, (0, texts), value=NO_LABEL) for x in labels)
