@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from bilm.text.corpus import Corpus, Source
     from bilm.text.encoded_corpus import EncodedCorpus
     from bilm.text.vocabulary import Vocabulary
-    from bilm.training.loop import State
+    from bilm.training.state import State
 
 # The default when the sample is trained from the weights of this repository: higher rates forget more of what they
 # have learned. With --start-from the user chooses.

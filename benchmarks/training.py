@@ -20,9 +20,10 @@ from bilm.modules.classifier import Classifier, EncoderClassifier
 from bilm.modules.language_model import DIRECTIONS, BiLM
 from bilm.runtime import threads
 from bilm.text.ag_news import CLASS_NAMES
-from bilm.training.loop import State, Tally, Task
+from bilm.training.loop import Task
 from bilm.training.optimizer import build_optimizer
 from bilm.training.pretraining import PretrainingTask
+from bilm.training.state import State, Tally
 
 SHAPE = BiLMConfig()
 FIT = FitConfig()

@@ -17,8 +17,9 @@ from bilm.text.batching import Batch, iterate_batches
 from bilm.text.vocabulary import EncodedTexts
 from bilm.training.calibration import best_temperature
 from bilm.training.layer_cache import LayerCache
-from bilm.training.loop import State, fit
+from bilm.training.loop import fit
 from bilm.training.optimizer import build_optimizer
+from bilm.training.state import State
 from bilm.training.tensorboard_log import Record
 from bilm.training.text_task import TextTask
 

@@ -35,6 +35,7 @@ from bilm.runtime.provenance import first_difference
 from bilm.runtime.terminal import print_line, print_note, progress
 from bilm.training.optimizer import schedule
 from bilm.training.settle_threads import settle_threads
+from bilm.training.state import State, Tally
 from bilm.training.tensorboard_log import Record
 
 # Steps between two readings of the running loss from the device: each makes the CPU wait for a GPU.
@@ -64,26 +65,6 @@ class Task(Protocol):
 
     def validate(self, model: nn.Module) -> dict[str, float]:
         """Figures on the validation rows, by name."""
-
-
-@dataclass
-class State:
-    """Training state, saved in every checkpoint."""
-
-    epoch: int = 0
-    batch: int = 0  # batches done in this epoch
-    step: int = 0  # batches done in the whole run
-    loss_sum: float = 0.0  # of this epoch so far
-    loss_count: int = 0
-    largest_norm: float = 0.0  # of the gradients of this epoch
-    left_out: int = 0  # steps of this epoch without a finite gradient
-    left_out_in_a_row: int = 0  # consecutive ones up to the last step
-    longest_row: int = 0  # the most consecutive ones in the whole run
-    seconds: float = 0.0  # of training, over all sessions
-    best_epoch: int = -1
-    best_figure: float = math.nan
-    epochs: list[dict[str, Any]] = field(default_factory=list)
-    curve: list[dict[str, float | None]] = field(default_factory=list)
 
 
 def fit(
@@ -363,39 +344,3 @@ class _Run:
             position = f"in epoch {self.state.epoch + 1} of {self.config.epochs}, after step {self.state.batch}"
             finished = self.state.epoch >= self.config.epochs
             print_line(f"{self.task.label}: resuming {'after the last epoch' if finished else position}")
-
-
-class Tally:
-    """Loss and gradient norms of the steps of an epoch; only `read_into` makes the CPU wait for a GPU.
-
-    Summed step by step in Python's floats (fp64, which some devices lack), so that a run in one process that was
-    interrupted and resumed gets the same sums.
-    """
-
-    def __init__(self, state: State, is_main: bool):
-        # Each rank sums its own losses; all else is the same on all ranks.
-        self.loss_sum = state.loss_sum if is_main else 0.0
-        self.last_norm = math.nan
-        self._unread: list[tuple[Tensor, int]] = []
-
-    def add(self, loss_sum: Tensor, count: int, norm: Tensor) -> Tensor:
-        """Add a step with this loss and gradient norm; returns whether the norm is finite, bool ()."""
-        self._unread.append((torch.stack([loss_sum.float(), norm.float()]), count))
-        return norm.isfinite()
-
-    def read_into(self, state: State, ranks: Ranks) -> None:
-        """Update `state` with the steps since the last call."""
-        steps = torch.stack([step for step, _ in self._unread]).tolist() if self._unread else []
-        for (loss_sum, norm), (_, count) in zip(steps, self._unread, strict=True):
-            if math.isfinite(norm):
-                self.loss_sum += loss_sum
-                state.loss_count += count
-                state.largest_norm = max(state.largest_norm, norm)
-                state.left_out_in_a_row = 0
-            else:
-                state.left_out += 1
-                state.left_out_in_a_row += 1
-                state.longest_row = max(state.longest_row, state.left_out_in_a_row)
-            self.last_norm = norm
-        self._unread.clear()
-        (state.loss_sum,) = ranks.sum(self.loss_sum)

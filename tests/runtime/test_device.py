@@ -16,9 +16,9 @@ from bilm.runtime import device
 from bilm.runtime.errors import UserError
 from bilm.runtime.process import run_script as run_command
 from bilm.training.classification import ClassificationTask
-from bilm.training.loop import State, Tally
 from bilm.training.optimizer import build_optimizer
 from bilm.training.pretraining import PretrainingTask
+from bilm.training.state import State, Tally
 
 CPU = torch.device("cpu")
 

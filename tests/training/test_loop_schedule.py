@@ -13,6 +13,7 @@ from bilm.config import FitConfig
 from bilm.runtime.errors import UserError
 from bilm.training import loop
 from bilm.training.loop import fit
+from bilm.training.state import State
 
 
 class Clocked:
@@ -229,7 +230,7 @@ def test_nine_bad_steps_in_a_row_are_left_out_and_ten_stop_the_run(monkeypatch, 
 
 def test_every_count_of_a_run_begins_at_zero(monkeypatch, path):
     """So that nine bad steps at its start are nine; and no epoch is the best one yet."""
-    state = asdict(loop.State())
+    state = asdict(State())
     assert state.pop("best_epoch") == -1 and math.isnan(state.pop("best_figure"))
     assert all(not value for value in state.values())
     state = Clocked(monkeypatch, batches=12, broken_at=range(1, 10)).fit(path, epochs=1)
