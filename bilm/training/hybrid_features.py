@@ -92,7 +92,7 @@ class _Lsa:
 
     def __init__(self, features: sparse.csr_matrix):
         """features: of all texts, fp64 (N, F). The mean square norm of their components is 1."""
-        # Exact, and with F in the hundreds of thousands it takes a fraction of the time of the randomized algorithm.
+        # Exact, and faster than the randomized algorithm where F is in the hundreds of thousands.
         svd = TruncatedSVD(min(COMPONENTS, min(features.shape) - 1), algorithm="arpack", random_state=0)
         components = svd.fit(features).components_
         projected = features @ components.T
