@@ -76,11 +76,11 @@ def usable_rows(
     chosen = new
     if len(new) > AT_MOST:
         chosen = np.sort(np.random.default_rng(seed).choice(new, AT_MOST, replace=False))
-    note = f"{len(chosen):,} texts without classes are learned from, too"
+    note = f"Texts without classes that are learned from, too: {len(chosen):,}"
     if len(chosen) < len(new):
         note += f", a random choice of {len(new):,}"
     if len(new) < len(rows):
-        note += f"; {len(rows) - len(new):,} are left out, which also are in the training file or in the test file"
+        note += f"; left out, as they also are in the training file or in the test file: {len(rows) - len(new):,}"
     return _subset(encoded, np.concatenate([np.flatnonzero(known), chosen])), f"{note}."
 
 
