@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from bilm.text.encoded_corpus import EncodedCorpus
     from bilm.text.tokenizer import Tokenizer
 
-# More of them take minutes, and add little (docs/log.md).
+# With these it takes three minutes on short texts, on long ones seven (docs/log.md).
 AT_MOST = 10_000
 
 

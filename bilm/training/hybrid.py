@@ -4,7 +4,8 @@ The latter are TF-IDF features of clusters of tokens (training/token_clusters), 
 
 Each n-gram is scaled by its log-count ratio, as in the NB-SVM of Wang and Manning 2012, which needs fewer rows to learn
 which n-grams tell the classes apart. The vectors are reduced to 100 principal components: with these the SVM takes a
-tenth of the time and is as accurate (docs/log.md).
+tenth of the time and is as accurate (docs/log.md). Where there are texts without labels, these and LSA are learned from
+them, too (training/hybrid_features).
 
 The classifier reads all features, at the usual C of the SVM, unless fewer or another C are clearly better on validation
 rows or in cross-validation: on few rows, the best of many choices is often best by chance. What is answered there also
@@ -42,7 +43,7 @@ FEATURE_SETS: tuple[tuple[str, ...], ...] = (
     ("words", "clusters", "vectors"),
     ("words",),
 )
-# With texts without labels.
+# With texts without labels. LSA costs nothing where labels are many (docs/log.md).
 FEATURE_SETS_WITH_LSA = ((*FEATURE_SETS[0], LSA), *FEATURE_SETS)
 # The usual C.
 STRENGTH = 0.3
@@ -54,8 +55,8 @@ _NEVER = -1e4
 class Choice:
     """What validation found.
 
-    features: one of FEATURE_SETS; strength: C; accuracies: of all that was tried, by (features, strength); logits: of
-    the chosen, for the rows that were validated on, fp64 (N, C), not scaled; NaN in other rows.
+    features: one of HybridTrainer.feature_sets; strength: C; accuracies: of all that was tried, by (features,
+    strength); logits: of the chosen, for the rows that were validated on, fp64 (N, C), not scaled; NaN in other rows.
     """
 
     features: tuple[str, ...]
@@ -94,6 +95,11 @@ class HybridTrainer:
         What is best is chosen only if it is clearly better than the usual.
         """
         rows = np.concatenate([validation for _, validation in splits])
+        computed = []
+        with progress(splits, unit="fold", label="computing features") as folds:
+            for training, validation in folds:
+                learned = Features(*self._rows(training), self.more)
+                computed.append((learned.known, learned.compute(*self._rows(validation))))
         logits: dict[tuple[tuple[str, ...], float], np.ndarray] = {}
         # The search usually ends after three strengths.
         bar = progress(total=3 * len(self.feature_sets) * len(splits), unit="fit", label="choosing features")
@@ -109,10 +115,6 @@ class HybridTrainer:
             return float((logits[features, strength].argmax(1) == self.labels[rows]).mean())
 
         with bar:
-            computed = []
-            for training, validation in splits:
-                learned = Features(*self._rows(training), self.more)
-                computed.append((learned.known, learned.compute(*self._rows(validation))))
             found = search(self.feature_sets, accuracy, STRENGTH)
         key, usual = (found.candidate, found.strength), (self.feature_sets[0], STRENGTH)
         is_right = {k: logits[k].argmax(1) == self.labels[rows] for k in (key, usual)}

@@ -3,6 +3,7 @@
 import csv
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +12,8 @@ from conftest import run_script
 from bilm import TextClassifier
 from bilm.checkpoints import serialization
 from bilm.checkpoints.model_format import load_bilm
-from bilm.cli import unlabelled
+from bilm.cli import fit as fit_command
+from bilm.cli import hybrid, unlabelled
 from bilm.cli.unlabelled import usable_rows
 from bilm.runtime.errors import UserError
 from bilm.text.corpus import Source, own_corpus
@@ -167,3 +169,16 @@ def test_of_many_texts_a_random_choice_is_learned_from(files, trained_bilm, monk
     assert set(texts_of(rows)[12:]) < set(UNLABELLED)
     with pytest.raises(UserError, match="all of its texts are also in the training file"):
         usable_rows(*encoded_of(files, trained_bilm, files / "news.csv"), None, [], 0)
+
+
+def test_the_estimate_of_the_duration_includes_texts_without_classes(files, trained_bilm, monkeypatch):
+    encoded, _ = encoded_of(files, trained_bilm, files / "more.csv")
+    tried = []
+    monkeypatch.setattr(hybrid, "find_clusters", lambda run, encoder, encoded, rows: None)
+    monkeypatch.setattr(
+        hybrid, "prepare_trainer", lambda *args: tried.append(args[4].tolist()) or SimpleNamespace(labels=np.zeros(2))
+    )
+    for at_least, rows in ((1, [0, 10, 12, 22]), (2, [*range(12), 12, 22]), (3, list(range(24)))):
+        monkeypatch.setattr(fit_command, "TRIAL_AT_LEAST", at_least)
+        assert fit_command.estimate_seconds(None, load_bilm(trained_bilm), encoded, 2, 5) < 1
+        assert tried.pop() == rows
