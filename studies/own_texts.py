@@ -1,4 +1,5 @@
-"""Compare hybrid classifiers with TF-IDF on own texts, with all labels and with 25 of each class.
+"""Compare hybrid classifiers with TF-IDF on own texts, with all labels, with 25 of each class, and with these and texts
+without labels: those of the other training rows.
 
     python -m studies.own_texts FOLDER ...      -> results/own_texts.json
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FEW = 25
+# By which labels a classifier learns from, what is added to the name of a data set.
+LABELS = {"all": "", "few": "_{}_labels", "few and unlabelled": "_{}_labels_unlabelled"}
 
 
 @dataclass(frozen=True)
@@ -64,15 +67,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     stamp, path = run_stamp(stamp_options, start(stamp_options)), ROOT / "results" / "own_texts.json"
     results: dict[str, Any] = {"corpus": "own texts", **stamp, "data": {}}
     for name, folder in folders.items():
-        for few in (False, True):
-            runs = [fitted(folder, seed, few) for seed in range(options.seeds if few else 1)]
-            results["data"][name + (f"_{FEW}_labels" if few else "")] = summarised(runs)
+        for labels in LABELS:
+            runs = [fitted(folder, seed, labels) for seed in range(1 if labels == "all" else options.seeds)]
+            results["data"][name + LABELS[labels].format(FEW)] = summarised(runs)
     write_json(path, results)
     print(f"Wrote {display_path(path)}.")
 
 
-def fitted(folder: Path, seed: int, few: bool) -> dict[str, Any]:
-    """The figures of `bilm fit` on all training rows, or on FEW of each class."""
+def fitted(folder: Path, seed: int, labels: str) -> dict[str, Any]:
+    """The figures of `bilm fit` on all training rows, or on FEW of each class. labels: see LABELS."""
     import pandas as pd
 
     rows = pd.read_csv(folder / "train.csv", dtype=str, keep_default_na=False, quoting=csv.QUOTE_MINIMAL)
@@ -80,10 +83,13 @@ def fitted(folder: Path, seed: int, few: bool) -> dict[str, Any]:
         raise UserError(f"{folder / 'train.csv'} should have the column text and one other, of the classes.")
     (label,) = (name for name in rows.columns if name != "text")
     with tempfile.TemporaryDirectory() as name:
-        train = Path(name) / f"{folder.resolve().name}.csv"
-        (few_of_each(rows, label, seed) if few else rows).to_csv(train, index=False)
-        columns = ["--text-column", "text", "--label-column", label]
-        fit.main([str(train), *columns, "--test", str(folder / "test.csv"), "--output", name, "--seed", str(seed)])
+        train, unlabelled = (Path(name) / f"{file}.csv" for file in (folder.resolve().name, "unlabelled"))
+        chosen = rows if labels == "all" else few_of_each(rows, label, seed)
+        chosen.to_csv(train, index=False)
+        rows.drop(chosen.index)[["text"]].to_csv(unlabelled, index=False)
+        command = [str(train), "--text-column", "text", "--label-column", label, "--test", str(folder / "test.csv")]
+        more = ["--unlabelled", str(unlabelled)] if labels == "few and unlabelled" else []
+        fit.main([*command, *more, "--output", name, "--seed", str(seed)])
         (figures,) = (Path(name) / "results").glob("*/fit.json")
         return dict(json.loads(figures.read_text(encoding="utf-8")))
 
@@ -98,6 +104,7 @@ def summarised(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Means and standard deviations over the runs on test rows, by model, and the comparisons of the first run."""
     result: dict[str, Any] = {
         "rows_trained": runs[0]["rows_trained"],
+        **({"rows_unlabelled": runs[0]["rows_unlabelled"]} if "rows_unlabelled" in runs[0] else {}),
         "seeds": len(runs),
         "seconds": [run["seconds"] for run in runs],
     }

@@ -2,22 +2,29 @@
 
     bilm fit news.csv --text-column text --label-column topic
     bilm fit train.csv --text-column text --label-column topic --test test.csv
+    bilm fit few.csv --text-column text --label-column topic --unlabelled more.csv
 
 The classifier is a linear SVM on TF-IDF of words, character n-grams and clusters of tokens, and on vectors of ELMo
 (mode hybrid of classification.py); the language model stays as it is. TF-IDF with a linear SVM, as strong as validation
 makes it, is trained on the same rows. Both are compared on rows that they were not trained on: by five-fold
 cross-validation, or on a twentieth of the rows where that is a thousand or more; and on the test rows, if there are
 any.
+
+Texts of --unlabelled have no classes; where labels are few, the classifier learns from them which words occur in the
+same contexts. At most 10,000 are used, a random choice. Those that also are in the training file or in --test are left
+out; only where --unlabelled names the file of --test itself are its texts, without their classes, learned from. TF-IDF
+learns from the labelled rows alone.
 """
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bilm.cli.options import ModelOptions, RunOptions
 from bilm.cli.run import Run, open_run
+from bilm.cli.unlabelled import check_file, open_unlabelled, usable_rows
 from bilm.config import HYBRID
 from bilm.runtime.errors import UserError
 from bilm.runtime.options import parse_options, setting
@@ -35,8 +42,8 @@ if TYPE_CHECKING:
 BASELINE = "tfidf_svm"
 # The duration is estimated by a trial on every tenth text, or on all where that would be fewer texts than this.
 TRIAL, TRIAL_AT_LEAST = 10, 100
-# TF-IDF alone takes about half as long as the features of a hybrid classifier.
-WITH_TFIDF = 1.5
+# TF-IDF, which reads the labelled texts alone, takes about this share of the time of a hybrid classifier on these.
+TFIDF_SHARE = 0.5
 
 
 @dataclass(frozen=True)
@@ -49,6 +56,9 @@ class FitOptions:
     text_column: str | None = setting(None, "column of the texts, by name or by number from 1")
     label_column: str | None = setting(None, "column of the classes, which may have any names")
     test: str | None = setting(None, "file with more such rows, to test on")
+    unlabelled: str | None = setting(
+        None, "file of texts without classes to learn from, too: in a column of the same name, or one per line"
+    )
     output: str | None = setting(None, "folder under which models/ and results/ are written (default: this one)")
     restart: bool = setting(False, "replace an earlier classifier on other rows or on another language model")
     seed: int = setting(0, "seed of everything random", below=2**62)
@@ -72,48 +82,79 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise UserError("name one file of texts.")
     if not Path(options.fit.train[0]).is_file():
         raise UserError(f"there is no file {options.fit.train[0]}.")
+    if options.fit.unlabelled:
+        check_file(options.fit.unlabelled)
     # Imported after the options are parsed: torch takes seconds, and --help does not need it.
     from bilm.checkpoints.model_format import load_bilm
-    from bilm.cli.hybrid import find_splits, hybrid_path, train_hybrid
-    from bilm.cli.run import truncation_note
+    from bilm.cli.hybrid import find_splits, hybrid_path, is_labelled, train_hybrid
     from bilm.runtime.files import write_json
     from bilm.runtime.terminal import duration
-    from bilm.text.encoded_corpus import encode
 
     started, run = time.monotonic(), open_run(run_options(options), "training", single_process=True)
     pretrained = load_bilm(Path(options.model.bilm))
-    source = run.corpus.source("train", None)
-    settings = run.settings(corpus=source.identity, bilm=pretrained.hash, mode=HYBRID)
+    source = find_source(run, options.fit, pretrained)
+    inputs = {"corpus": source.identity, "bilm": pretrained.hash}
+    inputs |= {"unlabelled": source.more.identity} if source.more else {}
+    settings = run.settings(**inputs, mode=HYBRID)
     if not options.fit.restart:
         refuse_replacement(hybrid_path(run), settings)
     # Read now, so that a mistake in the file is found before anything is trained.
     test_rows = list(run.corpus.source("test", None).rows()) if options.fit.test else []
-    encoded = run.encode(lambda folder: encode(source, pretrained.vocabulary.opened(), folder))
-    num_splits = len(find_splits(encoded, source.classes))
+    encoded, notes = encode_rows(run, pretrained, source, test_rows)
+    rows, num_splits = int(is_labelled(encoded).sum()), len(find_splits(encoded, source.classes))
     run.folders.prepare()
     seconds = estimate_seconds(run, pretrained, encoded, len(source.classes), num_splits)
-    print(f"{len(encoded):,} texts of {len(source.classes)} classes; this takes about {duration(seconds)}.", flush=True)
-    max_tokens = pretrained.vocabulary.tokenizer.config.max_tokens
-    if note := truncation_note(encoded.num_truncated, len(encoded), max_tokens):
-        print(f"{note} TF-IDF, with which it is compared, reads all of them.", flush=True)
-    info = run.training_info(source, len(encoded), len(encoded), settings)
+    print(f"{rows:,} texts of {len(source.classes)} classes; this takes about {duration(seconds)}.", flush=True)
+    print("".join(f"{note}\n" for note in notes), end="", flush=True)
+    info = run.training_info(source, rows, rows, settings)
     result = train_hybrid(run, pretrained, encoded, source.classes, info)
-    figures = compare(run, result, pretrained, encoded, source, test_rows)
+    figures = compare(run, result, pretrained, encoded.labels[:rows], replace(source, more=None), test_rows)
     choose_best(run.folders.models, pretrained)
     figures["seconds"] = round(time.monotonic() - started, 1)
     path = run.folders.results / "fit.json"
-    write_json(path, {**run.stamp(), "rows_trained": info["rows_trained"], **figures})
+    figures = {key: info[key] for key in ("rows_trained", "rows_unlabelled") if key in info} | figures
+    write_json(path, run.stamp() | figures)
     print(f"\n{verdict(figures)}\nWrote {display_path(path)}. Classify with it:\n  {use(options, result.path)}")
 
 
+def find_source(run: Run, fit: FitOptions, pretrained: "Pretrained") -> "Source":
+    """The labelled rows, and the texts without classes, if any. Raises UserError."""
+    from bilm.text.custom_dataset import NoClass
+
+    try:
+        source = run.corpus.source("train", None)
+    except NoClass as error:
+        raise UserError(f"{error} Or move such rows to a file of their own: --unlabelled FILE.") from error
+    if not fit.unlabelled:
+        return source
+    return replace(source, more=open_unlabelled(fit.unlabelled, fit.text_column, pretrained.vocabulary.tokenizer))
+
+
+def encode_rows(
+    run: Run, pretrained: "Pretrained", source: "Source", test_rows: "Sequence[tuple[int, str]]"
+) -> tuple["EncodedCorpus", list[str]]:
+    """The rows to train on, those without classes last, and what to tell the user about them. Raises UserError."""
+    from bilm.cli.run import truncation_note
+    from bilm.text.encoded_corpus import encode
+
+    encoded = run.encode(lambda folder: encode(source, pretrained.vocabulary.opened(), folder))
+    max_tokens, notes = pretrained.vocabulary.tokenizer.config.max_tokens, []
+    if note := truncation_note(encoded.num_truncated, len(encoded), max_tokens):
+        notes.append(f"{note} TF-IDF, with which it is compared, reads all of them.")
+    if source.more:
+        encoded, note = usable_rows(encoded, source.more, run.corpus.test, test_rows, run.options.seed)
+        notes.insert(0, note)
+    return encoded, notes
+
+
 def refuse_replacement(path: Path, settings: dict[str, Any]) -> None:
-    """Raises UserError if `path` has a classifier on other rows or on another language model."""
+    """Raises UserError if `path` has a classifier on other rows, labelled or not, or on another language model."""
     from bilm.checkpoints.model_format import finished_settings
     from bilm.cli.run import replacement_warning
 
-    inputs, saved = ("corpus", "bilm"), finished_settings(path, "classifier")
+    inputs, saved = ("corpus", "bilm", "unlabelled"), finished_settings(path, "classifier")
     earlier = None if saved is None else {name: saved.get(name) for name in inputs}
-    if warning := replacement_warning(path, earlier, {name: settings[name] for name in inputs}):
+    if warning := replacement_warning(path, earlier, {name: settings.get(name) for name in inputs}):
         raise UserError(warning)
 
 
@@ -140,29 +181,36 @@ def estimate_seconds(
     """Estimate how long training and comparison take, by a trial: vectors of some texts, and one fold of them."""
     import numpy as np
 
-    from bilm.cli.hybrid import find_clusters, prepare_trainer
+    from bilm.cli.hybrid import find_clusters, is_labelled, prepare_trainer
 
-    step = TRIAL if len(encoded) >= TRIAL * TRIAL_AT_LEAST else 1
-    rows, started = np.arange(0, len(encoded), step), time.monotonic()
+    known = is_labelled(encoded)
+    of_labelled, of_all = (TRIAL if count >= TRIAL * TRIAL_AT_LEAST else 1 for count in (known.sum(), len(known)))
+    rows = np.concatenate([np.flatnonzero(known)[::of_labelled], np.flatnonzero(~known)[::of_all]])
+    started = time.monotonic()
     token_clusters = find_clusters(run, pretrained.model, encoded, rows)
     # Learned from a sample of the tokens, they take a few seconds, however many texts there are.
     of_clusters, started = time.monotonic() - started, time.monotonic()
     trainer = prepare_trainer(run, pretrained.model, encoded, num_classes, rows, token_clusters)
     of_vectors = time.monotonic() - started
     if len(set(trainer.labels.tolist())) > 1:
-        trainer.choose([(np.arange(len(rows)), np.arange(len(rows)))])
-    return of_clusters + step * (of_vectors + WITH_TFIDF * num_splits * (time.monotonic() - started - of_vectors))
+        every = np.arange(len(trainer.labels))
+        trainer.choose([(every, every)])
+    of_fold = time.monotonic() - started - of_vectors
+    with_tfidf = 1 + TFIDF_SHARE * float(known.mean())
+    return of_clusters + len(encoded) / len(rows) * (of_vectors + with_tfidf * num_splits * of_fold)
 
 
 def compare(
     run: Run,
     result: "HybridResult",
     pretrained: "Pretrained",
-    encoded: "EncodedCorpus",
+    labels: "np.ndarray",
     source: "Source",
     test_rows: "Sequence[tuple[int, str]]",
 ) -> dict[str, Any]:
     """Train TF-IDF, and print and return the metrics of both on validation rows and on test rows; and the differences.
+
+    labels: int64 (N,), of the rows of `source`; texts without classes are not for TF-IDF.
 
     Everything on validation rows is answered by models that were not trained on them; but features and C of both were
     chosen by these answers, and with folds the clusters of tokens are learned, without labels, from all rows.
@@ -173,7 +221,7 @@ def compare(
     from bilm.checkpoints.model_format import load_classifier
     from bilm.inference.text_classifier import TextClassifier
 
-    texts, labels, seed = [text for _, text in source.rows()], encoded.labels, run.options.seed
+    texts, seed = [text for _, text in source.rows()], run.options.seed
     recipe = tfidf.choose("svm", texts, labels, result.splits, seed)
     answers = np.zeros(len(texts), dtype=np.int64)
     for training, validation in result.splits:
@@ -224,10 +272,13 @@ def verdict(figures: dict[str, Any]) -> str:
     better = "no difference from TF-IDF alone beyond chance"
     if paired["p"] < 0.05 and (low > 0 or high < 0):
         better = "the hybrid classifier is better than TF-IDF alone" if low > 0 else "TF-IDF alone is better"
-    return (
+    text = (
         f"On the {rows:,} {split} rows: {better}. Hybrid minus TF-IDF: {100 * paired['difference']:+.1f} points of "
         f"accuracy, 95 % interval {low:+.1f} to {high:+.1f}."
     )
+    if "rows_unlabelled" in figures:
+        text += f" Only hybrid has learned from the {figures['rows_unlabelled']:,} texts without classes."
+    return text
 
 
 def use(options: Options, classifier: Path) -> str:

@@ -37,18 +37,28 @@ def hybrid_path(run: Run) -> Path:
     return run.folders.models / f"classifier_{HYBRID}.pt"
 
 
+def is_labelled(encoded: "EncodedCorpus") -> "np.ndarray":
+    """Which rows have a label: bool (N,). They come before the others."""
+    from bilm.text.custom_dataset import NO_LABEL
+
+    return encoded.labels != NO_LABEL
+
+
 def find_splits(encoded: "EncodedCorpus", class_names: Sequence[str]) -> list[tuple["np.ndarray", "np.ndarray"]]:
-    """See validation_splits. Raises UserError if a class has a single distinct text."""
+    """See validation_splits; of the labelled rows. Raises UserError if a class has a single distinct text."""
     from bilm.text.split import split_validation, validation_splits
 
-    labels, keys = encoded.labels, encoded.keys
+    known = is_labelled(encoded)
+    labels, keys = encoded.labels[known], encoded.keys[known]
     return validation_splits(labels, keys, *split_validation(labels, keys, class_names))
 
 
 def train_hybrid(
     run: Run, pretrained: "Pretrained", encoded: "EncodedCorpus", class_names: Sequence[str], info: dict[str, Any]
 ) -> HybridResult:
-    """Train on labelled rows that were encoded with an open-ended vocabulary; write the file and the figures.
+    """Train on rows that were encoded with an open-ended vocabulary; write the file and the figures.
+
+    Rows without a label come after the labelled ones, and are learned from as training.hybrid_features says.
 
     info: see Run.training_info. Raises UserError if the rows cannot be learned from, or a file cannot be written.
     """
@@ -59,17 +69,19 @@ def train_hybrid(
     from bilm.runtime.files import write_json
     from bilm.text.split import split_validation
 
-    started, encoder, rows = time.monotonic(), pretrained.model, np.arange(len(encoded))
+    started, encoder, known = time.monotonic(), pretrained.model, is_labelled(encoded)
     splits = find_splits(encoded, class_names)
-    # Of folds, each row is validated on in turn: the clusters, learned without labels, are then of all rows.
-    token_clusters = find_clusters(run, encoder, encoded, splits[0][0] if len(splits) == 1 else rows)
-    trainer = prepare_trainer(run, encoder, encoded, len(class_names), rows, token_clusters)
-    choice = trainer.choose(splits)
     # After cross-validation on all rows; where some are set aside, these stay so.
-    training_rows = splits[0][0] if len(splits) == 1 else rows
+    training_rows = splits[0][0] if len(splits) == 1 else np.flatnonzero(known)
+    # Of folds, each row is validated on in turn: the clusters, learned without labels, are then of all rows.
+    clustered = np.concatenate([training_rows, np.flatnonzero(~known)])
+    token_clusters = find_clusters(run, encoder, encoded, clustered)
+    trainer = prepare_trainer(run, encoder, encoded, len(class_names), np.arange(len(encoded)), token_clusters)
+    choice = trainer.choose(splits)
     classifier = trainer.fit(training_rows, choice, encoder, pooled_layers(encoder), token_clusters)
-    _, validation_rows = split_validation(encoded.labels, encoded.keys, class_names)
+    _, validation_rows = split_validation(encoded.labels[known], encoded.keys[known], class_names)
     validation_answers = choice.logits[validation_rows].argmax(1)
+    info |= {"rows_unlabelled": int((~known).sum())} if not known.all() else {}
     info |= {
         "rows_trained": len(training_rows),
         "validation_accuracy": choice.accuracy,
@@ -120,10 +132,11 @@ def prepare_trainer(
     rows: "np.ndarray",
     token_clusters: "TokenClusters",
 ) -> "HybridTrainer":
-    """Compute what `encoder` reads in `rows`, int64."""
+    """Compute what `encoder` reads in `rows`, int64, labelled or not."""
     from bilm.runtime.terminal import progress
     from bilm.text.batching import iterate_batches, plan_batches
     from bilm.training.hybrid import HybridTrainer, read_layers
+    from bilm.training.hybrid_features import UnlabelledTexts
 
     texts, labels = encoded.texts, encoded.labels
     batches = iterate_batches(texts, rows, BATCH_TOKENS)
@@ -132,5 +145,14 @@ def prepare_trainer(
     bar = progress(batches, total=total, unit="batch", label="vectors of the texts", disable=len(rows) < len(texts))
     compute = (run.device, run.autocast)
     clusters, vectors = read_layers(encoder, pooled_layers(encoder), token_clusters, bar, len(texts), *compute)
-    words, clusters = texts.words(rows), [clusters[i] for i in rows]
-    return HybridTrainer(words, clusters, vectors[rows], labels[rows], num_classes, run.options.seed)
+    known = is_labelled(encoded)[rows]
+    rows, more = rows[known], rows[~known]
+    return HybridTrainer(
+        texts.words(rows),
+        [clusters[i] for i in rows],
+        vectors[rows],
+        labels[rows],
+        num_classes,
+        run.options.seed,
+        UnlabelledTexts(texts.words(more), vectors[more]) if len(more) else None,
+    )

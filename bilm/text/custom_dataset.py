@@ -20,6 +20,10 @@ _MANY = 100
 _DIGITS = 640
 
 
+class NoClass(UserError):
+    """A row has no class."""
+
+
 @dataclass(frozen=True)
 class Columns:
     """Columns by name, or by number from 1. text: None if each line is a text; label: None if texts have no labels."""
@@ -88,7 +92,7 @@ def _class_name(table: Table, number: int, cell: object) -> str:
         )
     label = collapse_blanks(composed(str(cell))) if is_name else ""
     if _is_empty(label):
-        raise table.error(number, "there is no class. Fill it in or remove the row.", table.columns[1])
+        raise NoClass(str(table.error(number, "there is no class. Fill it in or remove the row.", table.columns[1])))
     return label
 
 

@@ -4,7 +4,8 @@ The latter are TF-IDF features of clusters of tokens (training/token_clusters), 
 
 Each n-gram is scaled by its log-count ratio, as in the NB-SVM of Wang and Manning 2012, which needs fewer rows to learn
 which n-grams tell the classes apart. The vectors are reduced to 100 principal components: with these the SVM takes a
-tenth of the time and is as accurate (docs/log.md).
+tenth of the time and is as accurate (docs/log.md). Where there are texts without labels, these and LSA are learned from
+them, too (training/hybrid_features).
 
 The classifier reads all features, at the usual C of the SVM, unless fewer or another C are clearly better on validation
 rows or in cross-validation: on few rows, the best of many choices is often best by chance. What is answered there also
@@ -12,16 +13,14 @@ gives the temperature, and an estimate of the accuracy on new texts.
 """
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from scipy import sparse
-from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
 from bilm.model_selection import is_clearly_better, search
@@ -31,13 +30,12 @@ from bilm.modules.token_clusters import TokenClusters
 from bilm.runtime.errors import UserError
 from bilm.runtime.terminal import progress
 from bilm.text.batching import Batch
-from bilm.text.ngrams import NGRAMS, NgramFeatures, Words
+from bilm.text.ngrams import NGRAMS, Words
 from bilm.training.calibration import best_temperature
+from bilm.training.hybrid_features import LSA, VECTORS, ByKind, Features, UnlabelledTexts
 
 # Training rows, and rows to validate on: int64 each.
 Split = tuple[np.ndarray, np.ndarray]
-# The features of some texts, by kind: n-grams, and VECTORS.
-ByKind = dict[str, sparse.csr_matrix]
 # What is tried, the usual one first; the vectors come last.
 FEATURE_SETS: tuple[tuple[str, ...], ...] = (
     ("words", "characters", "clusters", "vectors"),
@@ -45,11 +43,10 @@ FEATURE_SETS: tuple[tuple[str, ...], ...] = (
     ("words", "clusters", "vectors"),
     ("words",),
 )
-VECTORS = "vectors"
+# With texts without labels. LSA costs nothing where labels are many (docs/log.md).
+FEATURE_SETS_WITH_LSA = ((*FEATURE_SETS[0], LSA), *FEATURE_SETS)
 # The usual C.
 STRENGTH = 0.3
-COMPONENTS = 100
-SMALLEST = 1e-6  # norm of the components of a text; smaller ones, as those of equal texts, are noise
 # Logit of a class without a training row.
 _NEVER = -1e4
 
@@ -58,8 +55,8 @@ _NEVER = -1e4
 class Choice:
     """What validation found.
 
-    features: one of FEATURE_SETS; strength: C; accuracies: of all that was tried, by (features, strength); logits: of
-    the chosen, for the rows that were validated on, fp64 (N, C), not scaled; NaN in other rows.
+    features: one of HybridTrainer.feature_sets; strength: C; accuracies: of all that was tried, by (features,
+    strength); logits: of the chosen, for the rows that were validated on, fp64 (N, C), not scaled; NaN in other rows.
     """
 
     features: tuple[str, ...]
@@ -76,7 +73,7 @@ class Choice:
 class HybridTrainer:
     """words and clusters (see TokenClusters): of each text; vectors: pooled_vectors of some layers, fp32 (N, D).
 
-    labels: int64 (N,), below C.
+    labels: int64 (N,), below C; more: texts without labels, if there are any.
     """
 
     words: Words
@@ -85,6 +82,12 @@ class HybridTrainer:
     labels: np.ndarray
     num_classes: int
     seed: int
+    more: UnlabelledTexts | None = None
+
+    @property
+    def feature_sets(self) -> tuple[tuple[str, ...], ...]:
+        """What is tried, the usual one first."""
+        return FEATURE_SETS_WITH_LSA if self.more else FEATURE_SETS
 
     def choose(self, splits: Sequence[Split]) -> Choice:
         """Search features and strength by the accuracy over all splits. Raises UserError as `fit`.
@@ -92,9 +95,14 @@ class HybridTrainer:
         What is best is chosen only if it is clearly better than the usual.
         """
         rows = np.concatenate([validation for _, validation in splits])
+        computed = []
+        with progress(splits, unit="fold", label="computing features") as folds:
+            for training, validation in folds:
+                learned = Features(*self._rows(training), self.more)
+                computed.append((learned.known, learned.compute(*self._rows(validation))))
         logits: dict[tuple[tuple[str, ...], float], np.ndarray] = {}
         # The search usually ends after three strengths.
-        bar = progress(total=3 * len(FEATURE_SETS) * len(splits), unit="fit", label="choosing features")
+        bar = progress(total=3 * len(self.feature_sets) * len(splits), unit="fit", label="choosing features")
 
         def accuracy(features: tuple[str, ...], strength: float) -> float:
             answers = []
@@ -107,12 +115,8 @@ class HybridTrainer:
             return float((logits[features, strength].argmax(1) == self.labels[rows]).mean())
 
         with bar:
-            computed = []
-            for training, validation in splits:
-                learned = _Features(*self._rows(training))
-                computed.append((learned.known, learned.compute(*self._rows(validation))))
-            found = search(FEATURE_SETS, accuracy, STRENGTH)
-        key, usual = (found.candidate, found.strength), (FEATURE_SETS[0], STRENGTH)
+            found = search(self.feature_sets, accuracy, STRENGTH)
+        key, usual = (found.candidate, found.strength), (self.feature_sets[0], STRENGTH)
         is_right = {k: logits[k].argmax(1) == self.labels[rows] for k in (key, usual)}
         if not is_clearly_better(is_right[key], is_right[usual]):
             key = usual
@@ -132,18 +136,16 @@ class HybridTrainer:
 
         Raises UserError for rows of a single class, or without words.
         """
-        learned = _Features(*self._rows(rows))
+        learned = Features(*self._rows(rows), self.more)
         weights, biases = self._fit_linear(learned.known, choice.features, rows, choice.strength)
         ends = np.cumsum([learned.known[kind].shape[1] for kind in choice.features])
-        by_kind = dict(zip(choice.features, np.split(weights, ends[:-1]), strict=True))
+        by_kind, biases = learned.fold(dict(zip(choice.features, np.split(weights, ends[:-1]), strict=True)), biases)
         ngrams = {kind: features for kind, features in learned.ngrams.items() if kind in by_kind}
         terms = {kind: ngrams[kind].terms if kind in ngrams else () for kind in NGRAMS}
         used = tuple(layers) if VECTORS in by_kind else ()
         sizes = token_clusters.sizes if "clusters" in by_kind else ()
         model = HybridClassifier(HybridConfig(**terms, layers=used, cluster_sizes=sizes), encoder, self.num_classes)
         state = {f"{kind}_idf": features.idf for kind, features in ngrams.items()}
-        if used:
-            by_kind[VECTORS], biases = learned.of_vectors(by_kind[VECTORS], biases)
         state |= {f"weights.{kind}": values for kind, values in by_kind.items()} | {"bias": biases}
         # Rows that were validated on, but for those of folds whose training rows lacked a class.
         validated = (choice.logits > _NEVER / 2).all(1)
@@ -173,7 +175,7 @@ class HybridTrainer:
                 f"without the rows that are validated on, the other {len(labels)} rows are all of one class; a "
                 "classifier needs two. Add texts of other classes."
             )
-        num_ngrams = matrix.shape[1] - (known[VECTORS].shape[1] if VECTORS in features else 0)
+        num_ngrams = sum(known[kind].shape[1] for kind in features if kind in NGRAMS)
         occurs = matrix[:, :num_ngrams] > 0
         weights, biases = np.zeros((matrix.shape[1], self.num_classes)), np.full(self.num_classes, _NEVER)
         # Of two classes, one is the rest.
@@ -206,35 +208,6 @@ def _matrix(by_kind: ByKind, features: Sequence[str]) -> sparse.csr_matrix:
     return sparse.hstack([by_kind[kind] for kind in features], format="csr")
 
 
-class _Features:
-    """TF-IDF of n-grams and principal components of vectors, learned from some rows; known: those of these rows."""
-
-    def __init__(self, texts: Mapping[str, Words], vectors: np.ndarray):
-        """texts: by kind of n-grams."""
-        self.ngrams = {kind: NgramFeatures(kind) for kind in NGRAMS}
-        with _trainable(len(vectors)):
-            self.known: ByKind = {kind: features.learn(texts[kind]) for kind, features in self.ngrams.items()}
-        self.scaler = StandardScaler().fit(vectors)
-        pca = PCA(min(COMPONENTS, *vectors.shape), random_state=0)
-        with np.errstate(invalid="ignore"):  # 0 / 0, where all vectors are equal
-            pca.fit(self.scaler.transform(vectors))
-        # Scaled so that a text has a norm near 1, as it has in the n-grams of words.
-        self.basis = pca.components_ / max(np.sqrt(pca.explained_variance_.sum()), SMALLEST)
-        self.known[VECTORS] = self._components(vectors)
-
-    def compute(self, texts: Mapping[str, Words], vectors: np.ndarray) -> ByKind:
-        """The features of other rows."""
-        return {kind: f.compute(texts[kind]) for kind, f in self.ngrams.items()} | {VECTORS: self._components(vectors)}
-
-    def of_vectors(self, weights: np.ndarray, biases: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Weights (components, C) and biases (C,) -> those for the vectors themselves: (D, C) and (C,)."""
-        result = self.basis.T @ weights / self.scaler.scale_[:, None]
-        return result, biases - self.scaler.mean_ @ result
-
-    def _components(self, vectors: np.ndarray) -> sparse.csr_matrix:
-        return sparse.csr_matrix(self.scaler.transform(vectors) @ self.basis.T)
-
-
 @torch.no_grad()
 def read_layers(
     encoder: Encoder,
@@ -255,12 +228,3 @@ def read_layers(
         for row, names in zip(batch.rows, token_clusters(outputs, batch.lengths.tolist()), strict=True):
             clusters[row] = names
     return clusters, vectors
-
-
-@contextmanager
-def _trainable(rows: int) -> Iterator[None]:
-    """Turn what scikit-learn cannot learn from into a UserError."""
-    try:
-        yield
-    except ValueError as error:
-        raise UserError(f"a hybrid classifier cannot be trained on these {rows} rows: {error}") from error

@@ -7,31 +7,35 @@ import pytest
 from bilm.runtime.errors import UserError
 from studies import own_texts
 
-ROWS = [
-    ("text", "kind"),
-    *(
-        (f"{noun} {i} of the {kind}", kind)
-        for i in range(20)
+
+def write(path, numbers):
+    rows = [
+        f"{noun} {i} of the {kind},{kind}"
+        for i in numbers
         for noun, kind in (("a goal", "match"), ("an orbit", "probe"))
-    ),
-]
+    ]
+    path.write_text("\n".join(["text,kind", *rows]), encoding="utf-8")
 
 
-def test_each_folder_has_figures_with_all_labels_and_with_few(tmp_path, monkeypatch):
+def test_each_folder_has_figures_with_all_labels_with_few_and_with_unlabelled_texts(tmp_path, monkeypatch):
     monkeypatch.setattr(own_texts, "ROOT", tmp_path)
     monkeypatch.setattr(own_texts, "FEW", 6)
     folder = tmp_path / "said"
     folder.mkdir()
-    for name in ("train.csv", "test.csv"):
-        (folder / name).write_text("\n".join(",".join(row) for row in ROWS), encoding="utf-8")
+    write(folder / "train.csv", range(20))
+    write(folder / "test.csv", range(20, 40))
     own_texts.main([str(folder), "--seeds", "2"])
     results = json.loads((tmp_path / "results/own_texts.json").read_text(encoding="utf-8"))
-    assert results["commit"] and set(results["data"]) == {"said", "said_6_labels"}
-    for name, rows, runs in (("said", 40, 1), ("said_6_labels", 12, 2)):
+    kinds = {"said": (40, 1, None), "said_6_labels": (12, 2, None), "said_6_labels_unlabelled": (12, 2, 28)}
+    assert results["commit"] and results["data"].keys() == kinds.keys()
+    for name, (rows, runs, unlabelled) in kinds.items():
         figures = results["data"][name]
         assert (figures["rows_trained"], figures["seeds"], len(figures["seconds"])) == (rows, runs, runs)
+        assert figures.get("rows_unlabelled") == unlabelled
         assert figures["hybrid"]["accuracy"] == figures["tfidf_svm"]["f1_macro"] == 1.0
         assert (figures["hybrid"]["accuracy_std"] is None) == (runs == 1)
+    few, more = results["data"]["said_6_labels"], results["data"]["said_6_labels_unlabelled"]
+    assert few["tfidf_svm"] == more["tfidf_svm"], "it learns from the labelled rows alone"
 
 
 def test_folders_that_cannot_be_compared_are_an_error(tmp_path):
