@@ -301,8 +301,8 @@ def replacement_warning(
     if saved is None or key is None:
         return None
     difference = f"{key}: {saved.get(key)}, now {settings.get(key)}"
-    if key == "corpus":
-        difference = "it was trained on other rows"
+    if key in ("corpus", "unlabelled"):
+        difference = f"it was trained on other {'rows' if key == 'corpus' else 'unlabelled texts'}"
     return (
         f"{display_path(weights)} was written by a finished run with other settings ({difference}). "
         f"Replace it: --restart. {advice}Keep it and write elsewhere: --output FOLDER."
