@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from bilm.checkpoints.model_format import Pretrained
     from bilm.cli.hybrid import HybridResult
+    from bilm.cli.unlabelled import UsableRows
     from bilm.text.corpus import Source
     from bilm.text.encoded_corpus import EncodedCorpus
 
@@ -57,7 +58,10 @@ class FitOptions:
     label_column: str | None = setting(None, "column of the classes, which may have any names")
     test: str | None = setting(None, "file with more such rows, to test on")
     unlabelled: str | None = setting(
-        None, "file of texts without classes to learn from, too: in a column of the same name, or one per line"
+        None, "file of texts without classes to learn from, too; one per line, or a column"
+    )
+    unlabelled_column: str | None = setting(
+        None, "column of the texts in --unlabelled (default: that of --text-column)"
     )
     output: str | None = setting(None, "folder under which models/ and results/ are written (default: this one)")
     restart: bool = setting(False, "replace an earlier classifier on other rows or on another language model")
@@ -84,6 +88,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise UserError(f"there is no file {options.fit.train[0]}.")
     if options.fit.unlabelled:
         check_file(options.fit.unlabelled)
+    elif options.fit.unlabelled_column:
+        raise UserError("--unlabelled-column is for --unlabelled.")
     # Imported after the options are parsed: torch takes seconds, and --help does not need it.
     from bilm.checkpoints.model_format import load_bilm
     from bilm.cli.hybrid import find_splits, hybrid_path, is_labelled, train_hybrid
@@ -93,26 +99,27 @@ def main(arguments: Sequence[str] | None = None) -> None:
     started, run = time.monotonic(), open_run(run_options(options), "training", single_process=True)
     pretrained = load_bilm(Path(options.model.bilm))
     source = find_source(run, options.fit, pretrained)
-    inputs = {"corpus": source.identity, "bilm": pretrained.hash}
-    inputs |= {"unlabelled": source.more.identity} if source.more else {}
+    # Read now, so that a mistake in the file is found before anything is trained.
+    test_rows = list(run.corpus.source("test", None).rows()) if options.fit.test else []
+    encoded, more, notes = encode_rows(run, pretrained, source, test_rows)
+    inputs = {"corpus": source.identity, "bilm": pretrained.hash} | ({"unlabelled": more.identity} if more else {})
     settings = run.settings(**inputs, mode=HYBRID)
     if not options.fit.restart:
         refuse_replacement(hybrid_path(run), settings)
-    # Read now, so that a mistake in the file is found before anything is trained.
-    test_rows = list(run.corpus.source("test", None).rows()) if options.fit.test else []
-    encoded, notes = encode_rows(run, pretrained, source, test_rows)
     rows, num_splits = int(is_labelled(encoded).sum()), len(find_splits(encoded, source.classes))
     run.folders.prepare()
     seconds = estimate_seconds(run, pretrained, encoded, len(source.classes), num_splits)
     print(f"{rows:,} texts of {len(source.classes)} classes; this takes about {duration(seconds)}.", flush=True)
     print("".join(f"{note}\n" for note in notes), end="", flush=True)
     info = run.training_info(source, rows, rows, settings)
+    info |= {"unlabelled_are_test_rows": more.are_test_rows} if more else {}
     result = train_hybrid(run, pretrained, encoded, source.classes, info)
     figures = compare(run, result, pretrained, encoded.labels[:rows], replace(source, more=None), test_rows)
     choose_best(run.folders.models, pretrained)
     figures["seconds"] = round(time.monotonic() - started, 1)
     path = run.folders.results / "fit.json"
-    figures = {key: info[key] for key in ("rows_trained", "rows_unlabelled") if key in info} | figures
+    kept = ("rows_trained", "rows_unlabelled", "unlabelled_are_test_rows")
+    figures = {key: info[key] for key in kept if key in info} | figures
     write_json(path, run.stamp() | figures)
     print(f"\n{verdict(figures)}\nWrote {display_path(path)}. Classify with it:\n  {use(options, result.path)}")
 
@@ -127,24 +134,29 @@ def find_source(run: Run, fit: FitOptions, pretrained: "Pretrained") -> "Source"
         raise UserError(f"{error} Or move such rows to a file of their own: --unlabelled FILE.") from error
     if not fit.unlabelled:
         return source
-    return replace(source, more=open_unlabelled(fit.unlabelled, fit.text_column, pretrained.vocabulary.tokenizer))
+    column, default = fit.unlabelled_column, fit.text_column
+    if default and default.isdecimal() and fit.label_column and not fit.label_column.isdecimal():
+        default = None  # a number there, beside a name, but here it would mean that there is no header
+    more = open_unlabelled(fit.unlabelled, column, default, pretrained.vocabulary.tokenizer)
+    return replace(source, more=more)
 
 
 def encode_rows(
     run: Run, pretrained: "Pretrained", source: "Source", test_rows: "Sequence[tuple[int, str]]"
-) -> tuple["EncodedCorpus", list[str]]:
-    """The rows to train on, those without classes last, and what to tell the user about them. Raises UserError."""
+) -> tuple["EncodedCorpus", "UsableRows | None", list[str]]:
+    """The rows to train on, those without classes last; the latter; what to tell the user of both. Raises UserError."""
     from bilm.cli.run import truncation_note
     from bilm.text.encoded_corpus import encode
 
     encoded = run.encode(lambda folder: encode(source, pretrained.vocabulary.opened(), folder))
     max_tokens, notes = pretrained.vocabulary.tokenizer.config.max_tokens, []
     if note := truncation_note(encoded.num_truncated, len(encoded), max_tokens):
-        notes.append(f"{note} TF-IDF, with which it is compared, reads all of them.")
-    if source.more:
-        encoded, note = usable_rows(encoded, source.more, run.corpus.test, test_rows, run.options.seed)
-        notes.insert(0, note)
-    return encoded, notes
+        labelled = "those that have classes, all of them" if source.more else "all of them"
+        notes.append(f"{note} TF-IDF, with which it is compared, reads {labelled}.")
+    if not source.more:
+        return encoded, None, notes
+    more = usable_rows(encoded, source.more, run.corpus.test, test_rows, run.options.seed)
+    return more.encoded, more, [more.note, *notes]
 
 
 def refuse_replacement(path: Path, settings: dict[str, Any]) -> None:
@@ -277,7 +289,8 @@ def verdict(figures: dict[str, Any]) -> str:
         f"accuracy, 95 % interval {low:+.1f} to {high:+.1f}."
     )
     if "rows_unlabelled" in figures:
-        text += f" Only hybrid has learned from the {figures['rows_unlabelled']:,} texts without classes."
+        which = ", which are those of --test" if figures["unlabelled_are_test_rows"] else ""
+        text += f" Only hybrid has learned from texts without classes{which} ({figures['rows_unlabelled']:,})."
     return text
 
 

@@ -1,7 +1,8 @@
 """Texts without classes, from which `python -m bilm fit --unlabelled FILE` learns beside the labelled rows."""
 
+import hashlib
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,20 @@ if TYPE_CHECKING:
 AT_MOST = 10_000
 
 
+@dataclass(frozen=True)
+class UsableRows:
+    """encoded: the labelled rows, and those without a label that are learned from.
+
+    identity: a hash of the latter; are_test_rows: whether they are the texts that are tested on; note: what to tell the
+    user of them.
+    """
+
+    encoded: "EncodedCorpus"
+    identity: str
+    are_test_rows: bool
+    note: str
+
+
 def check_file(file: str) -> None:
     """Raises UserError if there is no such file."""
     if not Path(file).is_file():
@@ -25,8 +40,8 @@ def check_file(file: str) -> None:
         raise UserError(f"{problem}.", "unlabelled")
 
 
-def open_unlabelled(file: str, text_column: str | None, tokenizer: "Tokenizer") -> "Unlabelled":
-    """Return a file of texts, in `text_column` if it has columns, else one a line.
+def open_unlabelled(file: str, column: str | None, default_column: str | None, tokenizer: "Tokenizer") -> "Unlabelled":
+    """Return a file of texts, in `column` or in `default_column` if it has columns, else one a line.
 
     Raises UserError if it cannot be read, lacks the column, or has no word.
     """
@@ -34,10 +49,10 @@ def open_unlabelled(file: str, text_column: str | None, tokenizer: "Tokenizer") 
     from bilm.text.readers import read_texts
 
     try:
-        result = unlabelled(file, None, text_column)
+        result = unlabelled(file, column, default_column)
         has_words = any(map(tokenizer, read_texts(file, result.column)))
     except UserError as error:
-        raise UserError(str(error), "unlabelled", "text_column") from error
+        raise UserError(str(error), "unlabelled", "unlabelled_column") from error
     if not has_words:
         where = f", column {result.column!r}" if result.column else ""
         raise UserError(f"{file}{where}: no text has a word. Name a file with texts, or none.", "unlabelled")
@@ -50,8 +65,8 @@ def usable_rows(
     test: Path | None,
     test_rows: "Sequence[tuple[int, str]]",
     seed: int,
-) -> tuple["EncodedCorpus", str]:
-    """Return the labelled rows and those without a label that are learned from, and what to tell the user of these.
+) -> UsableRows:
+    """Choose the rows without a label that are learned from.
 
     Left out are texts without words; those of labelled rows, so that no fold reads the texts that it is validated on;
     those of test rows, unless `unlabelled` is the file `test` itself; and, of more than AT_MOST, all but a random
@@ -79,9 +94,13 @@ def usable_rows(
     note = f"Texts without classes that are learned from, too: {len(chosen):,}"
     if len(chosen) < len(new):
         note += f", a random choice of {len(new):,}"
+    if named:
+        note += "; they are the texts that are tested on"
     if len(new) < len(rows):
-        note += f"; left out, as they also are in the training file or in the test file: {len(rows) - len(new):,}"
-    return _subset(encoded, np.concatenate([np.flatnonzero(known), chosen])), f"{note}."
+        others = "in the training file or in the test file" if len(test_keys) else "in the training file"
+        note += f"; left out, as they also are {others}: {len(rows) - len(new):,}"
+    subset = _subset(encoded, np.concatenate([np.flatnonzero(known), chosen]))
+    return UsableRows(subset, hashlib.sha256(encoded.keys[chosen].tobytes()).hexdigest(), named, f"{note}.")
 
 
 def _subset(encoded: "EncodedCorpus", rows: "np.ndarray") -> "EncodedCorpus":

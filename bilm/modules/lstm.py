@@ -51,13 +51,18 @@ def _run_lstm(lstm: nn.Module, x: Tensor) -> Tensor:
     # Autocast itself runs cuDNN's LSTMs in fp16, even if its type is bf16, and in fp16 small gradients vanish.
     dtype = torch.get_autocast_dtype("cuda")
     with torch.autocast("cuda", enabled=False):
-        weights = list(lstm.parameters())
-        # In one piece, as cuDNN requires: it would copy them otherwise.
-        pieces = torch.cat([weight.flatten() for weight in weights]).to(dtype).split([w.numel() for w in weights])
-        converted = [piece.view_as(weight) for piece, weight in zip(pieces, weights, strict=True)]
-        start = x.new_zeros(1, len(x), weights[1].shape[1], dtype=dtype)
-        # What nn.LSTM calls with its own weights: biases, one layer, no dropout, batches first.
-        return torch.lstm(x.to(dtype), (start, start), converted, True, 1, 0.0, lstm.training, False, True)[0]
+        return _run_converted(lstm, x, dtype)
+
+
+def _run_converted(lstm: nn.Module, x: Tensor, dtype: torch.dtype) -> Tensor:
+    """Run an LSTM of one layer on x (B, T, D) with its weights converted to `dtype`."""
+    weights = list(lstm.parameters())
+    # In one piece, as cuDNN requires: it would copy them otherwise.
+    pieces = torch.cat([weight.flatten() for weight in weights]).to(dtype).split([w.numel() for w in weights])
+    converted = [piece.view_as(weight) for piece, weight in zip(pieces, weights, strict=True)]
+    start = x.new_zeros(1, len(x), weights[1].shape[1], dtype=dtype)
+    # What nn.LSTM calls with its own weights: biases, one layer, no dropout, one direction, batches first.
+    return torch.lstm(x.to(dtype), (start, start), converted, True, 1, 0.0, lstm.training, False, True)[0]
 
 
 class ProjectedLSTM(nn.Module):

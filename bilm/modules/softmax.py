@@ -87,13 +87,13 @@ _FIXED_SHARE = 4
 class FullSoftmax(nn.Module):
     """One linear layer over the whole vocabulary."""
 
-    def allows_fixed_shape(self, ids: Tensor, num_states: int) -> bool:
-        """Its loss does not know NO_TARGET."""
-        return False
-
     def __init__(self, width: int, vocabulary_size: int):
         super().__init__()
         self.out = nn.Linear(width, vocabulary_size)
+
+    def allows_fixed_shape(self, ids: Tensor, num_states: int) -> bool:
+        """Its loss does not know NO_TARGET."""
+        return False
 
     def loss(self, states: Tensor, targets: Tensor, fixed_shape: bool = False) -> Tensor:
         assert not fixed_shape

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from bilm.text.batching import Batch
 from bilm.text.vocabulary import PAD
 
-# A label that no loss counts, as in cross_entropy.
-NO_LABEL = -100
+# The label of a text that no loss counts, the default of cross_entropy.
+IGNORE_INDEX = -100
 # Recording takes as long as several steps: it pays for shapes that are used often.
 USES_BEFORE_RECORDING = 3
 # No graph is recorded when less than this share of the GPU's memory is free.
@@ -28,9 +28,10 @@ Shape = tuple[int, int]
 class GraphedModel(nn.Module):
     """Called like `model`, in training, with a batch on a GPU and labels (B,), if it takes any; returns its loss, ().
 
-    The gradients are computed together with the loss; backward() scales them, and adds nothing to earlier ones. Batches
-    whose loss cannot be computed in a fixed shape (see `model.allows_fixed_shape`) are passed on to the model. For the
-    others, the bits of loss and gradients do not depend on whether a graph computes them.
+    Batches whose loss cannot be computed in a fixed shape (see `model.allows_fixed_shape`) are passed on to the model,
+    and so are those with layers that were computed before. For the others, gradients are computed together with the
+    loss, and are those of the last call: backward() has to follow before the next, and replaces earlier gradients. The
+    bits of both do not depend on whether a graph computes them.
     """
 
     def __init__(self, model: nn.Module, batch_tokens: int):
@@ -41,18 +42,17 @@ class GraphedModel(nn.Module):
         self.gradients: dict[nn.Parameter, Tensor] = {}
         self._recordings: dict[Shape, _Recording] = {}
         self._uses: Counter[Shape] = Counter()
-        self._pool: Any = None  # memory that all graphs use in turn
 
-    def forward(self, batch: Batch, *labels: Any) -> Tensor:
-        shape = padded_shape(batch.ids.shape[1], self.batch_tokens)
+    def forward(self, batch: Batch, labels: Tensor | None = None, upper: Any = None) -> Tensor:
+        """labels, upper: see EncoderClassifier."""
+        shape, given = padded_shape(batch.ids.shape[1], self.batch_tokens), () if labels is None else (labels,)
         allows_fixed_shape: Any = self.model.allows_fixed_shape
-        if not allows_fixed_shape(batch, shape[0] * shape[1]):
-            return self.model(batch, *labels).sum()
-        inputs = padded(batch, shape, *(x for x in labels if x is not None))
+        if upper is not None or not allows_fixed_shape(batch, shape[0] * shape[1]):
+            return self.model(batch, *given, **({} if upper is None else {"upper": upper})).sum()
+        inputs = padded(batch, shape, *given)
         self._uses[shape] += 1
         if self._uses[shape] > USES_BEFORE_RECORDING and shape not in self._recordings and _has_memory():
-            self._pool = self._pool or torch.cuda.graph_pool_handle()
-            self._recordings[shape] = _Recording(self, inputs, self._pool)
+            self._recordings[shape] = _Recording(self, inputs, next(iter(self._recordings.values()), None))
         recording = self._recordings.get(shape)
         loss = self.compute(inputs) if recording is None else recording.replay(inputs)
         return _ComputedLoss.apply(loss.requires_grad_(), self.gradients)
@@ -96,15 +96,19 @@ class _ComputedLoss(torch.autograd.Function):
 class _Recording:
     """GraphedModel.compute as a CUDA graph for inputs of one shape."""
 
-    def __init__(self, model: GraphedModel, inputs: tuple[Tensor, ...], pool: Any):
+    def __init__(self, model: GraphedModel, inputs: tuple[Tensor, ...], other: "_Recording | None"):
+        """other: any recording, with which this one shares memory and a stream: they are replayed one at a time."""
         self.inputs = tuple(x.clone() for x in inputs)
-        self.graph, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream()
+        self.pool: Any = other.pool if other else torch.cuda.graph_pool_handle()
+        # cuBLAS keeps a workspace for each stream.
+        self.stream: torch.cuda.Stream = other.stream if other else torch.cuda.Stream()
+        self.graph = torch.cuda.CUDAGraph()
         random = torch.cuda.get_rng_state()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
+        self.stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self.stream):
             model.compute(self.inputs)  # libraries allocate memory in their first call, which cannot be recorded
-        torch.cuda.current_stream().wait_stream(stream)
-        with torch.cuda.graph(self.graph, pool=pool, stream=stream):
+        torch.cuda.current_stream().wait_stream(self.stream)
+        with torch.cuda.graph(self.graph, pool=self.pool, stream=self.stream):
             self.loss = model.compute(self.inputs)
         torch.cuda.set_rng_state(random)  # the next step has the random numbers that it has without a graph
 
@@ -117,7 +121,8 @@ class _Recording:
 
 def _has_memory() -> bool:
     free, total = torch.cuda.mem_get_info()
-    return free > FREE_MEMORY * total
+    # What PyTorch keeps for later allocations is free as well.
+    return free + torch.cuda.memory_reserved() - torch.cuda.memory_allocated() > FREE_MEMORY * total
 
 
 def padded_shape(width: int, batch_tokens: int) -> Shape:
@@ -134,11 +139,11 @@ def padded_shape(width: int, batch_tokens: int) -> Shape:
 def padded(batch: Batch, shape: Shape, *labels: Tensor) -> tuple[Tensor, ...]:
     """Return ids, lengths and labels of `shape`, on the device of the ids.
 
-    The texts that are added have one token, hence no target, and the label NO_LABEL.
+    The texts that are added have one token, hence no target, and the label IGNORE_INDEX.
     """
     device, texts = batch.ids.device, shape[0] - len(batch.ids)
     ids = F.pad(batch.ids, (0, shape[1] - batch.ids.shape[1], 0, texts), value=PAD)
     lengths = F.pad(batch.lengths, (0, texts), value=1)
     if device.type == "cuda":
         lengths = lengths.pin_memory()
-    return ids, lengths.to(device, non_blocking=True), *(F.pad(x, (0, texts), value=NO_LABEL) for x in labels)
+    return ids, lengths.to(device, non_blocking=True), *(F.pad(x, (0, texts), value=IGNORE_INDEX) for x in labels)

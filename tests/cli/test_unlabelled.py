@@ -58,7 +58,7 @@ def test_the_classifier_knows_words_that_no_labelled_text_has(fit, files, traine
     assert run.code == 0, run.err
     assert "12 texts of 2 classes; this takes about" in run.out
     assert "\nTexts without classes that are learned from, too: 12.\n" in run.out
-    assert "Only hybrid has learned from the 12 texts without classes." in run.out
+    assert "Only hybrid has learned from texts without classes (12)." in run.out
     figures = json.loads((files / "out/results/news/fit.json").read_text())
     assert (figures["rows_trained"], figures["rows_unlabelled"]) == (12, 12)
     assert figures["validation"]["hybrid"]["rows"] == figures["validation"]["tfidf_svm"]["rows"] == 12
@@ -103,7 +103,7 @@ def test_a_classifier_on_other_texts_without_classes_is_not_replaced_unasked(fit
     [
         ("nothing.csv", None, "there is no file {}. Option: --unlabelled"),
         ("folder", None, "{} is a folder; name a file in it. Option: --unlabelled"),
-        ("a.csv", "text\nrain\n", "{} has no column 'said'. Its first row has: 'text'. Options: --unlabelled, --text"),
+        ("a.csv", "text\nrain\n", "{} has no column 'said'. Its first row has: 'text'. Options: --unlabelled, --unl"),
         ("a.csv", "", "{}, column 'said': no text has a word. Name a file with texts, or none. Option: --unlabelled"),
         ("a.csv", "said\n", "{}, column 'said': no text has a word."),
         ("a.csv", 'said\n" "\n\u200b\n', "{}, column 'said': no text has a word."),
@@ -132,7 +132,7 @@ def test_rows_without_a_class_are_pointed_to_the_option(fit, files):
 def encoded_of(files, trained_bilm, more) -> tuple:
     """The rows of news.csv and of a file without classes, and the source of the latter."""
     vocabulary = load_bilm(trained_bilm).vocabulary.opened()
-    found = unlabelled.open_unlabelled(str(more), "said", vocabulary.tokenizer)
+    found = unlabelled.open_unlabelled(str(more), None, "said", vocabulary.tokenizer)
     corpus = own_corpus(str(files / "news.csv"), None, "said", "topic")
     source: Source = corpus.source("train", None, found)
     encode(source, vocabulary, files / "encoded")
@@ -147,28 +147,66 @@ def test_texts_that_are_labelled_or_tested_on_are_left_out(files, trained_bilm):
     more = write(files / "some.csv", [("a moon",), ("The coach of the GOAL!",), ("It was new rain",)], ["said"])
     encoded, found = encoded_of(files, trained_bilm, more)
     test_rows = [(0, "it was new, rain")]
-    rows, note = usable_rows(encoded, found, files / "test.csv", test_rows, 0)
-    assert texts_of(rows) == [*(text for text, _ in LABELLED), "a moon"]
+    found_rows = usable_rows(encoded, found, files / "test.csv", test_rows, 0)
+    rows, note = found_rows.encoded, found_rows.note
+    assert not found_rows.are_test_rows and texts_of(rows) == [*(text for text, _ in LABELLED), "a moon"]
     assert rows.labels.tolist() == [*encoded.labels[:12], -1] and (rows.keys == encoded.keys[:13]).all()
     assert "learned from, too: 1; left out, as they also are in the training file or in the test file: 2." in note
     # The user has named the test file itself.
-    rows, note = usable_rows(encoded, found, more, test_rows, 0)
-    assert (
-        texts_of(rows)[12:] == ["a moon", "it was new rain"]
-        and "learned from, too: 2; left out" in note
-        and note.endswith("test file: 1.")
-    )
+    named = usable_rows(encoded, found, more, test_rows, 0)
+    assert texts_of(named.encoded)[12:] == ["a moon", "it was new rain"] and named.are_test_rows
+    assert named.identity != found_rows.identity
+    assert "learned from, too: 2; they are the texts that are tested on; left out" in named.note
+    assert named.note.endswith("in the training file: 1.")
 
 
 def test_of_many_texts_a_random_choice_is_learned_from(files, trained_bilm, monkeypatch):
     monkeypatch.setattr(unlabelled, "AT_MOST", 5)
     encoded, found = encoded_of(files, trained_bilm, files / "more.csv")
-    (rows, note), (other, _), (same, _) = (usable_rows(encoded, found, None, [], seed) for seed in (0, 1, 0))
-    assert len(rows) == 17 and "learned from, too: 5, a random choice of 12." in note
-    assert texts_of(rows) == texts_of(same) != texts_of(other)
-    assert set(texts_of(rows)[12:]) < set(UNLABELLED)
+    first, other, same = (usable_rows(encoded, found, None, [], seed) for seed in (0, 1, 0))
+    assert len(first.encoded) == 17 and "learned from, too: 5, a random choice of 12." in first.note
+    assert texts_of(first.encoded) == texts_of(same.encoded) != texts_of(other.encoded)
+    assert first.identity == same.identity != other.identity
+    assert set(texts_of(first.encoded)[12:]) < set(UNLABELLED)
     with pytest.raises(UserError, match="all of its texts are also in the training file"):
         usable_rows(*encoded_of(files, trained_bilm, files / "news.csv"), None, [], 0)
+
+
+def test_texts_without_words_are_not_counted(files, trained_bilm):
+    more = write(files / "some.csv", [("a moon",), ("___",), ("\u200b",), ("<b>",)], ["said"])
+    found = usable_rows(*encoded_of(files, trained_bilm, more), None, [], 0)
+    assert all(len(words) for words in found.encoded.texts.words(np.arange(len(found.encoded))))
+
+
+def test_other_test_rows_can_change_what_is_learned_from(fit, files):
+    """So that the classifier would be another one; it is not replaced unasked."""
+    assert fit("--unlabelled", files / "more.csv").code == 0
+    assert fit("--unlabelled", files / "more.csv", "--test", files / "test.csv").code == 0, "no text in common"
+    write(files / "tests.csv", [(UNLABELLED[0], "sport"), (UNLABELLED[1], "it")])
+    run = fit("--unlabelled", files / "more.csv", "--test", files / "tests.csv")
+    assert run.code == 2 and "it was trained on other unlabelled texts" in run.err
+    run = fit("--unlabelled", files / "tests.csv", "--test", files / "tests.csv", "--restart")
+    assert run.code == 0 and "texts without classes, which are those of --test (2)." in run.out
+    assert json.loads((files / "out/results/news/fit.json").read_text())["unlabelled_are_test_rows"]
+
+
+@pytest.mark.parametrize("columns", [("1", "topic"), ("1", "2")])
+def test_a_column_by_number(files, trained_bilm, columns):
+    """Beside the name of the other column it does not mean that there is no header; then the name is asked for."""
+    has_header = columns[1] == "topic"
+    if not has_header:
+        (files / "news.csv").write_text("\n".join(f"{text},{topic}" for text, topic in LABELLED), encoding="utf-8")
+    common = ["-m", "bilm", "fit", files / "news.csv", "--bilm", trained_bilm, "--output", files / "out"]
+    common += ["--text-column", columns[0], "--label-column", columns[1], "--unlabelled", files / "more.csv"]
+    if has_header:
+        run = run_script(*common)
+        assert run.code == 2 and "more.csv has columns; name the one with the texts." in run.err
+        assert "--unlabelled-column" in run.err
+    run = run_script(*common, "--unlabelled-column", "said")
+    assert run.code == 0 and "learned from, too: 12." in run.out, run.err
+    without = [x for x in common if x not in ("--unlabelled", files / "more.csv")]
+    run = run_script(*without, "--unlabelled-column", "said")
+    assert run.code == 2 and "--unlabelled-column is for --unlabelled." in run.err
 
 
 def test_the_estimate_of_the_duration_includes_texts_without_classes(files, trained_bilm, monkeypatch):

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from bilm.config import BiLMConfig, bilm_config, saved_config
-from bilm.modules.lstm import LSTMStack
+from bilm.modules.lstm import LSTMStack, _run_converted
 
 CONFIG = BiLMConfig(width=6, hidden=10, dropout=0.0)
 
@@ -33,3 +33,17 @@ def test_the_saved_shape_is_that_of_format_3_where_it_can_be():
     assert "hidden" not in saved_config(BiLMConfig())
     for config in (CONFIG, BiLMConfig()):
         assert bilm_config(saved_config(config)) == config
+
+
+def test_weights_converted_to_another_type():
+    """As on a GPU that trains in bf16; gradients reach the weights themselves, in their own type."""
+    lstm, x = nn.LSTM(6, 10, batch_first=True), torch.randn(2, 7, 6)
+    result = _run_converted(lstm, x, torch.float64)
+    assert result.dtype == torch.float64
+    expected, _ = lstm(x)
+    torch.testing.assert_close(result.float(), expected)
+    result.square().sum().backward()
+    found = [p.grad for p in lstm.parameters()]
+    lstm.zero_grad()
+    expected.square().sum().backward()
+    torch.testing.assert_close(found, [p.grad for p in lstm.parameters()])

@@ -1,5 +1,7 @@
 """Batches of fixed shape have the loss and the gradients of the batches they were made from; recording needs a GPU."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,8 @@ from bilm.modules.classifier import Classifier, EncoderClassifier
 from bilm.modules.language_model import BiLM
 from bilm.modules.softmax import NO_TARGET, AdaptiveSoftmax
 from bilm.text.batching import Batch, plan_batches
-from bilm.training.cuda_graphs import GraphedModel, padded, padded_shape
+from bilm.training import cuda_graphs
+from bilm.training.cuda_graphs import IGNORE_INDEX, GraphedModel, padded, padded_shape
 
 WORDS = 60
 
@@ -62,6 +65,44 @@ def test_the_loss_and_gradients_of_a_classifier(language_model, batch, mode):
     assert graphed.gradients and len(graphed.gradients) == len(expected)
 
 
+def test_a_recording_is_replayed_and_a_batch_passed_on_in_turn(language_model, batch, monkeypatch):
+    """The recording stands for a CUDA graph: it writes the gradients, and no attribute of a parameter."""
+    made = []
+
+    def recording(model, inputs, other):
+        def replay(inputs):
+            loss = model.compute(inputs)
+            language_model.zero_grad()
+            return loss
+
+        made.append((inputs[0].shape, other))
+        return SimpleNamespace(replay=replay)
+
+    monkeypatch.setattr(cuda_graphs, "_Recording", recording)
+    monkeypatch.setattr(cuda_graphs, "_has_memory", lambda: True)
+    rare = Batch(torch.where(batch.ids > 3, 50, batch.ids), batch.lengths, batch.rows)
+    expected = {}
+    for name, some in (("fixed", batch), ("rare", rare)):
+        language_model(some).sum().backward()
+        expected[name] = gradients(language_model)
+    graphed = GraphedModel(language_model, 44)
+    for i in range(2 + cuda_graphs.USES_BEFORE_RECORDING):
+        for name, some in (("fixed", batch), ("rare", rare)):
+            graphed(some).backward()
+            torch.testing.assert_close(gradients(language_model), expected[name])
+        assert len(made) == (i >= cuda_graphs.USES_BEFORE_RECORDING)
+    assert made == [((4, 12), None)]
+
+
+def test_layers_that_were_computed_before(language_model, batch):
+    classifier = Classifier(ClassifierConfig(hidden=6, dropout=0.0), "trainable", language_model, 4, 0)
+    model, labels = EncoderClassifier(language_model, classifier, False).train(), torch.tensor([3, 0, 1, 1])
+    upper = [layer.detach() for layer in language_model.encode(batch)[1:]]
+    graphed = GraphedModel(model, 300)
+    torch.testing.assert_close(graphed(batch, labels, upper), model(batch, labels))
+    assert not graphed.gradients
+
+
 def test_a_batch_with_many_rare_words_keeps_its_shape(language_model, batch):
     batch.ids[:, 1:-1] = 50
     expected = language_model(batch).sum()
@@ -104,4 +145,11 @@ def test_padding(batch):
     labels = torch.tensor([3, 0, 1, 1])
     ids, lengths, padded_labels = padded(batch, (6, 12), labels)
     assert ids.shape == (6, 12) and torch.equal(ids[:4, :11], batch.ids) and not ids[4:].any() and not ids[:, 11].any()
-    assert lengths.tolist() == [9, 7, 3, 11, 1, 1] and padded_labels.tolist() == [3, 0, 1, 1, NO_TARGET, NO_TARGET]
+    assert lengths.tolist() == [9, 7, 3, 11, 1, 1] and padded_labels.tolist() == [
+        3,
+        0,
+        1,
+        1,
+        IGNORE_INDEX,
+        IGNORE_INDEX,
+    ]
