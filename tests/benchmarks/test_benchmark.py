@@ -116,6 +116,7 @@ def test_all_parts_are_present(result):
     assert all(20 < figures["peak_memory_mb"] < 20_000 for figures in result["memory"].values())
 
 
+@pytest.mark.slow
 def test_pretraining_alone(tmp_path):
     options = ["--quick", "--pretraining", "--data", SAMPLE, "--output", tmp_path, "--precision", "fp32"]
     run = run_script("-m benchmarks", *options, OMP_NUM_THREADS="1")
