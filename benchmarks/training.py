@@ -83,7 +83,7 @@ def pretraining(data: Data, job: Job, runtime: Runtime, config: BiLMConfig = SHA
     rows = (data.training_rows, data.validation_rows)
     task = PretrainingTask(data.texts, *rows, FIT.batch_tokens, job.run.seed, runtime.device)
     training = Training(model, task, model.learning_rates(FIT.learning_rate), runtime)
-    # On a GPU, every shape is used a few times before its CUDA graph is recorded.
+    # On a GPU, every shape is used a few times before its CUDA graph is captured.
     warm_steps = job.sizes.warm_steps if runtime.device.type == "cpu" else len(training.plan)
     training.seconds(training.batches(0, warm_steps))
     return training

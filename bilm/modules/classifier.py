@@ -66,9 +66,9 @@ class EncoderClassifier(nn.Module):
         self.encoder.train(mode and self.finetuned)
         return self
 
-    def allows_fixed_shape(self, batch: Batch, num_tokens: int) -> bool:
-        """Whether the loss of `batch`, padded to `num_tokens` ids, can be computed as one of fixed shape."""
-        return self.encoder.encodes_fixed_shapes and isinstance(self.classifier, Classifier)
+    def allows_static_shape(self, batch: Batch, num_tokens: int) -> bool:
+        """Whether the loss of `batch`, padded to `num_tokens` ids, can be computed as one of static shape."""
+        return self.encoder.encodes_static_shapes and isinstance(self.classifier, Classifier)
 
     def layers(self, batch: Batch, upper: Sequence[Tensor] | None = None) -> list[Tensor]:
         """e0, e1, ..., each (B, T, E); only e0 is computed where `upper` holds the others."""

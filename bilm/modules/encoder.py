@@ -20,8 +20,8 @@ class Encoder(nn.Module, ABC):
     output_dim: int
 
     @property
-    def encodes_fixed_shapes(self) -> bool:
-        """Whether `encode` takes batches of fixed shape; see Batch."""
+    def encodes_static_shapes(self) -> bool:
+        """Whether `encode` takes batches of static shape; see Batch."""
         return False
 
     @abstractmethod

@@ -19,7 +19,7 @@ from bilm.config import BiLMConfig
 from bilm.modules.encoder import Encoder
 from bilm.modules.layers import Dropout
 from bilm.modules.lstm import build_stack
-from bilm.modules.softmax import NO_TARGET, build_softmax
+from bilm.modules.softmax import IGNORE_INDEX, build_softmax
 from bilm.modules.token_layer import CHARACTERS_RATE, TokenLayer
 from bilm.text.batching import Batch, mask_of, reverse_within_length
 from bilm.text.vocabulary import UNK
@@ -31,7 +31,7 @@ DIRECTIONS = ("forward", "backward")
 class LMTargets:
     """Targets of one direction, int64 (N,), and the states (N, D) that predict them.
 
-    Padding is left out, but in batches of fixed shape: there N = B * T, and padding has the target NO_TARGET.
+    Padding is left out, but in batches of static shape: there N = B * T, and padding has the target IGNORE_INDEX.
     """
 
     states: Tensor
@@ -67,14 +67,14 @@ class BiLM(Encoder):
             self.softmax.requires_grad_(False)
 
     @property
-    def encodes_fixed_shapes(self) -> bool:
+    def encodes_static_shapes(self) -> bool:
         return self.config.recurrence is None and not self.config.reads_characters
 
-    def allows_fixed_shape(self, batch: Batch, num_tokens: int) -> bool:
-        """Whether the loss of `batch`, padded to `num_tokens` ids, can be computed as one of fixed shape."""
-        if self.softmax is None or not self.encodes_fixed_shapes:
+    def allows_static_shape(self, batch: Batch, num_tokens: int) -> bool:
+        """Whether the loss of `batch`, padded to `num_tokens` ids, can be computed as one of static shape."""
+        if self.softmax is None or not self.encodes_static_shapes:
             return False
-        return self.softmax.allows_fixed_shape(batch.ids if batch.host_ids is None else batch.host_ids, num_tokens)
+        return self.softmax.allows_static_shape(batch.ids if batch.host_ids is None else batch.host_ids, num_tokens)
 
     def encode(self, batch: Batch) -> list[Tensor]:
         """e0, e1, ..., each (B, T, 2D): e0 = [token; token], e_j = [forward; backward] of layer j at the same token.
@@ -106,7 +106,7 @@ class BiLM(Encoder):
         ids, lengths = batch.ids, batch.lengths
         _, forward, backward = self._read(batch)
         ids = torch.where(ids < self.vocabulary_size, ids, UNK)
-        select = self._all_positions if batch.has_fixed_shape else self._positions_with_target
+        select = self._all_positions if batch.has_static_shape else self._positions_with_target
         return {
             direction: select(layers[-1], ids_read, mask_of(lengths - 1, ids.shape[1]))
             for direction, layers, ids_read in (
@@ -126,11 +126,11 @@ class BiLM(Encoder):
     @staticmethod
     def _all_positions(states: Tensor, ids: Tensor, has_target: Tensor) -> LMTargets:
         """See `_positions_with_target`."""
-        return LMTargets(states.flatten(0, 1), torch.where(has_target, ids.roll(-1, 1), NO_TARGET).flatten())
+        return LMTargets(states.flatten(0, 1), torch.where(has_target, ids.roll(-1, 1), IGNORE_INDEX).flatten())
 
     def forward(self, batch: Batch) -> Tensor:
         """Sum of the negative log-likelihoods (nats) per direction: fp32 (2,), each over sum(lengths - 1) targets."""
         softmax = self.softmax
         assert softmax is not None, "a model without a softmax has no loss"
-        both, fixed = self.lm_targets(batch).values(), batch.has_fixed_shape
+        both, fixed = self.lm_targets(batch).values(), batch.has_static_shape
         return torch.stack([softmax.loss(self.dropout(lm.states), lm.targets, fixed) for lm in both])

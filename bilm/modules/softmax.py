@@ -2,7 +2,7 @@
 
 FullSoftmax and AdaptiveSoftmax share one interface; losses and log-probabilities are fp32 whatever the autocast:
     loss(states (N, D), targets (N,)) -> ()         sum of -log p(target), for training
-    nll(states (N, D), targets (N,))  -> (N,)       -log p(target); 0 where the target is NO_TARGET
+    nll(states (N, D), targets (N,))  -> (N,)       -log p(target); 0 where the target is IGNORE_INDEX
     log_probs(states (N, D))          -> (N, V)     the whole distribution
     topk(states (N, D), k)            -> (N, k)     ids of the k most probable words, most probable first
 """
@@ -78,10 +78,10 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
 # Each cluster is this many times narrower than the one before it.
 DIVISOR = 2
-NO_TARGET = -100
-# In batches of fixed shape, 1 / this is the share of the states that each cluster is computed for. On AG News, the
+IGNORE_INDEX = -100
+# In batches of static shape, 1 / this is the share of the states that each cluster is computed for. On AG News, the
 # shares of the clusters in a batch are at most 18, 15 and 5 %.
-_FIXED_SHARE = 4
+_STATIC_SHARE = 4
 
 
 class FullSoftmax(nn.Module):
@@ -91,12 +91,12 @@ class FullSoftmax(nn.Module):
         super().__init__()
         self.out = nn.Linear(width, vocabulary_size)
 
-    def allows_fixed_shape(self, ids: Tensor, num_states: int) -> bool:
-        """Its loss does not know NO_TARGET."""
+    def allows_static_shape(self, ids: Tensor, num_states: int) -> bool:
+        """Its loss does not know IGNORE_INDEX."""
         return False
 
-    def loss(self, states: Tensor, targets: Tensor, fixed_shape: bool = False) -> Tensor:
-        assert not fixed_shape
+    def loss(self, states: Tensor, targets: Tensor, static_shape: bool = False) -> Tensor:
+        assert not static_shape
         return linear_cross_entropy(states, self.out.weight, self.out.bias, targets)
 
     def nll(self, states: Tensor, targets: Tensor) -> Tensor:
@@ -129,34 +129,37 @@ class AdaptiveSoftmax(nn.Module):
             for narrow, (low, high) in zip(widths, self.clusters, strict=True)
         )
 
-    def allows_fixed_shape(self, ids: Tensor, num_states: int) -> bool:
-        """Whether `loss` can be computed with `fixed_shape`. ids: of the targets and others, on the CPU."""
+    def allows_static_shape(self, ids: Tensor, num_states: int) -> bool:
+        """Whether `loss` can be computed with `static_shape`. ids: of the targets and others, on the CPU."""
         at_least = [np.count_nonzero(ids.numpy() >= edge) for edge in self.edges]
-        return all(a - b <= num_states // _FIXED_SHARE for a, b in pairwise(at_least))
+        return all(a - b <= num_states // _STATIC_SHARE for a, b in pairwise(at_least))
 
-    def loss(self, states: Tensor, targets: Tensor, fixed_shape: bool = False) -> Tensor:
-        return self.nll(states, targets, fixed_shape).sum()
+    def loss(self, states: Tensor, targets: Tensor, static_shape: bool = False) -> Tensor:
+        return self.nll(states, targets, static_shape).sum()
 
-    def nll(self, states: Tensor, targets: Tensor, fixed_shape: bool = False) -> Tensor:
-        """fixed_shape: compute each cluster for equally many states, whatever the targets; see Batch."""
+    def nll(self, states: Tensor, targets: Tensor, static_shape: bool = False) -> Tensor:
+        """static_shape: compute each cluster for equally many states, whatever the targets; see Batch."""
         count = len(targets)
-        states, targets = F.pad(states, (0, 0, 0, -count % ROWS)), F.pad(targets, (0, -count % ROWS), value=NO_TARGET)
+        states, targets = (
+            F.pad(states, (0, 0, 0, -count % ROWS)),
+            F.pad(targets, (0, -count % ROWS), value=IGNORE_INDEX),
+        )
         head_targets, inside = targets, []
         for i, (low, high) in enumerate(self.clusters):
             members = (targets >= low) & (targets < high)
             head_targets = torch.where(members, self.shortlist + i, head_targets)
-            if fixed_shape:  # the members first, then others
-                rows = members.to(torch.uint8).argsort(descending=True, stable=True)[: count // _FIXED_SHARE]
+            if static_shape:  # the members first, then others
+                rows = members.to(torch.uint8).argsort(descending=True, stable=True)[: count // _STATIC_SHARE]
             else:
                 rows = members.nonzero().squeeze(1)
-            inside.append((rows, torch.where(members, targets - low, NO_TARGET)[rows]))
-        nll = F.cross_entropy(self.head(states).float(), head_targets, reduction="none", ignore_index=NO_TARGET)
+            inside.append((rows, torch.where(members, targets - low, IGNORE_INDEX)[rows]))
+        nll = F.cross_entropy(self.head(states).float(), head_targets, reduction="none", ignore_index=IGNORE_INDEX)
         # Clusters without a target are computed, too: DistributedDataParallel requires a gradient of every parameter in
         # every step.
         for tail, (rows, columns) in zip(self.tails, inside, strict=True):
             padding = (0, -len(rows) % ROWS)
-            rows, columns = F.pad(rows, padding), F.pad(columns, padding, value=NO_TARGET)
-            within = F.cross_entropy(tail(states[rows]).float(), columns, reduction="none", ignore_index=NO_TARGET)
+            rows, columns = F.pad(rows, padding), F.pad(columns, padding, value=IGNORE_INDEX)
+            within = F.cross_entropy(tail(states[rows]).float(), columns, reduction="none", ignore_index=IGNORE_INDEX)
             nll = nll.index_add(0, rows, within)
         return nll[:count]
 

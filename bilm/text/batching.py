@@ -31,7 +31,7 @@ class Batch:
 
     lexicon: the words of the ids; only models that read characters, and hybrid classifiers, need it.
     host_ids: the ids on the CPU, where they can be counted without waiting for a GPU; None if `ids` are there.
-    has_fixed_shape: nothing that is computed from the batch may have a shape that depends on more than B and T, as
+    has_static_shape: nothing that is computed from the batch may have a shape that depends on more than B and T, as
     CUDA graphs require (training/cuda_graphs.py); then `lengths` is on the device of the ids.
     """
 
@@ -40,7 +40,7 @@ class Batch:
     rows: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     lexicon: Lexicon | None = None
     host_ids: Tensor | None = None
-    has_fixed_shape: bool = False
+    has_static_shape: bool = False
 
     def words(self) -> list[list[str]]:
         """Return the words of each text, without its boundaries. Raises ValueError without a lexicon."""

@@ -1,8 +1,8 @@
 """CUDA graphs: a GPU computes loss and gradients without waiting for Python to start each kernel.
 
 A training step of these models is about a thousand short kernels. A GPU computes them in a few milliseconds; starting
-them one by one takes the CPU several times as long (docs/performance.md). A CUDA graph is a recording of them that is
-started at once. It is valid for one shape, so that batches are padded to one of a few shapes, with a graph each.
+them one by one takes the CPU several times as long (docs/performance.md). Captured in a CUDA graph, they are started at
+once. A graph is valid for one shape, so that batches are padded to one of a few shapes, with a graph each.
 """
 
 from collections import Counter
@@ -12,14 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bilm.modules.softmax import IGNORE_INDEX
 from bilm.text.batching import Batch
 from bilm.text.vocabulary import PAD
 
-# The label of a text that no loss counts, the default of cross_entropy.
-IGNORE_INDEX = -100
-# Recording takes as long as several steps: it pays for shapes that are used often.
-USES_BEFORE_RECORDING = 3
-# No graph is recorded when less than this share of the GPU's memory is free.
+# Capturing takes as long as several steps: it pays for shapes that are used often.
+USES_BEFORE_CAPTURE = 3
+# No graph is captured when less than this share of the GPU's memory is free.
 FREE_MEMORY = 0.2
 
 Shape = tuple[int, int]
@@ -28,8 +27,8 @@ Shape = tuple[int, int]
 class GraphedModel(nn.Module):
     """Called like `model`, in training, with a batch on a GPU and labels (B,), if it takes any; returns its loss, ().
 
-    Batches whose loss cannot be computed in a fixed shape (see `model.allows_fixed_shape`) are passed on to the model,
-    and so are those with layers that were computed before. For the others, gradients are computed together with the
+    Batches whose loss cannot be computed in a static shape (`model.allows_static_shape`) are passed on to the model, and
+    so are those with layers that were computed before. For the others, gradients are computed together with the
     loss, and are those of the last call: backward() has to follow before the next, and replaces earlier gradients. The
     bits of both do not depend on whether a graph computes them.
     """
@@ -40,21 +39,21 @@ class GraphedModel(nn.Module):
         self.model = model
         self.batch_tokens = batch_tokens
         self.gradients: dict[nn.Parameter, Tensor] = {}
-        self._recordings: dict[Shape, _Recording] = {}
+        self._captured: dict[Shape, _CapturedGraph] = {}
         self._uses: Counter[Shape] = Counter()
 
     def forward(self, batch: Batch, labels: Tensor | None = None, upper: Any = None) -> Tensor:
         """labels, upper: see EncoderClassifier."""
         shape, given = padded_shape(batch.ids.shape[1], self.batch_tokens), () if labels is None else (labels,)
-        allows_fixed_shape: Any = self.model.allows_fixed_shape
-        if upper is not None or not allows_fixed_shape(batch, shape[0] * shape[1]):
+        allows_static_shape: Any = self.model.allows_static_shape
+        if upper is not None or not allows_static_shape(batch, shape[0] * shape[1]):
             return self.model(batch, *given, **({} if upper is None else {"upper": upper})).sum()
         inputs = padded(batch, shape, *given)
         self._uses[shape] += 1
-        if self._uses[shape] > USES_BEFORE_RECORDING and shape not in self._recordings and _has_memory():
-            self._recordings[shape] = _Recording(self, inputs, next(iter(self._recordings.values()), None))
-        recording = self._recordings.get(shape)
-        loss = self.compute(inputs) if recording is None else recording.replay(inputs)
+        if self._uses[shape] > USES_BEFORE_CAPTURE and shape not in self._captured and _has_memory():
+            self._captured[shape] = _CapturedGraph(self, inputs, next(iter(self._captured.values()), None))
+        captured = self._captured.get(shape)
+        loss = self.compute(inputs) if captured is None else captured.replay(inputs)
         return _ComputedLoss.apply(loss.requires_grad_(), self.gradients)
 
     def compute(self, inputs: tuple[Tensor, ...]) -> Tensor:
@@ -69,7 +68,7 @@ class GraphedModel(nn.Module):
         dtype, enabled = torch.get_autocast_dtype(device), torch.is_autocast_enabled(device)
         # Without the cache of converted weights, which would belong to one graph.
         with torch.autocast(device, dtype=dtype, enabled=enabled, cache_enabled=False):
-            loss = self.model(Batch(ids, lengths, has_fixed_shape=True), *labels).sum()
+            loss = self.model(Batch(ids, lengths, has_static_shape=True), *labels).sum()
         with torch.autocast(device, enabled=False):
             loss.backward()
         # At first, and only then, backward() allocates the gradients.
@@ -93,11 +92,11 @@ class _ComputedLoss(torch.autograd.Function):
         return None, None
 
 
-class _Recording:
+class _CapturedGraph:
     """GraphedModel.compute as a CUDA graph for inputs of one shape."""
 
-    def __init__(self, model: GraphedModel, inputs: tuple[Tensor, ...], other: "_Recording | None"):
-        """other: any recording, with which this one shares memory and a stream: they are replayed one at a time."""
+    def __init__(self, model: GraphedModel, inputs: tuple[Tensor, ...], other: "_CapturedGraph | None"):
+        """other: a graph with which this one shares memory and a stream: only one of them is replayed at a time."""
         self.inputs = tuple(x.clone() for x in inputs)
         self.pool: Any = other.pool if other else torch.cuda.graph_pool_handle()
         # cuBLAS keeps a workspace for each stream.
@@ -106,7 +105,7 @@ class _Recording:
         random = torch.cuda.get_rng_state()
         self.stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(self.stream):
-            model.compute(self.inputs)  # libraries allocate memory in their first call, which cannot be recorded
+            model.compute(self.inputs)  # libraries allocate memory in their first call, which cannot be captured
         torch.cuda.current_stream().wait_stream(self.stream)
         with torch.cuda.graph(self.graph, pool=self.pool, stream=self.stream):
             self.loss = model.compute(self.inputs)

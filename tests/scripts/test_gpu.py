@@ -50,7 +50,7 @@ def test_training_gives_the_same_bits_with_a_graph_as_without(vocabulary, texts,
     device, encoded = torch.device("cuda"), vocabulary.encode(texts * 4)
     weights = []
     for uses in (1, 4, 10**9):
-        monkeypatch.setattr(cuda_graphs, "USES_BEFORE_RECORDING", uses)
+        monkeypatch.setattr(cuda_graphs, "USES_BEFORE_CAPTURE", uses)
         torch.manual_seed(0)
         model = BiLM(BiLMConfig(width=16, dropout=0.5, cutoffs=(8, 20)), len(vocabulary)).to(device).train()
         task = PretrainingTask(encoded, np.arange(20), np.arange(20), 128, 0, device)
@@ -61,7 +61,7 @@ def test_training_gives_the_same_bits_with_a_graph_as_without(vocabulary, texts,
             (loss / count).backward()
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-        assert bool(task._graphed._recordings) == (uses < 10**9)
+        assert bool(task._graphed._captured) == (uses < 10**9)
         weights.append([p.detach().clone() for p in model.parameters()])
     for first, *others in zip(*weights, strict=True):
         assert all(torch.equal(first, other) for other in others)

@@ -1,4 +1,4 @@
-"""Batches of fixed shape have the loss and the gradients of the batches they were made from; recording needs a GPU."""
+"""Batches of static shape have the loss and the gradients of the batches they were made from; capturing needs a GPU."""
 
 from types import SimpleNamespace
 
@@ -9,10 +9,10 @@ import torch
 from bilm.config import BiLMConfig, ClassifierConfig
 from bilm.modules.classifier import Classifier, EncoderClassifier
 from bilm.modules.language_model import BiLM
-from bilm.modules.softmax import NO_TARGET, AdaptiveSoftmax
+from bilm.modules.softmax import IGNORE_INDEX, AdaptiveSoftmax
 from bilm.text.batching import Batch, plan_batches
 from bilm.training import cuda_graphs
-from bilm.training.cuda_graphs import IGNORE_INDEX, GraphedModel, padded, padded_shape
+from bilm.training.cuda_graphs import GraphedModel, padded, padded_shape
 
 WORDS = 60
 
@@ -65,11 +65,11 @@ def test_the_loss_and_gradients_of_a_classifier(language_model, batch, mode):
     assert graphed.gradients and len(graphed.gradients) == len(expected)
 
 
-def test_a_recording_is_replayed_and_a_batch_passed_on_in_turn(language_model, batch, monkeypatch):
-    """The recording stands for a CUDA graph: it writes the gradients, and no attribute of a parameter."""
+def test_a_graph_is_replayed_and_a_batch_passed_on_in_turn(language_model, batch, monkeypatch):
+    """`captured` stands for a CUDA graph: it writes the gradients, and no attribute of a parameter."""
     made = []
 
-    def recording(model, inputs, other):
+    def captured(model, inputs, other):
         def replay(inputs):
             loss = model.compute(inputs)
             language_model.zero_grad()
@@ -78,7 +78,7 @@ def test_a_recording_is_replayed_and_a_batch_passed_on_in_turn(language_model, b
         made.append((inputs[0].shape, other))
         return SimpleNamespace(replay=replay)
 
-    monkeypatch.setattr(cuda_graphs, "_Recording", recording)
+    monkeypatch.setattr(cuda_graphs, "_CapturedGraph", captured)
     monkeypatch.setattr(cuda_graphs, "_has_memory", lambda: True)
     rare = Batch(torch.where(batch.ids > 3, 50, batch.ids), batch.lengths, batch.rows)
     expected = {}
@@ -86,11 +86,11 @@ def test_a_recording_is_replayed_and_a_batch_passed_on_in_turn(language_model, b
         language_model(some).sum().backward()
         expected[name] = gradients(language_model)
     graphed = GraphedModel(language_model, 44)
-    for i in range(2 + cuda_graphs.USES_BEFORE_RECORDING):
+    for i in range(2 + cuda_graphs.USES_BEFORE_CAPTURE):
         for name, some in (("fixed", batch), ("rare", rare)):
             graphed(some).backward()
             torch.testing.assert_close(gradients(language_model), expected[name])
-        assert len(made) == (i >= cuda_graphs.USES_BEFORE_RECORDING)
+        assert len(made) == (i >= cuda_graphs.USES_BEFORE_CAPTURE)
     assert made == [((4, 12), None)]
 
 
@@ -113,7 +113,7 @@ def test_a_batch_with_many_rare_words_keeps_its_shape(language_model, batch):
 
 def test_models_that_read_more_than_ids_are_called_as_they_are(batch):
     for config in (BiLMConfig(width=8, token_layer="char"), BiLMConfig(width=8, softmax="full")):
-        assert not BiLM(config, WORDS).allows_fixed_shape(batch, 10**6)
+        assert not BiLM(config, WORDS).allows_static_shape(batch, 10**6)
 
 
 def test_a_cluster_that_is_exactly_full(batch):
@@ -121,11 +121,11 @@ def test_a_cluster_that_is_exactly_full(batch):
     softmax = AdaptiveSoftmax(8, WORDS, (20, 30, 45))
     states, targets = torch.randn(40, 8), torch.full((40,), 5)
     targets[3:23:2] = 50
-    targets[30:] = NO_TARGET
-    assert softmax.allows_fixed_shape(targets, 40)
-    torch.testing.assert_close(softmax.nll(states, targets, fixed_shape=True), softmax.nll(states, targets))
+    targets[30:] = IGNORE_INDEX
+    assert softmax.allows_static_shape(targets, 40)
+    torch.testing.assert_close(softmax.nll(states, targets, static_shape=True), softmax.nll(states, targets))
     targets[4] = 51
-    assert not softmax.allows_fixed_shape(targets, 40)
+    assert not softmax.allows_static_shape(targets, 40)
 
 
 @pytest.mark.parametrize("batch_tokens", [512, 2048, 8192])
