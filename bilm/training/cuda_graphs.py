@@ -27,8 +27,8 @@ Shape = tuple[int, int]
 class GraphedModel(nn.Module):
     """Called like `model`, in training, with a batch on a GPU and labels (B,), if it takes any; returns its loss, ().
 
-    Batches whose loss cannot be computed in a static shape (`model.allows_static_shape`) are passed on to the model, and
-    so are those with layers that were computed before. For the others, gradients are computed together with the
+    Batches whose loss cannot have a static shape (`model.allows_static_shape`) are passed on to the model, and so are
+    those with layers that were computed before. For the others, gradients are computed together with the
     loss, and are those of the last call: backward() has to follow before the next, and replaces earlier gradients. The
     bits of both do not depend on whether a graph computes them.
     """
