@@ -161,8 +161,10 @@ def check_options(options: Options) -> None:
         raise UserError(
             "--init-embeddings word2vec initialises the word table, which --token-layer char does not have."
         )
-    if start.start_from and not Path(start.start_from).is_file():
-        raise UserError(f"--start-from: there is no file {start.start_from}.")
+    if start.start_from:
+        from bilm.runtime.files import require_file
+
+        require_file(start.start_from, "start_from")
     if start.start_from and word2vec:
         raise UserError("--start-from and --init-embeddings word2vec exclude each other.")
     if start.start_from and start.from_scratch:

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from bilm.cli.options import ModelOptions, RunOptions
 from bilm.cli.run import Run, open_run
-from bilm.cli.unlabelled import check_file, open_unlabelled, usable_rows
+from bilm.cli.unlabelled import open_unlabelled, usable_rows
 from bilm.config import HYBRID
 from bilm.runtime.errors import UserError
 from bilm.runtime.options import parse_options, setting
@@ -81,19 +81,19 @@ class Options:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    from bilm.runtime.files import require_file, write_json
+
     options = parse_options(Options, __doc__, arguments=arguments, program="python -m bilm fit")
     if len(options.fit.train) != 1:
         raise UserError("name one file of texts.")
-    if not Path(options.fit.train[0]).is_file():
-        raise UserError(f"there is no file {options.fit.train[0]}.")
+    require_file(options.fit.train[0])
     if options.fit.unlabelled:
-        check_file(options.fit.unlabelled)
+        require_file(options.fit.unlabelled, "unlabelled")
     elif options.fit.unlabelled_column:
         raise UserError("--unlabelled-column is for --unlabelled.")
     # Imported after the options are parsed: torch takes seconds, and --help does not need it.
     from bilm.checkpoints.model_format import load_bilm
     from bilm.cli.hybrid import find_splits, hybrid_path, is_labelled, train_hybrid
-    from bilm.runtime.files import write_json
     from bilm.runtime.terminal import duration
 
     started, run = time.monotonic(), open_run(run_options(options), "training", single_process=True)

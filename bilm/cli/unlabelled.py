@@ -33,13 +33,6 @@ class UsableRows:
     note: str
 
 
-def check_file(file: str) -> None:
-    """Raises UserError if there is no such file."""
-    if not Path(file).is_file():
-        problem = f"{file} is a folder; name a file in it" if Path(file).is_dir() else f"there is no file {file}"
-        raise UserError(f"{problem}.", "unlabelled")
-
-
 def open_unlabelled(file: str, column: str | None, default_column: str | None, tokenizer: "Tokenizer") -> "Unlabelled":
     """Return a file of texts, in `column` or in `default_column` if it has columns, else one a line.
 
@@ -68,9 +61,9 @@ def usable_rows(
 ) -> UsableRows:
     """Choose the rows without a label that are learned from.
 
-    Left out are texts without words; those of labelled rows, so that no fold reads the texts that it is validated on;
-    those of test rows, unless `unlabelled` is the file `test` itself; and, of more than AT_MOST, all but a random
-    choice. Texts are the same if split.text_key is. Raises UserError if none is left.
+    Left out are texts of labelled rows, so that no fold reads the texts that it is validated on; those of test rows,
+    unless `unlabelled` is the file `test` itself; and, of more than AT_MOST, all but a random choice. Texts are the
+    same if split.text_key is. Raises UserError if none is left.
     """
     import numpy as np
 
@@ -80,7 +73,7 @@ def usable_rows(
     named = test is not None and unlabelled.path.samefile(test)
     test_keys = np.array([text_key(text) for _, text in ([] if named else test_rows)], np.uint64)
     known = is_labelled(encoded)
-    rows = np.flatnonzero(~known & (encoded.texts.lengths > 2))
+    rows = np.flatnonzero(~known)
     new = rows[~np.isin(encoded.keys[rows], np.concatenate([encoded.keys[known], test_keys]))]
     if not len(new):
         raise UserError(

@@ -72,6 +72,17 @@ def data_name(path: str | Path) -> Path:
     return path.with_suffix("") if path.suffix.lower() in COMPRESSED else path
 
 
+def require_file(path: str | Path, *parameters: str) -> None:
+    """Raise UserError, with these parameters, unless `path` is a file. A pipe is none: it cannot be read twice."""
+    path = Path(path)
+    if path.is_dir():
+        raise UserError(f"{path} is a folder; name a file in it.", *parameters)
+    if not path.exists():
+        raise UserError(f"there is no file {path}.", *parameters)
+    if not path.is_file():
+        raise UserError(f"{path} is a pipe or a device, which can be read only once. Save it as a file.", *parameters)
+
+
 @contextlib.contextmanager
 def open_bytes(path: str | Path, label: str = "", decompress: bool = True) -> Iterator[io.BufferedIOBase]:
     """Open a file for reading; its suffix (.gz, .bz2, .xz) decides whether it is decompressed.

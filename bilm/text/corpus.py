@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bilm.runtime.errors import UserError
-from bilm.runtime.files import COMPRESSED, data_name, file_hash
+from bilm.runtime.files import COMPRESSED, data_name, file_hash, require_file
 from bilm.runtime.paths import repository_folder, working_folder
 from bilm.text.ag_news import CLASS_NAMES, Unreachable, download_ag_news, read_ag_news
 from bilm.text.custom_dataset import Columns, read_classes, read_custom_dataset
@@ -208,10 +208,8 @@ def own_corpus(train: str, test: str | None, text_column: str | None, label_colu
     Raises UserError if the options do not fit the files.
     """
     for parameter, file in (("train", train), ("test", test)):
-        if file and not Path(file).is_file():
-            problem = f"{file} is a folder; name a file in it" if Path(file).is_dir() else f"there is no file {file}"
-            raise UserError(f"{problem}.", parameter)
         if file:
+            require_file(file, parameter)
             check_column(file, text_column if has_columns(file) else text_column or label_column, "text_column")
     if test and Path(test).samefile(train):
         raise UserError("the test file is the training file; to evaluate on training rows, choose that split.", "test")
@@ -227,6 +225,7 @@ def unlabelled(file: str, column: str | None, default_column: str | None) -> Unl
 
     Raises UserError as `own_corpus`.
     """
+    require_file(file, "unlabelled")
     column = (column or default_column) if has_columns(file) else column
     check_column(file, column, "unlabelled_column")
     return Unlabelled(Path(file), column, file_hash(Path(file)))

@@ -19,7 +19,7 @@ from typing import Literal, NoReturn, TypeVar
 import numpy as np
 
 from bilm.runtime.errors import UserError
-from bilm.runtime.files import data_name, file_type, open_bytes
+from bilm.runtime.files import data_name, file_type, open_bytes, require_file
 from bilm.runtime.optional_packages import require
 from bilm.text.csv_lines import BYTE_ORDER_MARK, CsvLines, restored
 from bilm.text.text_rules import collapse_blanks, composed, decoded_lines, without_line_end
@@ -53,10 +53,14 @@ class Table:
     columns: their names, or a function that selects them: it gets the cells of the first row of a CSV or TSV, or the
     names of all columns of other files. Columns of a CSV or TSV may also be numbers from 1; if all of them are numbers,
     the file has no header. A CSV in whose header only semicolons separate these names is separated by semicolons.
+
+    Raises UserError if it is a pipe.
     """
 
     def __init__(self, path: str | Path, columns: Sequence[str] | Callable[[Sequence[str]], Sequence[str]]):
         self.path = Path(path)
+        if self.path.exists() and not self.path.is_dir():
+            require_file(path)
         self.kind = data_name(path).suffix.lower()
         self._select = columns if callable(columns) else lambda first: columns
         self._names = () if callable(columns) else tuple(columns)

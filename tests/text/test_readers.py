@@ -6,8 +6,10 @@ import gzip
 import io
 import json
 import lzma
+import os
 import subprocess
 import sys
+import threading
 from contextlib import redirect_stdout
 from pathlib import Path
 
@@ -24,7 +26,7 @@ from bilm.cli.predict import Writer
 from bilm.inference.vector_files import write_vectors
 from bilm.runtime.errors import UserError
 from bilm.text.ag_news import read_ag_news
-from bilm.text.corpus import find_corpus, own_corpus
+from bilm.text.corpus import find_corpus, own_corpus, unlabelled
 from bilm.text.custom_dataset import Columns, read_classes
 from bilm.text.readers import Table, read_texts
 
@@ -369,6 +371,22 @@ def test_a_folder_is_named(tmp_path):
         assert refusal(tmp_path / name, column) == " is a folder. Name a file in it."
     with pytest.raises(UserError, match=r"is a folder; name a file in it"):
         own_corpus(str(tmp_path / "a.csv"), None, "t", "l")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no named pipes in folders")
+def test_a_pipe_is_read_once_or_not_at_all(tmp_path):
+    """A table is read more than once, for its quotation marks and rows, and would wait for a second writer."""
+    for name in ("a.csv", "a.tsv", "a.json", "a.jsonl", "a.parquet"):
+        os.mkfifo(tmp_path / name)
+        assert refusal(tmp_path / name, "t").startswith(" is a pipe or a device, which can be read only once.")
+    for call in (lambda p: own_corpus(p, None, "t", "l"), lambda p: unlabelled(p, "t", None)):
+        with pytest.raises(UserError, match="is a pipe or a device"):
+            call(str(tmp_path / "a.csv"))
+    os.mkfifo(tmp_path / "a.txt")
+    writer = threading.Thread(target=(tmp_path / "a.txt").write_text, args=("one\ntwo\n",))
+    writer.start()
+    assert texts_of(tmp_path / "a.txt") == ["one", "two"]
+    writer.join()
 
 
 def test_files_of_the_original_elmo_that_are_of_another_kind(tmp_path):
