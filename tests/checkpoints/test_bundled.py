@@ -115,12 +115,12 @@ def test_the_bundled_files_are_those_of_the_list():
 @pytest.mark.real_data
 @pytest.mark.skipif(not os.environ.get("AG_NEWS_DIR"), reason="AG_NEWS_DIR is not set")
 def test_the_bundled_weights_predict_what_the_results_say():
-    """On any machine: for every fourth test row, the classes are those of results/predictions.json, but for two."""
+    """On any machine: for every tenth test row, the classes are those of results/predictions.json, but for one."""
     models = ROOT / "models"
     pretrained = load_bilm(models / "bilstm.pt")
     summary = json.loads((ROOT / "results/summary.json").read_text(encoding="utf-8"))
     assert summary["bilm"] == pretrained.hash
-    rows = np.arange(0, 7600, 4)
+    rows = np.arange(0, 7600, 10)
     inputs = [text for _, text in read_ag_news(Path(os.environ["AG_NEWS_DIR"]) / "test.csv")]
     texts = pretrained.vocabulary.encode([inputs[row] for row in rows])
     paths = find_classifiers(models, pretrained).paths
@@ -131,4 +131,4 @@ def test_the_bundled_weights_predict_what_the_results_say():
     assert set(result) == set(summary["classifiers"]) | {"ensemble"}
     for name, probabilities in result.items():
         classes = np.array(expected[name]["classes"].split(), dtype=int)[rows]
-        assert (probabilities.argmax(1) != classes).sum() <= 2, name
+        assert (probabilities.argmax(1) != classes).sum() <= 1, name

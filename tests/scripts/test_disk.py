@@ -42,6 +42,7 @@ def leftovers(folder: Path) -> list[Path]:
     return [p for p in folder.rglob("*") if p.suffix in (".tmp", ".lock")]
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_in_a_run(disk, tmp_path):
     """The earlier checkpoint is unchanged; with free space, the resumed run gives the weights of an undisturbed run."""
     folder = disk(8)

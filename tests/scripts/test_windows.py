@@ -76,6 +76,7 @@ def test_scripts_and_tools_from_the_start(trained, tmp_path):
     assert leftovers(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_stopped_by_ctrl_c_and_resumed(trained, tmp_path):
     common = ["--output", tmp_path, "--checkpoint-seconds", 0]
     process = start("tests/like_windows.py", json.dumps([[str(word) for word in [*PRETRAIN, *common]]]))

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from bilm.runtime.files import read_json
 from studies.report import SOURCES, TEMPLATE, build_report
 
 
+@cache
 def text_of(path: Path) -> list[str]:
     """Return the text of each page, with white space reduced to single spaces."""
     return [" ".join(page.extract_text().split()) for page in PdfReader(path).pages]

@@ -87,7 +87,7 @@ def test_keys_of_the_sample_are_those_of_earlier_versions(split):
 
 @pytest.mark.real_data
 @pytest.mark.skipif(not os.environ.get("AG_NEWS_DIR"), reason="AG_NEWS_DIR is not set")
-@pytest.mark.parametrize("split", ["train", "test"])
+@pytest.mark.parametrize("split", [pytest.param("train", marks=pytest.mark.slow), "test"])
 def test_keys_of_ag_news_are_those_of_earlier_versions(split):
     """The validation rows, which depend only on the keys, are then the same, too."""
     path = Path(os.environ["AG_NEWS_DIR"]) / f"{split}.csv"

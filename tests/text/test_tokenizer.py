@@ -188,7 +188,7 @@ def test_both_rules_give_the_same_words_on_the_sample(split):
 
 @pytest.mark.real_data
 @pytest.mark.skipif(not os.environ.get("AG_NEWS_DIR"), reason="AG_NEWS_DIR is not set")
-@pytest.mark.parametrize("split", ["train", "test"])
+@pytest.mark.parametrize("split", [pytest.param("train", marks=pytest.mark.slow), "test"])
 def test_both_rules_give_the_same_words_on_ag_news(split):
     assert rows_differ(Path(os.environ["AG_NEWS_DIR"]) / f"{split}.csv") == []
 
