@@ -3,8 +3,9 @@ without labels: those of the other training rows.
 
     python -m studies.own_texts FOLDER ...      -> results/own_texts.json
 
-Each folder has train.csv and test.csv with the column "text" and one other column, that of the classes. `bilm fit` does
-the work, with its defaults, on the language model of this repository.
+Each folder has train.csv and test.csv with the column "text" and one other column, that of the classes;
+examples/public_texts.py writes ten such folders. `bilm fit` does the work, with its defaults, on the language model of
+this repository.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ class OwnTextsOptions:
     seeds: int = setting(
         3, "draws of few labels; with all labels there is one run, in which little is random", at_least=1
     )
+    result: str = setting("own_texts", "the name of the file in results/, without its ending")
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if len(folders) < len(options.folders):
         raise UserError("two of the folders have the same name, by which their results are kept.", "folders")
     stamp_options = RunOptions(device="cpu", precision="fp32")  # those of `bilm fit`
-    stamp, path = run_stamp(stamp_options, start(stamp_options)), ROOT / "results" / "own_texts.json"
+    stamp, path = run_stamp(stamp_options, start(stamp_options)), ROOT / "results" / f"{options.result}.json"
     results: dict[str, Any] = {"corpus": "own texts", **stamp, "data": {}}
     for name, folder in folders.items():
         for labels in LABELS:

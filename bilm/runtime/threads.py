@@ -158,10 +158,12 @@ def start(number: int | None) -> ThreadCount | None:
     return _active
 
 
-def settle_for_training(have_same_gradients: Callable[[int, int], bool]) -> int | None:
+def settle_for_training(have_same_gradients: Callable[[int, int], bool], is_short: bool) -> int | None:
     """Decide whether the number may change during a training run; return the number if it is fixed, else None.
 
-    have_same_gradients: whether gradients with these two numbers of threads have the same bits.
+    have_same_gradients: whether gradients with these two numbers of threads have the same bits. Beside a busy program
+    this takes 20 seconds of the default language model, since two threads wait for each other. A short run that starts
+    beside one keeps to one thread instead.
     """
     import torch
 
@@ -169,7 +171,9 @@ def settle_for_training(have_same_gradients: Callable[[int, int], bool]) -> int 
     if _active is None:
         return number
     few = MOST_WITH_SAME_GRADIENTS
-    if not _active.fixed and number <= few <= _active.most and have_same_gradients(1, few):
+    keeps_to_one = is_short and number == 1
+    can_change = not _active.fixed and not keeps_to_one and number <= few <= _active.most
+    if can_change and have_same_gradients(1, few):
         _active.most = few
         _active.change_to(number)
         return None

@@ -94,7 +94,7 @@ def fit(
     run = _Run(model, task, optimizer, config, checkpoint_path, settings, autocast, describe_duration)
     if resume:
         run.restore()
-    elif run.device.type == "cpu" and (number := settle_threads(model, task, autocast)):
+    elif run.device.type == "cpu" and (number := settle_threads(model, task, autocast, config.epochs)):
         settings["threads"] = number
     wrapped = nn.parallel.DistributedDataParallel(model) if run.ranks.size > 1 else model
     with defer_signals() as run.signals, log(run.state.step) if log else nullcontext() as run.record:

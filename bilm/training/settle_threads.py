@@ -9,8 +9,13 @@ from torch import Tensor, nn
 
 from bilm.runtime import threads
 
+# A run of fewer batches takes a minute or two, of the default language model on a CPU without bf16 four at most.
+_SHORT = 500
 
-def settle_threads(model: nn.Module, task: Any, autocast: Callable[[], AbstractContextManager[object]]) -> int | None:
+
+def settle_threads(
+    model: nn.Module, task: Any, autocast: Callable[[], AbstractContextManager[object]], epochs: int
+) -> int | None:
     """Fix the number of threads unless 1 and 2 threads give the same gradients on three batches of the first epoch.
 
     task: a loop.Task. Returns the number if it is fixed, else None.
@@ -33,6 +38,6 @@ def settle_threads(model: nn.Module, task: Any, autocast: Callable[[], AbstractC
         torch.set_num_threads(number)
         return same
 
-    number = threads.settle_for_training(have_same_gradients)
+    number = threads.settle_for_training(have_same_gradients, len(plan) * epochs < _SHORT)
     torch.set_rng_state(random_state)
     return number

@@ -110,6 +110,6 @@ def test_static_baselines_as_a_user_runs_them(tmp_path):
     baselines = json.loads((tmp_path / "results/sample/summary.json").read_text())["baselines"]
     assert set(baselines) == {"fasttext", "random", "svd_3", "word2vec_8"}
     for entry in baselines.values():
-        assert entry["rows_trained"] == 360 and sum(map(sum, entry["test"]["confusion_matrix"])) == 160
+        assert entry["rows_trained"] == 160 and sum(map(sum, entry["test"]["confusion_matrix"])) == 80
     assert baselines["svd_3"]["window"] == 3 and baselines["word2vec_8"]["window"] == 8
     assert {"runs", "results"} >= {path.name for path in tmp_path.iterdir()} - {"models"}

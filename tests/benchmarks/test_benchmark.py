@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import SAMPLE, run_process, run_script
+from conftest import WHOLE_SAMPLE, run_process, run_script
 
 from benchmarks import bulk
 from benchmarks.efficiency import matrix_operations, softmax_operations, training_operations, with_shares
@@ -37,7 +37,15 @@ def result(tmp_path_factory) -> dict:
     """The file of a quick run on the sample."""
     output = tmp_path_factory.mktemp("benchmark")
     run = run_script(
-        "-m benchmarks", "--quick", "--data", SAMPLE, "--output", output, "--precision", "fp32", OMP_NUM_THREADS="1"
+        "-m benchmarks",
+        "--quick",
+        "--data",
+        WHOLE_SAMPLE,
+        "--output",
+        output,
+        "--precision",
+        "fp32",
+        OMP_NUM_THREADS="1",
     )
     assert run.code == 0, run.err
     written = [path for path in output.rglob("*") if path.is_file()]
@@ -118,7 +126,7 @@ def test_all_parts_are_present(result):
 
 @pytest.mark.slow
 def test_pretraining_alone(tmp_path):
-    options = ["--quick", "--pretraining", "--data", SAMPLE, "--output", tmp_path, "--precision", "fp32"]
+    options = ["--quick", "--pretraining", "--data", WHOLE_SAMPLE, "--output", tmp_path, "--precision", "fp32"]
     run = run_script("-m benchmarks", *options, OMP_NUM_THREADS="1")
     assert run.code == 0, run.err
     result = json.loads((tmp_path / "results/sample-limit-400/pretraining_fp32.json").read_text())
@@ -128,7 +136,7 @@ def test_pretraining_alone(tmp_path):
 
 @pytest.mark.slow
 def test_pretraining_while_other_programs_run(tmp_path):
-    run = run_script("-m benchmarks", "--quick", "--busy", "--data", SAMPLE, "--output", tmp_path)
+    run = run_script("-m benchmarks", "--quick", "--busy", "--data", WHOLE_SAMPLE, "--output", tmp_path)
     assert run.code == 0, run.err
     result = json.loads((tmp_path / "results/sample-limit-400/busy.json").read_text())
     assert set(result["beside"]) == {"alone", "one", "one_per_core", "one_that_comes_later"}
@@ -140,7 +148,7 @@ def test_pretraining_while_other_programs_run(tmp_path):
 @pytest.mark.slow
 def test_the_tools_with_trained_weights(trained, tmp_path):
     weights = trained[0] / "models/sample/bilstm.pt"
-    common = ["--data", SAMPLE, "--limit", 40, "--output", tmp_path, "--bilm", weights]
+    common = ["--data", WHOLE_SAMPLE, "--limit", 40, "--output", tmp_path, "--bilm", weights]
     run = run_script("-m benchmarks", "--quick", "--tools", *common, OMP_NUM_THREADS="1")
     assert run.code == 0, run.err
     result = json.loads((tmp_path / "results/sample-limit-40/tools.json").read_text())
@@ -160,7 +168,7 @@ def test_the_tools_with_trained_weights(trained, tmp_path):
 @pytest.mark.slow
 def test_files_of_many_rows(trained, tmp_path):
     weights = trained[0] / "models/sample/bilstm.pt"
-    common = ["--data", SAMPLE, "--limit", 40, "--output", tmp_path, "--bilm", weights, "--precision", "fp32"]
+    common = ["--data", WHOLE_SAMPLE, "--limit", 40, "--output", tmp_path, "--bilm", weights, "--precision", "fp32"]
     run = run_script("-m benchmarks", "--bulk", 200, *common, OMP_NUM_THREADS="1")
     assert run.code == 0, run.err
     written = [path for path in tmp_path.rglob("*") if path.is_file()]
@@ -298,7 +306,7 @@ def test_the_reference_predicts_the_next_and_the_previous_word(long_and_short):
 
 
 def test_larger_corpora_are_distinct_documents_of_the_same_words(tmp_path):
-    labels, texts = zip(*read_ag_news(SAMPLE / "train.csv"), strict=True)
+    labels, texts = zip(*read_ag_news(WHOLE_SAMPLE / "train.csv"), strict=True)
     words = [Tokenizer()(text) for text in texts]
     write_csv(tmp_path / "one.csv", words, np.array(labels), 1000, seed=0)
     write_csv(tmp_path / "two.csv", words, np.array(labels), 1000, seed=0)
@@ -329,7 +337,7 @@ def die(job: Job, runtime) -> dict:
 
 @pytest.mark.parametrize(("part", "message"), [(fail, "of the part"), (die, "was killed")])
 def test_errors_of_a_part_reach_the_user(part, message, tmp_path):
-    job = Job(RunOptions(device="cpu", threads=1), QUICK, SAMPLE, SAMPLE, tmp_path)
+    job = Job(RunOptions(device="cpu", threads=1), QUICK, WHOLE_SAMPLE, WHOLE_SAMPLE, tmp_path)
     with pytest.raises(UserError, match=message):
         in_own_process(part, job)
 

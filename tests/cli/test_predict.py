@@ -67,7 +67,7 @@ def test_fewer_texts_of_standard_input_are_classified_at_once(weights, texts, tm
     (tmp_path / "texts.txt").write_text("".join(f"{text}\n" for text in texts))
     assert predict(weights, "--input", tmp_path / "texts.txt").returncode == 0
     assert predict(weights, "--input", "-", inputs=(tmp_path / "texts.txt").read_text()).returncode == 0
-    assert sizes == [80, 80, 60, 60, 40]
+    assert sizes == [80, 60, 20]
 
 
 def test_a_prediction_does_not_depend_on_the_batch(classifier, texts):

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import ROOT, torchrun
+from conftest import ROOT, thinned_sample
 from original_files import OPTIONS, datasets, write
 from pypdf import PdfReader
 
@@ -162,6 +162,7 @@ def checkout(tmp_path_factory) -> Path:
     left_out = shutil.ignore_patterns(".git", ".venv", "runs", "*.pt", "ag_news", "__pycache__", ".*_cache")
     shutil.copytree(ROOT, copy, ignore=left_out)
     shutil.copy(ROOT / "models/classifier_large.pt", copy / "models")  # which no run replaces
+    thinned_sample(copy / "data", 2)
     write(copy, OPTIONS, datasets(OPTIONS, np.random.default_rng(0)))  # of the original ELMo, but small
     return copy
 
@@ -224,6 +225,8 @@ def commands_of(line: str, cwd: Path) -> list[list[str]]:
         lines = [shlex.split(text) for text in dry.splitlines()]
         assert lines, f"{line} does nothing"
         return [] if words[1] in LONG_TARGETS else [shortened(called[1:]) for called in lines]
+    if words[0] == "torchrun":  # test_torchrun.py starts several processes
+        return [shortened([word for word in words[1:] if "nproc" not in word])]
     assert words[0] == "python", f"a command that this test does not know: {line}"
     if words[1:3] == ["-m", "pytest"]:
         assert all((ROOT / folder).is_dir() for folder in words[3:]), line
@@ -248,8 +251,7 @@ def test_commands(checkout):
     # `--serve` does not end; it has tests of its own.
     lines = [line for line in lines if "--serve" not in shlex.split(line, comments=True)]
     assert len(lines) > 40
-    alone = [line for line in lines if not line.startswith("torchrun")]
-    commands = [command for line in alone for command in commands_of(line, checkout)]
+    commands = [command for line in lines for command in commands_of(line, checkout)]
     # README.md and a page may show the same command: once is enough.
     commands = [list(words) for words in dict.fromkeys(map(tuple, commands))]
     after_the_example = next(i for i, command in enumerate(commands) if "examples/docstrings.py" in command) + 1
@@ -259,10 +261,6 @@ def test_commands(checkout):
     assert (checkout / "models/sample/classifier.pt").exists()
     real = {path.name for path in (checkout / "models").glob("*.pt")}
     assert real == {"classifier_large.pt", "original.pt"}, "the sample's models are not those of AG News"
-    for line in lines:
-        if line.startswith("torchrun"):
-            words = [word for word in shlex.split(line, comments=True)[1:] if "nproc" not in word]
-            run([sys.executable, *torchrun(), *shortened(words)], checkout)
     code = of_the_sample("\n".join(blocks("python", PAGES)))
     run([sys.executable, "-c", code], checkout)
 

@@ -43,7 +43,7 @@ def test_evaluation_writes_those_of_the_best_on_validation(trained):
     classifiers = summary["classifiers"]
     assert result["classifier"] == max(classifiers, key=lambda mode: classifiers[mode]["validation_accuracy"])
     entry = classifiers[result["classifier"]]
-    assert result["hash"] == entry["hash"] and result["rows"] == entry["test"]["rows"] == 160
+    assert result["hash"] == entry["hash"] and result["rows"] == entry["test"]["rows"] == 80
     matrix = np.array(entry["test"]["confusion_matrix"])
     assert result["mistakes"] == matrix.sum() - np.trace(matrix)
     counts = sorted(matrix[~np.eye(4, dtype=bool)].tolist(), reverse=True)

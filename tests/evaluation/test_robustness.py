@@ -90,7 +90,7 @@ def test_the_script_says_and_writes_it(trained):
             "0.1",
             "0.2",
         ]
-        assert result["hardest_rows"] == 16
+        assert result["hardest_rows"] == 8
 
 
 def test_rows_that_were_trained_on_are_not_made_harder():

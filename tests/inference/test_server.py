@@ -17,7 +17,7 @@ from collections.abc import Iterator
 import matplotlib.image
 import numpy as np
 import pytest
-from conftest import ROOT, SAMPLE, run_script
+from conftest import ROOT, WHOLE_SAMPLE, run_script
 
 from bilm import ELMo, TextClassifier
 from bilm.inference.server import Nearest, model_facts
@@ -67,7 +67,7 @@ def test_it_answers_as_the_library(port, weights):
     assert status == 200 and answer["words"] == expected.words
     np.testing.assert_allclose(answer["probabilities"], expected.probabilities, atol=1e-6)
     np.testing.assert_allclose(answer["weights"], expected.weights, atol=1e-5)
-    corpus = [text for _, text in read_ag_news(SAMPLE / "train.csv")]
+    corpus = [text for _, text in read_ag_news(WHOLE_SAMPLE / "train.csv")]
     assert answer["note"] == ""
     long = json.loads(ask(port, "/classify", json.dumps({"text": "word " * 1_500}).encode())[1])
     assert long["note"] == "Of the 1,500 words, the first 128 are read." and len(long["words"]) == 128
@@ -76,7 +76,7 @@ def test_it_answers_as_the_library(port, weights):
 
 def test_nearest_texts_are_those_of_the_largest_centred_cosine(weights):
     elmo = ELMo.load(weights)
-    texts = [text for _, text in read_ag_news(SAMPLE / "train.csv", 40)]
+    texts = [text for _, text in read_ag_news(WHOLE_SAMPLE / "train.csv", 40)]
     vectors = elmo.sentence_vectors(texts)
     result = Nearest(elmo, texts, vectors)(texts[3])
     assert texts[3] not in dict(result), "a text is not its own neighbour"

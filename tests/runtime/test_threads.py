@@ -121,11 +121,23 @@ def test_training_moves_only_between_numbers_with_the_same_gradients(
     monkeypatch.setattr(threads, "_active", count)
     monkeypatch.setattr(torch, "get_num_threads", lambda: count.number)
     query = []
-    assert threads.settle_for_training(lambda *numbers: bool(query.append(numbers)) or same) == fixed
+    assert threads.settle_for_training(lambda *numbers: bool(query.append(numbers)) or same, False) == fixed
     assert query in ([], [(1, 2)]) and count.most == most
     before, simulated.others = count.number, float(cores)
     simulated.run(count, 20)
     assert count.number == (before if fixed else 1)
+
+
+@pytest.mark.parametrize(("others", "fixed"), [(0, None), (1, 1)])
+def test_a_short_run_beside_another_program_compares_nothing(machine, monkeypatch, others, fixed):
+    """With two threads this would take longer than the second thread can gain."""
+    _, count = machine(2, others)
+    count.choose()
+    monkeypatch.setattr(threads, "_active", count)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: count.number)
+    query = []
+    assert threads.settle_for_training(lambda *numbers: bool(query.append(numbers)) or True, True) == fixed
+    assert query == ([] if fixed else [(1, 2)]) and count.number == (fixed or 2)
 
 
 @pytest.mark.parametrize(("cores", "number"), [(8, 2), (2, 2), (1, 1)])
@@ -193,7 +205,7 @@ def test_the_default_language_model_has_the_same_weights_if_the_number_changes_b
         task = PretrainingTask(texts, rows, rows, 2048, 0, CPU)
         count = ThreadCount(2, torch.set_num_threads)
         threads._active, before = count, threads._active
-        fixed = settle_threads(BiLM(BiLMConfig(), 9000), task, nullcontext)
+        fixed = settle_threads(BiLM(BiLMConfig(), 9000), task, nullcontext, 1)
     finally:
         threads._active = before
         torch.set_num_threads(number)
@@ -217,11 +229,11 @@ def test_a_run_whose_gradients_depend_on_the_number_notices_it(monkeypatch):
 
     try:
         torch.set_num_threads(2)
-        assert settle_threads(ThreadDependent(3, 1), Task(), nullcontext) == 2
+        assert settle_threads(ThreadDependent(3, 1), Task(), nullcontext, 1) == 2
         torch.set_num_threads(2)
         monkeypatch.setattr(threads, "_active", ThreadCount(2, torch.set_num_threads))
         model, state = torch.nn.Linear(3, 1), torch.get_rng_state()
-        assert settle_threads(model, Task(), nullcontext) is None
+        assert settle_threads(model, Task(), nullcontext, 1) is None
         assert torch.get_num_threads() == 2 and torch.equal(torch.get_rng_state(), state)
     finally:
         torch.set_num_threads(number)

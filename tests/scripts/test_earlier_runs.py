@@ -195,12 +195,13 @@ def test_a_classifier_pt_of_other_rows_does_not_hide_the_ones_there_are(only_in_
 
 @pytest.fixture(scope="module")
 def offline(tmp_path_factory):
-    """A run of the three scripts that names no data; fewer epochs than by default, and nothing fine-tuned."""
+    """A run of the three scripts that names no data; fewer rows and epochs than by default, and nothing fine-tuned."""
     output = tmp_path_factory.mktemp("offline")
+    common = ["--output", output, "--limit", 120]
     runs = [
-        run_script("ELMO.py", "--output", output, "--epochs", 1),
-        run_script("classification.py", "--output", output, "--mode", "fixed", "--epochs", 3),
-        run_script("evaluate.py", "--output", output),
+        run_script("ELMO.py", *common, "--epochs", 1),
+        run_script("classification.py", *common, "--mode", "fixed", "--epochs", 8),
+        run_script("evaluate.py", *common),
     ]
     return output, runs
 
@@ -212,7 +213,7 @@ def test_the_sample_goes_on_from_the_weights_of_the_repository(offline):
     ), pretraining.err
     assert "The model to start from has 27,021 words" in pretraining.out
     assert [run.code for run in others] == [0, 0]
-    summary = json.loads((output / "results/sample/summary.json").read_text())
+    summary = json.loads((output / "results/sample-limit-120/summary.json").read_text())
     for mode, entry in summary["classifiers"].items():
         assert entry["test"]["accuracy"] >= 0.85, mode
     assert len(summary["classifiers"]) == 3

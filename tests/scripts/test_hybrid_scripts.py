@@ -33,8 +33,8 @@ def test_a_hybrid_classifier_is_evaluated_beside_the_others(trained, output):
         run = run_script("evaluate.py", "--data", SAMPLE, "--output", output, "--classifier", models / name)
         assert run.code == 0, run.err
     assert "classifier both: accuracy" in run.out and "expected calibration error" in run.out
-    assert "not all were trained on the same number of rows: trainable 360, frozen 360" in run.out
-    assert "hybrid 400." in run.out
+    assert "not all were trained on the same number of rows: trainable 160, frozen 160" in run.out
+    assert "hybrid 200." in run.out
     summary = json.loads((output / "results/sample/summary.json").read_text(encoding="utf-8"))
     without = json.loads((trained[0] / "results/sample/summary.json").read_text(encoding="utf-8"))
     assert summary["language_model"]["test"] == without["language_model"]["test"], "new words are <unk> to it"
@@ -49,13 +49,13 @@ def test_a_hybrid_classifier_is_evaluated_beside_the_others(trained, output):
 
 def test_it_is_trained_on_all_rows_after_cross_validation(output):
     training = json.loads((output / "results/sample/classifier_hybrid_training.json").read_text(encoding="utf-8"))
-    assert (training["rows_trained"], training["validation_splits"]) == (400, 5)
+    assert (training["rows_trained"], training["validation_splits"]) == (200, 5)
     chosen = f"{'+'.join(training['features'])} {training['strength']}"
     assert training["validation_accuracy"] == training["validation_accuracies"][chosen]
 
 
 def test_the_choice_between_modes_is_by_the_same_rows(output):
-    """Of the 400 rows, 40 are those that the other modes are validated on."""
+    """Of the 200 rows, 40 are those that the other modes are validated on."""
     training = json.loads((output / "results/sample/classifier_hybrid_training.json").read_text(encoding="utf-8"))
     accuracy, models = training["accuracy_on_validation_rows"], output / "models/sample"
     assert 40 * accuracy == pytest.approx(round(40 * accuracy))

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT, SAMPLE
+from conftest import ROOT, WHOLE_SAMPLE
 
 from bilm.runtime.errors import UserError
 from bilm.runtime.paths import folders
@@ -87,7 +87,7 @@ def test_limit_selects_evenly_spaced_rows(tmp_path):
 
 def test_the_sample():
     for split, rows in (("train", 100), ("test", 40)):
-        labels, texts = zip(*read_ag_news(SAMPLE / f"{split}.csv"), strict=True)
+        labels, texts = zip(*read_ag_news(WHOLE_SAMPLE / f"{split}.csv"), strict=True)
         assert np.bincount(labels).tolist() == [rows] * len(CLASS_NAMES)
         assert len(set(texts)) == len(texts)
 
@@ -101,14 +101,14 @@ def folder(tmp_path):
 
 def test_the_order_in_which_folders_are_searched(folder, monkeypatch, tmp_path):
     monkeypatch.delenv("AG_NEWS_DIR", raising=False)
-    assert find_corpus(str(SAMPLE)).name == "sample"
+    assert find_corpus(str(WHOLE_SAMPLE)).name == "sample"
     assert find_corpus(str(folder)).name == folder.name
     monkeypatch.setenv("AG_NEWS_DIR", str(folder))
     assert (find_corpus().name, find_corpus().train.parent) == ("ag_news", folder)
     assert find_corpus(str(folder)).name == "ag_news"
-    assert find_corpus(str(SAMPLE)).name == "sample"
-    monkeypatch.setenv("AG_NEWS_DIR", str(SAMPLE))
-    assert find_corpus().name == find_corpus(str(SAMPLE)).name == "sample"
+    assert find_corpus(str(WHOLE_SAMPLE)).name == "sample"
+    monkeypatch.setenv("AG_NEWS_DIR", str(WHOLE_SAMPLE))
+    assert find_corpus().name == find_corpus(str(WHOLE_SAMPLE)).name == "sample"
     monkeypatch.delenv("AG_NEWS_DIR")
     monkeypatch.setattr(corpus, "DOWNLOADED", folder)
     assert (find_corpus().name, find_corpus().train.parent) == ("ag_news", folder)

@@ -255,7 +255,7 @@ def settled(monkeypatch):
     """Whether one and three threads gave the same gradients, as the loop answered; then three threads are fixed."""
     answers = []
 
-    def settle(have_same_gradients):
+    def settle(have_same_gradients, is_short):
         answers.append(have_same_gradients(1, 3))
         return None if answers[-1] else 3
 
@@ -284,7 +284,7 @@ class Threaded(Clocked):
 def test_gradients_are_compared_on_the_first_the_middle_and_the_last_batch(monkeypatch, path, settled, differs_at):
     task, before = Threaded(monkeypatch, differs_at), torch.get_num_threads()
     random = torch.get_rng_state()
-    number = loop.settle_threads(task.model, task, lambda: torch.autocast("cpu", enabled=False))
+    number = loop.settle_threads(task.model, task, lambda: torch.autocast("cpu", enabled=False), 1)
     assert settled == [differs_at is None] and number == (None if differs_at is None else 3)
     tried = [item for item, *_ in task.trials]
     assert sorted({*tried}) == [i for i in (0, 2, 4) if differs_at is None or i <= differs_at]
