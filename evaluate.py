@@ -50,7 +50,9 @@ class EvaluationOptions:
 
     split: str = setting("test", "rows to evaluate on", choices=("test", "train", "all"))
     robustness: bool = setting(
-        False, "also classify the test rows with typing errors, and separately those with the most unknown words"
+        False,
+        "also classify the test rows with typing errors, and separately those with the most unknown words, by the "
+        "classifiers on this language model",
     )
     duplicates: bool = setting(
         False, "also evaluate separately the test rows that nearly repeat a training row, and the other ones"
@@ -165,6 +167,9 @@ def load_models(run: Run, options: Options) -> tuple[Evaluator, ClassifierFiles]
     classifiers = {mode: load_classifier(path, pretrained) for mode, path in files.paths.items()}
     if files.mismatched and not classifiers:
         raise UserError(next(iter(files.mismatched.values())))
+    for name in ("robustness", "duplicates"):
+        if getattr(options.evaluation, name) and not classifiers:
+            raise UserError(f"--{name} needs a classifier on this language model. Train one: python classification.py.")
     for message in files.mismatched.values():
         print(f"Not evaluated: {message}", file=sys.stderr)
     batch_tokens = options.evaluation.batch_tokens or evaluation_batch_tokens(run.device)
@@ -225,11 +230,7 @@ def but_with_limit(settings: dict[str, Any], rows: tuple[str, int | None]) -> st
     limit = settings.get("limit")
     if settings["corpus"] != rows[0]:
         return ""
-    return (
-        f", but on the first {limit:,} rows of it"
-        if limit
-        else f", but on all of its rows, not on the first {rows[1]:,}"
-    )
+    return f", but on {limit:,} of its rows (--limit)" if limit else f", but on all of its rows, not on {rows[1]:,}"
 
 
 def evaluate_split(evaluation: Evaluation, split: str, source: Source) -> None:
@@ -248,7 +249,7 @@ def evaluate_split(evaluation: Evaluation, split: str, source: Source) -> None:
     rows = np.arange(len(encoded))
     if split == "train":
         rows, _ = split_validation(encoded.labels, encoded.keys, list(source.classes))
-    print(f"\n=== {run.corpus.name}, {split}: {len(rows):,} descriptions ===\n", flush=True)
+    print(f"\n=== {run.corpus.name}, {split}: {len(rows):,} texts ===\n", flush=True)
     max_tokens = pretrained.vocabulary.tokenizer.config.max_tokens
     if note := truncation_note(encoded.num_truncated, len(encoded), max_tokens):
         print(f"{note}\n")

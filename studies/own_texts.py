@@ -65,6 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     folders = {Path(folder).resolve().name: Path(folder) for folder in options.folders}
     if len(folders) < len(options.folders):
         raise UserError("two of the folders have the same name, by which their results are kept.", "folders")
+    for folder in folders.values():
+        read_training_rows(folder)  # raises UserError now, not hours later
     stamp_options = RunOptions(device="cpu", precision="fp32")  # those of `bilm fit`
     stamp, path = run_stamp(stamp_options, start(stamp_options)), ROOT / "results" / f"{options.result}.json"
     results: dict[str, Any] = {"corpus": "own texts", **stamp, "data": {}}
@@ -78,13 +80,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def fitted(folder: Path, seed: int, labels: str) -> dict[str, Any]:
     """The figures of `bilm fit` on all training rows, or on FEW of each class. labels: see LABELS."""
-    import pandas as pd
-
-    rows = pd.read_csv(folder / "train.csv", dtype=str, keep_default_na=False, quoting=csv.QUOTE_MINIMAL)
-    if "text" not in rows.columns or len(rows.columns) != 2:
-        raise UserError(f"{folder / 'train.csv'} should have the column text and one other, of the classes.")
-    (label,) = (name for name in rows.columns if name != "text")
-    with tempfile.TemporaryDirectory() as name:
+    rows, label = read_training_rows(folder)
+    # On Windows the lock of the run, held by this process, is still open when the folder is removed.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
         train, unlabelled = (Path(name) / f"{file}.csv" for file in (folder.resolve().name, "unlabelled"))
         chosen = rows if labels == "all" else few_of_each(rows, label, seed)
         chosen.to_csv(train, index=False)
@@ -94,6 +92,16 @@ def fitted(folder: Path, seed: int, labels: str) -> dict[str, Any]:
         fit.main([*command, *more, "--output", name, "--seed", str(seed)])
         (figures,) = (Path(name) / "results").glob("*/fit.json")
         return dict(json.loads(figures.read_text(encoding="utf-8")))
+
+
+def read_training_rows(folder: Path) -> tuple[pd.DataFrame, str]:
+    """Read train.csv; return its rows and the name of the column of the classes. Raises UserError."""
+    import pandas as pd
+
+    rows = pd.read_csv(folder / "train.csv", dtype=str, keep_default_na=False, quoting=csv.QUOTE_MINIMAL)
+    if "text" not in rows.columns or len(rows.columns) != 2:
+        raise UserError(f"{folder / 'train.csv'} should have the column text and one other, of the classes.")
+    return rows, next(name for name in rows.columns if name != "text")
 
 
 def few_of_each(rows: pd.DataFrame, label: str, seed: int) -> pd.DataFrame:

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from bilm.text.encoded_corpus import EncodedCorpus
 
 BASELINE = "tfidf_svm"
-# The duration is estimated by a trial on every tenth text, or on all where that would be fewer texts than this.
+# The duration is estimated by a trial on every tenth text; of fewer texts on a larger share, at least 100 of them.
 TRIAL, TRIAL_AT_LEAST = 10, 100
 # TF-IDF, which reads the labelled texts alone, takes about this share of the time of a hybrid classifier on these.
 TFIDF_SHARE = 0.5
@@ -196,7 +196,8 @@ def estimate_seconds(
     from bilm.cli.hybrid import find_clusters, is_labelled, prepare_trainer
 
     known = is_labelled(encoded)
-    of_labelled, of_all = (TRIAL if count >= TRIAL * TRIAL_AT_LEAST else 1 for count in (known.sum(), len(known)))
+    counts = (int(known.sum()), len(known))
+    of_labelled, of_all = (max(1, min(TRIAL, count // TRIAL_AT_LEAST)) for count in counts)
     rows = np.concatenate([np.flatnonzero(known)[::of_labelled], np.flatnonzero(~known)[::of_all]])
     started = time.monotonic()
     token_clusters = find_clusters(run, pretrained.model, encoded, rows)

@@ -37,7 +37,8 @@ class PretrainingTask(TextTask):
 
     def batch_loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, int, int]:
         nll = model(batch.to(self.device)).sum()
-        return nll, len(DIRECTIONS) * int((batch.lengths - 1).sum()), int(batch.lengths.sum())
+        tokens = int((batch.lengths - 1).sum())
+        return nll, len(DIRECTIONS) * tokens, tokens
 
     def validate(self, model: nn.Module) -> dict[str, float]:
         assert isinstance(model, BiLM)

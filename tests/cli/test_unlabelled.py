@@ -216,7 +216,7 @@ def test_the_estimate_of_the_duration_includes_texts_without_classes(files, trai
     monkeypatch.setattr(
         hybrid, "prepare_trainer", lambda *args: tried.append(args[4].tolist()) or SimpleNamespace(labels=np.zeros(2))
     )
-    for at_least, rows in ((1, [0, 10, 12, 22]), (2, [*range(12), 12, 22]), (3, list(range(24)))):
+    for at_least, rows in ((1, [0, 10, 12, 22]), (2, [0, 6, 12, 22]), (3, [0, 4, 8, 12, 20]), (30, [*range(24)])):
         monkeypatch.setattr(fit_command, "TRIAL_AT_LEAST", at_least)
         assert fit_command.estimate_seconds(None, load_bilm(trained_bilm), encoded, 2, 5) < 1
         assert tried.pop() == rows

@@ -96,3 +96,10 @@ def test_the_script_says_and_writes_it(trained):
 def test_rows_that_were_trained_on_are_not_made_harder():
     done = run_script("evaluate.py", "--robustness", "--split", "train")
     assert done.code == 2 and "--robustness is for test rows" in done.err
+
+
+def test_what_is_evaluated_of_classifiers_alone_is_not_left_out_without_a_word(trained_bilm, tmp_path):
+    for option in ("--robustness", "--duplicates"):
+        run = run_script("evaluate.py", "--data", SAMPLE, "--bilm", trained_bilm, "--output", tmp_path, option)
+        assert run.code == 2 and f"{option} needs a classifier on this language model. Train one" in run.err, run.err
+    assert not list(tmp_path.rglob("*.json"))

@@ -77,6 +77,7 @@ def test_figures_of_training_rows_are_of_models_that_were_trained_on_them(traine
     common = ("--data", SAMPLE, "--split", "train", "--output")
     run = run_script("evaluate.py", *common, tmp_path / "out", "--bilm", bilm)
     assert run.code == 2 and "the language model was not pretrained on" in run.err, run.err
+    assert "train.csv, but on 60 of its rows (--limit)." in run.err
     run = run_script("evaluate.py", *common, output, "--classifier", ROOT / "models/classifier_function.pt")
     assert run.code == 2 and "classifier_function.pt was trained on another language model" in run.err, run.err
     run = run_script("evaluate.py", *common, output, "--classifier", ROOT / "models/classifier_large.pt")

@@ -38,7 +38,7 @@ def test_each_folder_has_figures_with_all_labels_with_few_and_with_unlabelled_te
     assert few["tfidf_svm"] == more["tfidf_svm"], "it learns from the labelled rows alone"
 
 
-def test_folders_that_cannot_be_compared_are_an_error(tmp_path):
+def test_folders_that_cannot_be_compared_are_an_error(tmp_path, monkeypatch):
     for name in ("one/data", "two/data"):
         (tmp_path / name).mkdir(parents=True)
         (tmp_path / name / "train.csv").write_text("text\nRain fell.\n")
@@ -46,6 +46,10 @@ def test_folders_that_cannot_be_compared_are_an_error(tmp_path):
         own_texts.main([str(tmp_path / "one/data"), str(tmp_path / "two/data")])
     with pytest.raises(UserError, match="the column text and one other"):
         own_texts.main([str(tmp_path / "one/data")])
+    monkeypatch.setattr(own_texts, "fitted", lambda *_: pytest.fail("a data set was learned before all were read"))
+    write(tmp_path / "train.csv", range(3))
+    with pytest.raises(UserError, match="the column text and one other"):
+        own_texts.main([str(tmp_path), str(tmp_path / "one/data")])
 
 
 def test_no_folder_is_an_error():

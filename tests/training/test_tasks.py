@@ -71,9 +71,9 @@ def test_a_rank_without_a_text_counts_nothing_and_has_a_gradient_of_zero(kind, e
 
 
 def test_a_language_model_has_a_target_per_direction_for_every_token_but_one(encoded, bilm):
-    """Units are the tokens that are read, boundaries among them."""
+    """Units are the targets of one direction: a text of n words has n + 1."""
     loss, targets, units = task_of("pretraining", encoded).loss(bilm, ROWS, 0, 1)
-    assert units == int(encoded.lengths.sum()) and targets == 2 * (units - 5)
+    assert units == int(encoded.lengths.sum()) - 5 and targets == 2 * units
     assert loss.item() == pytest.approx(bilm(collate(encoded, ROWS)).sum().item(), rel=1e-6)
 
 
