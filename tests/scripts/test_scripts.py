@@ -180,9 +180,11 @@ def test_each_script_says_how_many_texts_are_truncated(tmp_path):
 
 def test_an_unfinished_run_is_not_touched_without_a_word(tmp_path):
     """Stopped once: it is refused, or gone on with, or dropped, as it is told. Bits are compared in test_kills.py."""
-    arguments = ["ELMO.py", "--data", SAMPLE, "--output", tmp_path, *TINY, "--epochs", 5, "--checkpoint-seconds", 0]
+    data, output = tmp_path / "data", tmp_path / "out"
+    shutil.copytree(SAMPLE, data)
+    arguments = ["ELMO.py", "--data", data, "--output", output, *TINY, "--epochs", 5, "--checkpoint-seconds", 0]
     process = start(*arguments)
-    unfinished, finished = tmp_path / "runs/sample/bilm.pt", tmp_path / "models/sample/bilstm.pt"
+    unfinished, finished = output / "runs/data/bilm.pt", output / "models/data/bilstm.pt"
     wait_for_checkpoints(unfinished, process, 3)
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=60)
@@ -193,6 +195,11 @@ def test_an_unfinished_run_is_not_touched_without_a_word(tmp_path):
     assert refused.code == 2 and "--resume" in refused.err and "--restart" in refused.err
     other = run_script(*arguments, "--learning-rate", 0.1, "--resume")
     assert other.code == 2 and "other settings (learning_rate" in other.err
+    # It is dropped when the new one begins, not when the data turns out to be broken.
+    content = (data / "train.csv").read_bytes()
+    (data / "train.csv").write_bytes(content + b'"9","t","text"\n')
+    assert "'9' is not a class" in run_script(*arguments, "--restart").err
+    (data / "train.csv").write_bytes(content)
     assert unfinished.read_bytes() == before, "a refusal costs nothing"
 
     unfinished.write_bytes(before[:-1000])
@@ -202,24 +209,6 @@ def test_an_unfinished_run_is_not_touched_without_a_word(tmp_path):
     assert restarted.code == 0 and finished.exists() and not unfinished.exists()
     repeated = run_script(*arguments, "--resume")
     assert repeated.code == 0 and "with these settings; skipped" in repeated.out
-
-
-def test_a_restart_that_comes_to_nothing_costs_nothing(tmp_path):
-    """The unfinished run is dropped when the new one begins, not when the data turns out to be broken."""
-    data, output = tmp_path / "data", tmp_path / "out"
-    shutil.copytree(SAMPLE, data)
-    arguments = ["ELMO.py", "--data", data, "--output", output, *TINY, "--epochs", 5, "--checkpoint-seconds", 0]
-    process = start(*arguments)
-    unfinished = output / "runs/data/bilm.pt"
-    wait_for_checkpoints(unfinished, process, 2)
-    process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=60)
-    before, content = unfinished.read_bytes(), (data / "train.csv").read_bytes()
-    (data / "train.csv").write_bytes(content + b'"9","t","text"\n')
-    assert "'9' is not a class" in run_script(*arguments, "--restart").err
-    assert unfinished.read_bytes() == before
-    (data / "train.csv").write_bytes(content)
-    assert run_script(*arguments, "--resume").code == 0
 
 
 def test_two_runs_at_once(tmp_path, trained):
