@@ -547,7 +547,10 @@ def test_the_results_in_the_readme_are_those_of_the_summary(summary):
     fewest = results("label_efficiency")["labels_per_class"]["25"]
     elmo, tfidf = (100 * fewest[name]["test_accuracy"] for name in ("elmo", "tfidf"))
     assert f"ELMo's mean vector gives {elmo:.1f} %, TF-IDF {tfidf:.1f} %" in flowing(README)
-    assert f"{summary['rows_trained']:,} rows" in flowing(README)
+    trained, rows = summary["rows_trained"], results("bilstm_training")["rows"]
+    assert f"{trained:,} rows" in flowing(README)
+    available = f"{rows:,} of the 120,000 training rows were available for these weights, {trained:,} to train on"
+    assert f"{available} and {rows - trained:,} to validate on" in flowing(README)
 
 
 def test_the_larger_model_is_what_was_measured(summary):
