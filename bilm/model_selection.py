@@ -1,4 +1,7 @@
-"""The choice of a linear model by its accuracy on validation rows: what it reads, and its regularisation strength C."""
+"""The choice of a linear model by its accuracy on validation rows: its features, and C.
+
+C is that of scikit-learn, the inverse of the regularisation strength. It is called `strength` here.
+"""
 
 import math
 from collections.abc import Callable, Hashable, Sequence
@@ -16,7 +19,7 @@ Candidate = TypeVar("Candidate", bound=Hashable)
 
 @dataclass(frozen=True)
 class Found(Generic[Candidate]):
-    """The best candidate with its strength; accuracies: by (candidate, strength), of all that were tried."""
+    """The best candidate and its C; accuracies: by (candidate, C), of all that were tried."""
 
     candidate: Candidate
     strength: float
@@ -26,14 +29,14 @@ class Found(Generic[Candidate]):
 def search(
     candidates: Sequence[Candidate], accuracy: Callable[[Candidate, float], float], usual: float
 ) -> Found[Candidate]:
-    """Find the candidate and the strength, one of STRENGTHS, of the highest `accuracy` (candidate, strength).
+    """Find the candidate and the C, one of STRENGTHS, with the highest `accuracy` (candidate, C).
 
-    Of equal ones, the strength nearest to the `usual` one is chosen, and then the first candidate: on few rows, most
-    strengths are equal.
+    Ties are broken by the C nearest to the default, `usual`, and then by the order of the candidates: on few rows, most
+    values of C have the same accuracy.
 
-    For each candidate, the neighbours of the best strength are tried until it has no untried ones: it is then between
-    two others, or at an end of STRENGTHS. The first search begins at the usual strength, the next ones at the best of
-    the one before. The search is done with one candidate before it begins with the next.
+    Candidates are searched one after the other. For each, the neighbours of the best C so far are tried until all of
+    them have been: the best C is then between two others, or at an end of STRENGTHS. The first search begins at the
+    default C, each later one at the best C of the search before it.
     """
     accuracies: dict[tuple[Candidate, float], float] = {}
     best = start = STRENGTHS.index(usual)

@@ -15,7 +15,8 @@ from bilm.modules.language_model import DIRECTIONS, BiLM
 from bilm.text.batching import Batch, mask_of
 from bilm.text.vocabulary import SPECIALS, Vocabulary
 
-# Words in the confusion matrix of a language model, the most frequent ones.
+# Words in the confusion matrix of a language model: the first ones of the vocabulary, which are the most frequent ones
+# of the texts that it was built from (after --start-from: those of the model started from).
 CONFUSION_WORDS = 20
 # A prediction is in the top 5 when the target is among the 5 most probable words.
 TOP = 5
@@ -32,7 +33,7 @@ def evaluate_language_model(
     """Return the metrics of each direction over all targets in `batches`, in which padding is no target.
 
     Perplexity, accuracy and top-5 accuracy of the next (previous) word; precision, recall and F1 over the vocabulary;
-    the confusion matrix of the 20 most frequent words (row: the true word; last column: any other predicted word).
+    the confusion matrix of the first CONFUSION_WORDS words (row: the true word; last column: any other predicted word).
     """
     from sklearn.metrics import confusion_matrix  # takes a second to import
 

@@ -21,7 +21,10 @@ from bilm.text.vocabulary import EncodedTexts
 class ELMo:
     """Encodes tokens with a pretrained language model: that of a bilstm.pt, or the original ELMo.
 
-    num_layers: J, with the token layer as layer 0; output_dim: E, the width of a layer's vectors.
+    num_layers: J, with the token layer as layer 0; output_dim: E, the width of a layer's vectors; vocabulary: words and
+    tokenizer of the language model; model: the BiLM itself, in eval mode; device: where it computes; stateful: see
+    `load`; info: its training data, settings and validation perplexity, as bilstm.pt has them; hash: SHA-256 of its
+    weights, configuration and words, by which other files refer to it.
     """
 
     def __init__(
@@ -92,7 +95,7 @@ class ELMo:
         pretraining (original ELMo: 128 words, case preserved). Words of a list are only lower-cased, if the tokenizer
         does so. An empty word has no characters; without a character model it is unknown. A word with more bytes than
         the model reads is cut. Raises TypeError as `input_checks.check_texts`; also for a list whose words all have a
-        blank (U+0020) in them, which are texts.
+        space (U+0020) in them, which are texts.
         """
         texts = self._encode_words(sentences)
         vectors = [np.empty(0, dtype=np.float32)] * len(texts)

@@ -35,7 +35,7 @@ def check_text(item: Any, name: str = "the text") -> str | list[str]:
     for i, word in enumerate(words):
         if not isinstance(word, str):
             raise TypeError(f"word {i} (counted from 0) of {name} is {_described(word)}; a str is expected")
-    # A tokenizer leaves no blank in a word: these are rows of a table, or texts in one list too many.
+    # A tokenizer leaves no space in a word: these are rows of a table, or texts in one list too many.
     if words and all(" " in word for word in words):
         raise TypeError(f"{name} is a list of texts, where a list of words is expected; for a text give the str itself")
     return words

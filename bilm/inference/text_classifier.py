@@ -43,7 +43,13 @@ class Explanation:
 
 
 class TextClassifier:
-    """A classifier trained on the layers of a language model; or an ensemble of classifiers."""
+    """A classifier trained on the layers of a language model; or an ensemble of classifiers.
+
+    classes: their names, in the order of the probabilities; device: where it computes; vocabulary: words and tokenizer
+    of the language model; info: training data, settings and validation accuracy, as the classifier's file has them;
+    hash: identifies the weights. Of an ensemble, `vocabulary` and most of `info` are those of its first classifier, and
+    `hash` is computed from the hashes of all.
+    """
 
     def __init__(
         self, members: Sequence[TrainedClassifier], device: str | torch.device = "cpu", precision: str = "fp32"

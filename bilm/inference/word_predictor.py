@@ -37,7 +37,11 @@ class Score:
 
 
 class WordPredictor:
-    """Predicts words with the language model of a bilstm.pt."""
+    """Predicts words with the language model of a bilstm.pt.
+
+    model: the BiLM, in eval mode; softmax: its output layer; vocabulary: its words, and its tokenizer, which here reads
+    up to MAX_WORDS words of a text; device: where it computes.
+    """
 
     def __init__(self, pretrained: Pretrained, device: str | torch.device = "cpu", precision: str = "fp32"):
         """precision: see `ELMo.load`.
@@ -61,7 +65,10 @@ class WordPredictor:
 
     @torch.no_grad()
     def score(self, texts: Sequence[str]) -> list[dict[str, Score]]:
-        """Score each text in each direction, in the order of prediction. A word outside the vocabulary is <unk>."""
+        """Return a Score for each text and direction ("forward", "backward"), with tokens in the order of prediction.
+
+        A word outside the vocabulary is <unk>.
+        """
         encoded = self.vocabulary.encode(texts)
         scores: list[dict[str, Score]] = [{} for _ in range(len(encoded))]
         for batch in iterate_batches(encoded, np.arange(len(encoded)), BATCH_TOKENS) if len(encoded) else []:

@@ -15,9 +15,9 @@ from bilm.modules.layers import Dropout
 class LSTMStack(nn.Module):
     """LSTMs, left to right, with a residual connection around every layer but the first.
 
-    The first needs none: its input, the token, is available as e0. Where the LSTMs have more units than D, a linear
-    layer projects their outputs to D; the recurrence itself is not projected (nn.LSTM's proj_size would project that,
-    too, and oneDNN cannot compute it).
+    As in section 3.4 of Peters et al. 2018. The first layer needs none: its input, the token, is available as e0. Where
+    the LSTMs have more units than D, a linear layer projects their outputs to D; the recurrence itself is not projected
+    (nn.LSTM's proj_size would project that, too, and oneDNN cannot compute it).
     """
 
     def __init__(self, config: BiLMConfig):

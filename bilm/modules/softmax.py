@@ -113,8 +113,11 @@ class AdaptiveSoftmax(nn.Module):
     """Grave et al. 2017: a shortlist of frequent words, and clusters of rarer ones that are narrower.
 
     The head gives the probabilities of the shortlist's words and of each cluster, and p(word) = p(cluster)
-    p(word | cluster). Ids must be in the order of descending frequency. AdaptiveLogSoftmaxWithLoss is not used because
-    its log-softmax is in bf16 under autocast, an error in the third digit of the loss, and because it has no top k.
+    p(word | cluster). Ids should be ordered by decreasing frequency: another order is slower, and frequent words then
+    have narrow vectors. Words that --start-from adds follow the old ones, so that they count as the rarest.
+
+    AdaptiveLogSoftmaxWithLoss is not used because its log-softmax is in bf16 under autocast, an error in the third
+    digit of the loss, and because it has no top k.
     """
 
     def __init__(self, width: int, vocabulary_size: int, cutoffs: tuple[int, ...]):

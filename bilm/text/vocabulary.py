@@ -101,7 +101,8 @@ class EncodedTexts:
 class Vocabulary:
     """The four special words, then other words by decreasing frequency; and the tokenizer that found them.
 
-    The order matters: the adaptive softmax takes ids for frequency ranks.
+    In a vocabulary that extends another one (`base_words` of `from_counts`), the new words follow the old ones, even if
+    they are more frequent. The order matters to the adaptive softmax: words with high ids get narrower vectors.
     """
 
     def __init__(self, words: Sequence[str], tokenizer: Tokenizer, open_ended: bool = False):
@@ -127,10 +128,10 @@ class Vocabulary:
     def from_counts(
         cls, counts: Mapping[str, int], tokenizer: Tokenizer, config: VocabularyConfig, base_words: Sequence[str] = ()
     ) -> "Vocabulary":
-        """Build a vocabulary from the word counts of training texts. Ties are broken by spelling.
+        """Build a vocabulary from the word counts of training texts. Words of equal frequency are ordered by spelling.
 
-        base_words: all words of another vocabulary, which keep their ids; the new words follow them. Without these, if
-        no word occurs `config.min_count` times, all words are included: such a set of texts has no rare words.
+        base_words: all words of another vocabulary, which keep their ids; the new words follow them, by decreasing
+        frequency. Without base_words, if no word occurs `config.min_count` times, all words are included.
         """
         ranked = sorted(counts.keys() - set(base_words), key=lambda word: (-counts[word], word))
         frequent = [word for word in ranked if counts[word] >= config.min_count]

@@ -5,15 +5,15 @@ import torch
 import torch.nn.functional as F
 from scipy.optimize import minimize_scalar
 
-# Where the search ends: a tenth and ten times of what training gave.
+# Bounds of the search: T is between 1 / 10 and 10.
 _LARGEST = 10.0
 
 
 def best_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     """Return the T for which softmax(logits / T) gives `labels` the highest likelihood; 1.0 without rows.
 
-    The likelihood is of labels to which one row is added that could be of any class, in the manner of Laplace and of
-    Platt 1999: a few rows that are all right would otherwise make every answer certain.
+    The labels are smoothed as if one row were added that could be of any class, in the manner of Laplace and of Platt
+    1999: where a few rows are all classified correctly, T would otherwise fall to its lower bound.
 
     logits: fp (N, C), of rows that the classifier was not trained on; labels: int64 (N,).
     """

@@ -7,9 +7,10 @@ which n-grams tell the classes apart. The vectors are reduced to 100 principal c
 tenth of the time and is as accurate (docs/log.md). Where there are texts without labels, these and LSA are learned from
 them, too (training/hybrid_features).
 
-The classifier reads all features, at the usual C of the SVM, unless fewer or another C are clearly better on validation
-rows or in cross-validation: on few rows, the best of many choices is often best by chance. What is answered there also
-gives the temperature, and an estimate of the accuracy on new texts.
+By default the classifier reads all features, with C = STRENGTH (C is the inverse of the regularisation strength). Fewer
+features or another C are chosen only if they are clearly better on validation rows or in cross-validation: on few rows,
+the best of many candidates is often best by chance. The predictions for these rows, held out from fitting, also
+determine the temperature, and their accuracy is the validation accuracy of the classifier.
 """
 
 import warnings
@@ -36,7 +37,7 @@ from bilm.training.hybrid_features import LSA, VECTORS, ByKind, Features, Unlabe
 
 # Training rows, and rows to validate on: int64 each.
 Split = tuple[np.ndarray, np.ndarray]
-# What is tried, the usual one first; the vectors come last.
+# The candidates, the default first. In each, n-grams come before other features: _fit_linear scales the first columns.
 FEATURE_SETS: tuple[tuple[str, ...], ...] = (
     ("words", "characters", "clusters", "vectors"),
     ("words", "characters"),
@@ -45,7 +46,7 @@ FEATURE_SETS: tuple[tuple[str, ...], ...] = (
 )
 # With texts without labels. LSA costs nothing where labels are many (docs/log.md).
 FEATURE_SETS_WITH_LSA = ((*FEATURE_SETS[0], LSA), *FEATURE_SETS)
-# The usual C.
+# The default C.
 STRENGTH = 0.3
 # Logit of a class without a training row.
 _NEVER = -1e4
@@ -53,10 +54,10 @@ _NEVER = -1e4
 
 @dataclass(frozen=True)
 class Choice:
-    """What validation found.
+    """The features and the C that validation chose.
 
-    features: one of HybridTrainer.feature_sets; strength: C; accuracies: of all that was tried, by (features,
-    strength); logits: of the chosen, for the rows that were validated on, fp64 (N, C), not scaled; NaN in other rows.
+    features: one of HybridTrainer.feature_sets; strength: C; accuracies: of all that were tried, by (features, C);
+    logits: those of the chosen model for held-out rows, fp64 (N, classes), at temperature 1; NaN in other rows.
     """
 
     features: tuple[str, ...]
@@ -86,13 +87,13 @@ class HybridTrainer:
 
     @property
     def feature_sets(self) -> tuple[tuple[str, ...], ...]:
-        """What is tried, the usual one first."""
+        """The candidates, the default first."""
         return FEATURE_SETS_WITH_LSA if self.more else FEATURE_SETS
 
     def choose(self, splits: Sequence[Split]) -> Choice:
-        """Search features and strength by the accuracy over all splits. Raises UserError as `fit`.
+        """Search features and C by the accuracy over all splits. Raises UserError as `fit`.
 
-        What is best is chosen only if it is clearly better than the usual.
+        The best candidate is chosen only if it is clearly better than the default.
         """
         rows = np.concatenate([validation for _, validation in splits])
         computed = []
@@ -101,7 +102,7 @@ class HybridTrainer:
                 learned = Features(*self._rows(training), self.more)
                 computed.append((learned.known, learned.compute(*self._rows(validation))))
         logits: dict[tuple[tuple[str, ...], float], np.ndarray] = {}
-        # The search usually ends after three strengths.
+        # The search usually ends after three values of C.
         bar = progress(total=3 * len(self.feature_sets) * len(splits), unit="fit", label="choosing features")
 
         def accuracy(features: tuple[str, ...], strength: float) -> float:
@@ -147,7 +148,7 @@ class HybridTrainer:
         model = HybridClassifier(HybridConfig(**terms, layers=used, cluster_sizes=sizes), encoder, self.num_classes)
         state = {f"{kind}_idf": features.idf for kind, features in ngrams.items()}
         state |= {f"weights.{kind}": values for kind, values in by_kind.items()} | {"bias": biases}
-        # Rows that were validated on, but for those of folds whose training rows lacked a class.
+        # Held-out rows, without those of folds whose training rows lacked a class.
         validated = (choice.logits > _NEVER / 2).all(1)
         state["temperature"] = np.array(best_temperature(choice.logits[validated], self.labels[validated]))
         tensors = {name: torch.from_numpy(np.asarray(value, np.float32)) for name, value in state.items()}
