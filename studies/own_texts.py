@@ -5,7 +5,7 @@ without labels: those of the other training rows.
 
 Each folder has train.csv and test.csv with the column "text" and one other column, that of the classes;
 examples/public_texts.py writes ten such folders. `bilm fit` does the work, with its defaults, on the language model of
-this repository.
+this repository. Figures of other folders in the file stay if they are of the same commit.
 """
 
 from __future__ import annotations
@@ -69,13 +69,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
         read_training_rows(folder)  # raises UserError now, not hours later
     stamp_options = RunOptions(device="cpu", precision="fp32")  # those of `bilm fit`
     stamp, path = run_stamp(stamp_options, start(stamp_options)), ROOT / "results" / f"{options.result}.json"
-    results: dict[str, Any] = {"corpus": "own texts", **stamp, "data": {}}
+    results: dict[str, Any] = {"corpus": "own texts", **stamp, "data": same_commit(path, stamp)}
     for name, folder in folders.items():
         for labels in LABELS:
             runs = [fitted(folder, seed, labels) for seed in range(1 if labels == "all" else options.seeds)]
-            results["data"][name + LABELS[labels].format(FEW)] = summarised(runs)
+            figures = {**summarised(runs), "command": stamp["command"]}
+            results["data"][name + LABELS[labels].format(FEW)] = figures
     write_json(path, results)
     print(f"Wrote {display_path(path)}.")
+
+
+def same_commit(path: Path, stamp: dict[str, Any]) -> dict[str, Any]:
+    """The figures in an earlier file at the same commit: data sets can be measured one after the other."""
+    from bilm.runtime.files import read_json
+
+    earlier = read_json(path) if path.exists() else {}
+    return dict(earlier["data"]) if earlier.get("commit") == stamp["commit"] is not None else {}
 
 
 def fitted(folder: Path, seed: int, labels: str) -> dict[str, Any]:

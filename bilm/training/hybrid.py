@@ -48,6 +48,8 @@ FEATURE_SETS: tuple[tuple[str, ...], ...] = (
 FEATURE_SETS_WITH_LSA = ((*FEATURE_SETS[0], LSA), *FEATURE_SETS)
 # The default C.
 STRENGTH = 0.3
+# Share of the texts from which on log-count ratios are smoothed by whole texts.
+FULLY_SMOOTHED = 0.25
 # Logit of a class without a training row.
 _NEVER = -1e4
 
@@ -199,9 +201,14 @@ def log_count_ratios(occurs: sparse.csr_matrix, in_class: np.ndarray) -> np.ndar
     """Of each n-gram, how much more often it occurs in texts of a class than in others: fp64 (F,).
 
     log of p / q, where p and q are the shares of the texts in the class and of the others, each with one text more that
-    has the n-gram and one that has not. occurs: bool (N, F); in_class: bool (N,).
+    has the n-gram and one that has not. On a side with less than a quarter of the texts these are fractions of a text,
+    in proportion: with whole ones, all rare n-grams would seem to be those of the smaller side, and with 77 classes
+    five points of accuracy were lost (docs/log.md). occurs: bool (N, F); in_class: bool (N,).
     """
-    shares = [(occurs[rows].sum(0) + 1) / (rows.sum() + 2) for rows in (in_class, ~in_class)]
+    shares = []
+    for side in (in_class, ~in_class):
+        added = min(1.0, side.sum() / (~side).sum() * (1 - FULLY_SMOOTHED) / FULLY_SMOOTHED)
+        shares.append((occurs[side].sum(0) + added) / (side.sum() + 2 * added))
     return np.asarray(np.log(shares[0]) - np.log(shares[1])).ravel()
 
 

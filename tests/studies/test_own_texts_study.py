@@ -38,6 +38,24 @@ def test_each_folder_has_figures_with_all_labels_with_few_and_with_unlabelled_te
     assert few["tfidf_svm"] == more["tfidf_svm"], "it learns from the labelled rows alone"
 
 
+def test_figures_of_other_folders_stay_if_they_are_of_the_same_commit(tmp_path, monkeypatch):
+    monkeypatch.setattr(own_texts, "ROOT", tmp_path)
+    monkeypatch.setattr(own_texts, "fitted", lambda folder, *_: folder)
+    monkeypatch.setattr(own_texts, "summarised", lambda runs: {"of": runs[0].name})
+    path = tmp_path / "results/texts.json"
+    path.parent.mkdir()
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        write(tmp_path / name / "train.csv", range(3))
+        own_texts.main([str(tmp_path / name), "--result", "texts", "--seeds", "1"])
+    results = json.loads(path.read_text(encoding="utf-8"))
+    assert results["data"]["one"]["of"] == "one" and results["data"]["two_25_labels"]["of"] == "two"
+    path.write_text(json.dumps({**results, "commit": "another"}), encoding="utf-8")
+    own_texts.main([str(tmp_path / "two"), "--result", "texts", "--seeds", "1"])
+    data = json.loads(path.read_text(encoding="utf-8"))["data"]
+    assert set(data) == {"two", "two_25_labels", "two_25_labels_unlabelled"}
+
+
 def test_folders_that_cannot_be_compared_are_an_error(tmp_path, monkeypatch):
     for name in ("one/data", "two/data"):
         (tmp_path / name).mkdir(parents=True)

@@ -96,11 +96,17 @@ def ratio_by_counting(column: np.ndarray, in_class: np.ndarray) -> float:
     have = sum(1 for value, inside in zip(column, in_class, strict=True) if inside and value > 0)
     others = sum(1 for value, inside in zip(column, in_class, strict=True) if not inside and value > 0)
     inside, outside = in_class.sum(), len(in_class) - in_class.sum()
-    return np.log(((have + 1) / (inside + 2)) / ((others + 1) / (outside + 2)))
+    # Texts that are added to each side: one, or fewer on a side with less than a quarter of the texts.
+    here, there = min(1, 3 * inside / outside), min(1, 3 * outside / inside)
+    return np.log(((have + here) / (inside + 2 * here)) / ((others + there) / (outside + 2 * there)))
 
 
 @pytest.mark.parametrize("features", FEATURE_SETS)
-@pytest.mark.parametrize("labels", [[0, 1] * 5, [0, 1, 2, 0, 1, 2, 0, 1, 0, 1]], ids=["two classes", "three"])
+@pytest.mark.parametrize(
+    "labels",
+    [[0, 1] * 5, [0, 1, 2, 0, 1, 2, 0, 1, 0, 1], [0, 0, 0, 1, 0, 0, 0, 0, 0, 1], [0, 1, 2, 0, 1, 0, 1, 0, 0, 1]],
+    ids=["two classes", "three", "a rare one of two", "a rare one of three"],
+)
 def test_logits_are_those_of_a_linear_svm_on_scaled_ngrams(trainer, fit, bilm, vocabulary, features, labels):
     labels = np.array(labels)
     trainer = replace(trainer, labels=labels)
