@@ -21,12 +21,13 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bilm.cli.run import confirm_replacement, unreadable_warning
 from bilm.config import CLASSIFICATION, CLASSIFIER_FIT, FIXED_ENCODER_MODES, HYBRID, MODES, ClassifierConfig, FitConfig
 from bilm.runtime.errors import UserError
 from bilm.runtime.options import parse_options, setting
@@ -45,7 +46,7 @@ from utils import (
 )
 
 if TYPE_CHECKING:
-    from bilm.checkpoints.model_format import Pretrained
+    from bilm.checkpoints.model_format import ClassifierFiles, Pretrained
     from bilm.text.corpus import Source
     from bilm.text.encoded_corpus import EncodedCorpus
     from bilm.training.classification import ClassifierTrainer, Trained
@@ -165,22 +166,49 @@ def choose_actions(
     on other language models, which cannot be used with this one.
     """
     from bilm.checkpoints.bundled import bundled_files
-    from bilm.checkpoints.model_format import find_classifiers, finished_settings, was_trained_with
+    from bilm.checkpoints.model_format import find_classifiers, was_trained_with
     from bilm.training.loop import load_checkpoint
 
-    bundled, existing = bundled_files(run.folders.models), find_classifiers(run.folders.models, pretrained).paths
-    actions, paths = {}, {mode: existing.get(mode, weights_of(run, mode)) for mode in settings}
+    files, bundled = find_classifiers(run.folders.models, pretrained), bundled_files(run.folders.models)
+    actions, finished = {}, {}
     for mode, required in settings.items():
-        path = paths[mode]
-        saved = finished_settings(path, "classifier") if mode in existing and path not in bundled else None
-        finished, warning = was_trained_with(path, "classifier", required), replacement_warning(path, saved, required)
-        actions[mode] = decide_action(checkpoint_of(run, mode), options.resume, finished, warning)
+        own = weights_of(run, mode)
+        # That of this mode may be classifier.pt; a file that cannot be read is replaced all the same.
+        path = own if own in files.damaged else files.paths.get(mode, own)
+        finished[mode] = was_trained_with(path, "classifier", required)
+        warning = replacement_warning(path, partial(read_settings, path, mode, files, bundled), required)
+        actions[mode] = decide_action(checkpoint_of(run, mode), options.resume, finished[mode], warning)
         if actions[mode] == "resume":
             load_checkpoint(checkpoint_of(run, mode), required)
     if "resume" in actions.values():  # perhaps the user's answer, which then holds for finished modes, too
-        done = [mode for mode, required in settings.items() if was_trained_with(paths[mode], "classifier", required)]
-        actions |= {mode: "skip" for mode in done if actions[mode] == "start"}
+        actions |= {mode: "skip" for mode in settings if finished[mode] and actions[mode] == "start"}
+    if "start" in actions.values():
+        confirm_best(run, options, files, actions)
     return actions
+
+
+def read_settings(path: Path, mode: str, files: ClassifierFiles, bundled: list[Path]) -> dict[str, Any] | None:
+    """The settings of the classifier of this mode in `path`; None if it may be replaced without a question.
+
+    Raises UserError if the file cannot be read.
+    """
+    from bilm.checkpoints.model_format import finished_settings
+
+    if path in files.damaged:
+        raise files.damaged[path]
+    return finished_settings(path, "classifier") if mode in files.paths and path not in bundled else None
+
+
+def confirm_best(run: Run, options: Options, files: ClassifierFiles, modes: Container[str]) -> None:
+    """Raises UserError if keep_best_classifier would replace a file that cannot be read, unless the user agrees.
+
+    These are classifier.pt, and the file that an earlier classifier.pt is renamed to; those of `modes` are known.
+    """
+    best = run.folders.models / "classifier.pt"
+    renamed = [weights_of(run, mode) for mode, path in files.paths.items() if path == best and mode not in modes]
+    for path in (best, *renamed):
+        if path in files.damaged:
+            confirm_replacement(unreadable_warning(path, files.damaged[path]), options.resume)
 
 
 def prepare(

@@ -362,20 +362,29 @@ def keep_best_classifier(folder: Path, pretrained: Pretrained, trained: str | No
 
 
 def finished_settings(path: Path, kind: str) -> dict[str, Any] | None:
-    """Return the settings of the run that wrote `path`; None when the file is missing or cannot be read."""
+    """Return the settings of the run that wrote `path`; None when there is no file.
+
+    Raises UserError when there is one that cannot be read.
+    """
     info = saved_info(path, kind)
     return None if info is None else dict(info["settings"])
 
 
 def saved_info(path: Path, kind: str) -> dict[str, Any] | None:
-    """Return what `path` says of the training of its weights; None when the file is missing or cannot be read."""
-    with contextlib.suppress(UserError), reject_malformed(path):
+    """Return what `path` says of the training of its weights; None when there is no file.
+
+    Raises UserError when there is one that cannot be read: it may be damaged, or of a newer version of this program.
+    """
+    if not path.exists():
+        return None
+    with reject_malformed(path):
         info = dict(serialization.load(path, kind)["info"])
         return info | {"settings": dict(info["settings"])}
-    return None
 
 
 def was_trained_with(path: Path, kind: str, settings: dict[str, Any]) -> bool:
-    """Whether `path` was written by a run with these settings; False when it cannot be read."""
-    saved = finished_settings(path, kind)
-    return saved is not None and first_difference(saved, settings) is None
+    """Whether `path` was written by a run with these settings; False when it is missing or cannot be read."""
+    with contextlib.suppress(UserError):
+        saved = finished_settings(path, kind)
+        return saved is not None and first_difference(saved, settings) is None
+    return False
