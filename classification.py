@@ -149,10 +149,17 @@ def checkpoint_of(run: Run, mode: str) -> Path:
 
 def settings_by_mode(run: Run, options: Options, source: Source, pretrained: Pretrained) -> dict[str, dict[str, Any]]:
     """The settings that determine the weights of each classifier."""
+    from bilm.cli.hybrid import hybrid_settings
+
     inputs = {"corpus": source.identity, "bilm": pretrained.hash}
     groups = (options.classifier, options.fit)
     chosen = options.classification
-    return {mode: run.settings(chosen.of_mode(mode), *groups, **inputs) for mode in chosen.modes()}
+    return {
+        mode: hybrid_settings(run, **inputs)
+        if mode == HYBRID
+        else run.settings(chosen.of_mode(mode), *groups, **inputs)
+        for mode in chosen.modes()
+    }
 
 
 def choose_actions(

@@ -93,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise UserError("--unlabelled-column is for --unlabelled.")
     # Imported after the options are parsed: torch takes seconds, and --help does not need it.
     from bilm.checkpoints.model_format import load_bilm
-    from bilm.cli.hybrid import find_splits, hybrid_path, is_labelled, train_hybrid
+    from bilm.cli.hybrid import find_splits, hybrid_path, hybrid_settings, is_labelled, train_hybrid
     from bilm.runtime.terminal import duration
 
     started, run = time.monotonic(), open_run(run_options(options), "training", single_process=True)
@@ -103,7 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     test_rows = list(run.corpus.source("test", None).rows()) if options.fit.test else []
     encoded, more, notes = encode_rows(run, pretrained, source, test_rows)
     inputs = {"corpus": source.identity, "bilm": pretrained.hash} | ({"unlabelled": more.identity} if more else {})
-    settings = run.settings(**inputs, mode=HYBRID)
+    settings = hybrid_settings(run, **inputs)
     refuse_replacement(hybrid_path(run), settings, options.fit.restart)
     rows, num_splits = int(is_labelled(encoded).sum()), len(find_splits(encoded, source.classes))
     run.folders.prepare()

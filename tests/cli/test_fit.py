@@ -10,6 +10,7 @@ import pytest
 from conftest import run_script
 
 from bilm import TextClassifier
+from bilm.checkpoints import serialization
 from bilm.checkpoints.model_format import finished_settings
 from bilm.cli.fit import verdict
 from bilm.metrics import mcnemar
@@ -90,6 +91,24 @@ def test_a_classifier_on_other_rows_is_not_replaced_unasked(files, trained_bilm)
     assert path.read_bytes() == before
     run = run_script("-m", "bilm", "fit", files / "news.csv", *common, "--restart")
     assert run.code == 0 and path.read_bytes() != before, run.err
+
+
+def test_classification_knows_its_classifier_and_the_other_way_round(files, trained_bilm):
+    """The same texts, language model and precision: the same run, whichever command it was."""
+    common = (*COLUMNS, "--bilm", trained_bilm, "--output", files / "out", "--precision", "fp32")
+    fit = ("-m", "bilm", "fit", files / "news.csv", *common)
+    classification = ("classification.py", "--train", files / "news.csv", *common, "--mode", "hybrid", "--epochs", 5)
+    path = files / "out/models/news/classifier_hybrid.pt"
+    assert run_script(*fit).code == 0
+    by_fit = serialization.load(path, "classifier")
+    run = run_script(*classification, "--resume")
+    assert run.code == 0 and "skipped" in run.out, run.err
+    run = run_script(*classification)
+    assert run.code == 0 and "skipped" not in run.out, run.err
+    by_classification = serialization.load(path, "classifier")
+    assert by_classification["id"] == by_fit["id"]
+    assert by_classification["info"]["settings"] == by_fit["info"]["settings"]
+    assert run_script(*fit).code == 0
 
 
 @pytest.mark.parametrize("content", [b"", b"my notes", b"PK\x03\x04 cut off"])
