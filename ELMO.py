@@ -249,17 +249,23 @@ def settings_of(run: Run, options: Options, source: Source, base: Pretrained | N
 def choose_action(options: Options, weights: Path, checkpoint: Path, settings: dict[str, Any]) -> str:
     """Return "start", "resume" or "skip".
 
+    Raises UserError, before the texts of an unfinished run are replaced, if this has other settings or is damaged.
+
     Weights of this repository are replaced without a question, since `save` copies them first.
     """
     from bilm.checkpoints.bundled import bundled_files
     from bilm.checkpoints.model_format import finished_settings, was_trained_with
+    from bilm.training.loop import load_checkpoint
 
     def read() -> dict[str, Any] | None:
         return None if weights in bundled_files(weights.parent) else finished_settings(weights, "bilm")
 
     advice = f"Train from it: --start-from {display_path(weights)}, with another --output. "
     warning = replacement_warning(weights, read, settings, advice)
-    return decide_action(checkpoint, options.resume, was_trained_with(weights, "bilm", settings), warning)
+    action = decide_action(checkpoint, options.resume, was_trained_with(weights, "bilm", settings), warning)
+    if action == "resume":
+        load_checkpoint(checkpoint, settings)
+    return action
 
 
 def encode_rows(

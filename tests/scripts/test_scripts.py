@@ -187,17 +187,21 @@ def test_an_unfinished_run_is_not_touched_without_a_word(tmp_path):
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 143 and "saved. Continue with: python ELMO.py" in err, err
-    before = unfinished.read_bytes()
+    before = {path: path.read_bytes() for path in unfinished.parent.rglob("*") if path.is_file()}
+    assert len(before) > 1, "the texts, too"
 
     refused = run_script(*arguments)
     assert refused.code == 2 and "--resume" in refused.err and "--restart" in refused.err
-    other = run_script(*arguments, "--learning-rate", 0.1, "--resume")
-    assert other.code == 2 and "other settings (learning_rate" in other.err
-    assert unfinished.read_bytes() == before, "a refusal costs nothing"
+    for option in ("learning_rate", "max_tokens", "min_count"):  # the last two change the texts
+        other = run_script(*arguments, f"--{option.replace('_', '-')}", 9, "--resume")
+        assert other.code == 2 and f"other settings ({option}" in other.err
+        after = {path: path.read_bytes() for path in unfinished.parent.rglob("*") if path.is_file()}
+        assert after == before, "a refusal costs nothing"
 
-    unfinished.write_bytes(before[:-1000])
-    damaged = run_script(*arguments, "--resume")
+    unfinished.write_bytes(before[unfinished][:-1000])
+    damaged = run_script(*arguments, "--max-tokens", 9, "--resume")
     assert damaged.code == 2 and "Option: --restart" in damaged.err and damaged.err.count("\n") == 1
+    assert all(path.read_bytes() == content for path, content in before.items() if path != unfinished)
     restarted = run_script(*arguments, "--restart")
     assert restarted.code == 0 and finished.exists() and not unfinished.exists()
     repeated = run_script(*arguments, "--resume")
