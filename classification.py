@@ -68,8 +68,8 @@ class ClassificationOptions:
         return {"fixed": FIXED_ENCODER_MODES, "all": MODES}.get(self.mode, (self.mode,))
 
     def of_mode(self, mode: str) -> ClassificationOptions:
-        """The options of one mode; the encoder's learning rate is 0 where it is not used."""
-        return replace(self, mode=mode, **({} if mode == "finetune" else {"encoder_learning_rate": 0.0}))
+        """The options of one mode; the encoder's learning rate is 0 where the encoder is fixed."""
+        return replace(self, mode=mode, **({"encoder_learning_rate": 0.0} if mode in FIXED_ENCODER_MODES else {}))
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         trained = train(run, options, mode, trainer, pretrained, settings[mode], action == "resume", cache)
         report_combination(run, mode, trained)
         info = run.training_info(source, len(encoded), len(trainer.training_rows), settings[mode])
-        info["seconds_for_layers"] = round(cache_seconds, 2)  # once for all modes
+        if mode in FIXED_ENCODER_MODES:
+            info["seconds_for_layers"] = round(cache_seconds, 2)  # once for all of these modes
         run.on_main(partial(save, run, mode, trained, pretrained, list(source.classes), info))
     best = run.on_main(lambda: keep_best_classifier(run.folders.models, pretrained, next(iter(actions))))
     bilm = f" --bilm {quoted(options.encoder.bilm)}" if options.encoder.bilm else ""

@@ -12,6 +12,7 @@ import pytest
 import torch
 from conftest import ROOT, SAMPLE, TINY, run_script, start, wait_for_checkpoints
 
+import classification
 from bilm.checkpoints import serialization
 
 SCRIPTS = ("ELMO.py", "classification.py", "evaluate.py", "-m studies.baselines")
@@ -127,11 +128,23 @@ def test_word2vec_beside_characters_and_all_of_it_finetuned(tmp_path):
     run = run_script("classification.py", *common, "--precision", "fp32", "--mode", "finetune")
     assert run.code == 0, run.err
     saved = serialization.load(tmp_path / "models/sample/classifier_finetune.pt", "classifier")
+    assert "seconds_for_layers" not in saved["info"], "it does not read the layers that are computed once"
     pretrained = serialization.load(tmp_path / "models/sample/bilstm.pt", "bilm")["weights"]
     for name in ("tokens.word.weight", "tokens.characters.projection.weight"):
         assert not torch.equal(saved["encoder"]["weights"][name], pretrained[name])
     run = run_script("evaluate.py", "--data", SAMPLE, "--output", tmp_path)
     assert run.code == 0 and "classifier finetune" in run.out, run.err
+
+
+def test_only_modes_with_a_fixed_encoder_do_not_use_its_learning_rate(trained):
+    """A mode that fine-tunes has its rate among the settings, also one that there is not yet."""
+    options = classification.ClassificationOptions(encoder_learning_rate=0.5)
+    for mode, rate in {**dict.fromkeys(MODES, 0.0), "finetune": 0.5, "finetune_upper_layers": 0.5}.items():
+        chosen = options.of_mode(mode)
+        assert (chosen.mode, chosen.encoder_learning_rate) == (mode, rate)
+    for mode in MODES:
+        info = serialization.load(trained[0] / f"models/sample/classifier_{mode}.pt", "classifier")["info"]
+        assert info["settings"]["encoder_learning_rate"] == 0 and "seconds_for_layers" in info
 
 
 def test_characters_have_no_table_for_word2vec_to_fill():
