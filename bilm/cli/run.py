@@ -171,7 +171,7 @@ class Run(Runtime):
     ) -> None:
         """Print the numbers of rows, the `model`, the device, and how many texts are truncated."""
         self.print(
-            f"corpus {self.corpus.name}: {len(training_rows):,} descriptions to train on, {len(validation_rows):,} to "
+            f"corpus {self.corpus.name}: {len(training_rows):,} texts to train on, {len(validation_rows):,} to "
             f"validate on; {model}; {self.device}, {self.precision}"
         )
         if note := truncation_note(encoded.num_truncated, len(encoded), tokenizer.max_tokens):

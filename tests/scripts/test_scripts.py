@@ -38,6 +38,8 @@ def test_the_three_scripts_run_in_order(trained):
 
 def test_each_script_says_what_it_wrote_and_what_comes_next(trained):
     pretraining, classification, evaluation = (run.out for run in trained[1])
+    for out in (pretraining, classification):
+        assert "corpus sample: 160 texts to train on, 40 to validate on; " in out
     assert "bilstm.pt" in pretraining and "Next: python classification.py" in pretraining
     assert "classifier.pt" in classification and "Next: python evaluate.py" in classification
     assert "summary.json" in evaluation
