@@ -249,15 +249,23 @@ def settings_of(run: Run, options: Options, source: Source, base: Pretrained | N
 def choose_action(options: Options, weights: Path, checkpoint: Path, settings: dict[str, Any]) -> str:
     """Return "start", "resume" or "skip".
 
+    Raises UserError, before the texts of an unfinished run are replaced, if this has other settings or is damaged.
+
     Weights of this repository are replaced without a question, since `save` copies them first.
     """
     from bilm.checkpoints.bundled import bundled_files
     from bilm.checkpoints.model_format import finished_settings, was_trained_with
+    from bilm.training.loop import load_checkpoint
 
-    saved = None if weights in bundled_files(weights.parent) else finished_settings(weights, "bilm")
+    def read() -> dict[str, Any] | None:
+        return None if weights in bundled_files(weights.parent) else finished_settings(weights, "bilm")
+
     advice = f"Train from it: --start-from {display_path(weights)}, with another --output. "
-    warning = replacement_warning(weights, saved, settings, advice)
-    return decide_action(checkpoint, options.resume, was_trained_with(weights, "bilm", settings), warning)
+    warning = replacement_warning(weights, read, settings, advice)
+    action = decide_action(checkpoint, options.resume, was_trained_with(weights, "bilm", settings), warning)
+    if action == "resume":
+        load_checkpoint(checkpoint, settings)
+    return action
 
 
 def encode_rows(
@@ -370,11 +378,14 @@ def import_original_elmo(options: Options) -> None:
     if path.suffix != ".pt":
         path = path / "original.pt"
     original = import_original(shape, weights)
-    if not options.resume.restart and path not in bundled_files(path.parent):
-        earlier = saved_info(path, "bilm")
-        saved = earlier and {"corpus": earlier["settings"]["corpus"], **earlier.get("imported", {})}
-        if warning := replacement_warning(path, saved, {"corpus": None, **original.info["imported"]}):
-            raise UserError(warning)
+
+    def read() -> dict[str, Any] | None:
+        earlier = None if path in bundled_files(path.parent) else saved_info(path, "bilm")
+        return earlier and {"corpus": earlier["settings"].get("corpus"), **earlier.get("imported", {})}
+
+    warning = replacement_warning(path, read, {"corpus": None, **original.info["imported"]})
+    if warning and not options.resume.restart:
+        raise UserError(warning)
     replaces_bilstm = path.name == "bilstm.pt"
     if (replaces_bilstm or path in bundled_files(path.parent)) and (note := keep_bundled(path.parent)):
         print(note)

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -38,14 +38,16 @@ from utils import (
     Run,
     RunOptions,
     TensorBoardOptions,
+    confirm_replacement,
     decide_action,
     open_run,
     replacement_warning,
     run_script,
+    unreadable_warning,
 )
 
 if TYPE_CHECKING:
-    from bilm.checkpoints.model_format import Pretrained
+    from bilm.checkpoints.model_format import ClassifierFiles, Pretrained
     from bilm.text.corpus import Source
     from bilm.text.encoded_corpus import EncodedCorpus
     from bilm.training.classification import ClassifierTrainer, Trained
@@ -67,8 +69,8 @@ class ClassificationOptions:
         return {"fixed": FIXED_ENCODER_MODES, "all": MODES}.get(self.mode, (self.mode,))
 
     def of_mode(self, mode: str) -> ClassificationOptions:
-        """The options of one mode; the encoder's learning rate is 0 where it is not used."""
-        return replace(self, mode=mode, **({} if mode == "finetune" else {"encoder_learning_rate": 0.0}))
+        """The options of one mode; the encoder's learning rate is 0 where the encoder is fixed."""
+        return replace(self, mode=mode, **({"encoder_learning_rate": 0.0} if mode in FIXED_ENCODER_MODES else {}))
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         trained = train(run, options, mode, trainer, pretrained, settings[mode], action == "resume", cache)
         report_combination(run, mode, trained)
         info = run.training_info(source, len(encoded), len(trainer.training_rows), settings[mode])
-        info["seconds_for_layers"] = round(cache_seconds, 2)  # once for all modes
+        if mode in FIXED_ENCODER_MODES:
+            info["seconds_for_layers"] = round(cache_seconds, 2)  # once for all of these modes
         run.on_main(partial(save, run, mode, trained, pretrained, list(source.classes), info))
     best = run.on_main(lambda: keep_best_classifier(run.folders.models, pretrained, next(iter(actions))))
     bilm = f" --bilm {quoted(options.encoder.bilm)}" if options.encoder.bilm else ""
@@ -148,10 +151,17 @@ def checkpoint_of(run: Run, mode: str) -> Path:
 
 def settings_by_mode(run: Run, options: Options, source: Source, pretrained: Pretrained) -> dict[str, dict[str, Any]]:
     """The settings that determine the weights of each classifier."""
+    from bilm.cli.hybrid import hybrid_settings
+
     inputs = {"corpus": source.identity, "bilm": pretrained.hash}
     groups = (options.classifier, options.fit)
     chosen = options.classification
-    return {mode: run.settings(chosen.of_mode(mode), *groups, **inputs) for mode in chosen.modes()}
+    return {
+        mode: hybrid_settings(run, **inputs)
+        if mode == HYBRID
+        else run.settings(chosen.of_mode(mode), *groups, **inputs)
+        for mode in chosen.modes()
+    }
 
 
 def choose_actions(
@@ -165,22 +175,49 @@ def choose_actions(
     on other language models, which cannot be used with this one.
     """
     from bilm.checkpoints.bundled import bundled_files
-    from bilm.checkpoints.model_format import find_classifiers, finished_settings, was_trained_with
+    from bilm.checkpoints.model_format import find_classifiers, was_trained_with
     from bilm.training.loop import load_checkpoint
 
-    bundled, existing = bundled_files(run.folders.models), find_classifiers(run.folders.models, pretrained).paths
-    actions, paths = {}, {mode: existing.get(mode, weights_of(run, mode)) for mode in settings}
+    files, bundled = find_classifiers(run.folders.models, pretrained), bundled_files(run.folders.models)
+    actions, finished = {}, {}
     for mode, required in settings.items():
-        path = paths[mode]
-        saved = finished_settings(path, "classifier") if mode in existing and path not in bundled else None
-        finished, warning = was_trained_with(path, "classifier", required), replacement_warning(path, saved, required)
-        actions[mode] = decide_action(checkpoint_of(run, mode), options.resume, finished, warning)
+        own = weights_of(run, mode)
+        # That of this mode may be classifier.pt; a file that cannot be read is replaced all the same.
+        path = own if own in files.damaged else files.paths.get(mode, own)
+        finished[mode] = was_trained_with(path, "classifier", required)
+        warning = replacement_warning(path, partial(read_settings, path, mode, files, bundled), required)
+        actions[mode] = decide_action(checkpoint_of(run, mode), options.resume, finished[mode], warning)
         if actions[mode] == "resume":
             load_checkpoint(checkpoint_of(run, mode), required)
     if "resume" in actions.values():  # perhaps the user's answer, which then holds for finished modes, too
-        done = [mode for mode, required in settings.items() if was_trained_with(paths[mode], "classifier", required)]
-        actions |= {mode: "skip" for mode in done if actions[mode] == "start"}
+        actions |= {mode: "skip" for mode in settings if finished[mode] and actions[mode] == "start"}
+    if "start" in actions.values():
+        confirm_best(run, options, files, actions)
     return actions
+
+
+def read_settings(path: Path, mode: str, files: ClassifierFiles, bundled: list[Path]) -> dict[str, Any] | None:
+    """The settings of the classifier of this mode in `path`; None if it may be replaced without a question.
+
+    Raises UserError if the file cannot be read.
+    """
+    from bilm.checkpoints.model_format import finished_settings
+
+    if path in files.damaged:
+        raise files.damaged[path]
+    return finished_settings(path, "classifier") if mode in files.paths and path not in bundled else None
+
+
+def confirm_best(run: Run, options: Options, files: ClassifierFiles, modes: Container[str]) -> None:
+    """Raises UserError if keep_best_classifier would replace a file that cannot be read, unless the user agrees.
+
+    These are classifier.pt, and the file that an earlier classifier.pt is renamed to; those of `modes` are known.
+    """
+    best = run.folders.models / "classifier.pt"
+    renamed = [weights_of(run, mode) for mode, path in files.paths.items() if path == best and mode not in modes]
+    for path in (best, *renamed):
+        if path in files.damaged:
+            confirm_replacement(unreadable_warning(path, files.damaged[path]), options.resume)
 
 
 def prepare(

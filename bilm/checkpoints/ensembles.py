@@ -81,14 +81,20 @@ def _is_ensemble(path: Path) -> bool:
 
 
 def _language_model_of(classifier: Path) -> Path | None:
-    """The file of the language model that a classifier was trained on; None if its own file contains it."""
+    """The file of the language model that a classifier was trained on; None if its own file contains it.
+
+    Raises UserError if it is neither beside the classifier nor in this repository, or if either of these files cannot
+    be read; one that is missing is passed over.
+    """
     if load_complete_classifier(classifier) is not None:
         return None
     required, beside = serialization.load(classifier, "classifier")["bilm"], classifier.parent / "bilstm.pt"
-    for find in (lambda: beside, bundled_bilm):
-        with contextlib.suppress(UserError):
-            if load_bilm(path := find()).hash == required:
-                return path
+    candidates = [beside] if beside.exists() else []
+    with contextlib.suppress(UserError):
+        candidates.append(bundled_bilm())
+    for path in candidates:
+        if load_bilm(path).hash == required:
+            return path
     raise UserError(
         f"{classifier} was trained neither on {beside} nor on the bilstm.pt of this repository. "
         "Copy its language model beside it, under the name bilstm.pt."

@@ -6,7 +6,7 @@ Trained weights are saved in half precision, which halves the files; imported we
 import contextlib
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from types import UnionType
 from typing import Any
@@ -17,7 +17,7 @@ from torch.overrides import TorchFunctionMode
 
 from bilm.checkpoints import serialization
 from bilm.checkpoints.original_elmo import read_original
-from bilm.config import HYBRID, MODES, BiLMConfig, ClassifierConfig, bilm_config, saved_config
+from bilm.config import HYBRID, MODES, BiLMConfig, ClassifierConfig, FitConfig, bilm_config, saved_config
 from bilm.modules.classifier import Classifier, EncoderClassifier
 from bilm.modules.hybrid import HybridClassifier, HybridConfig
 from bilm.modules.language_model import BiLM
@@ -26,6 +26,11 @@ from bilm.runtime.files import atomic_write, file_hash, reject_malformed, replac
 from bilm.runtime.provenance import first_difference
 from bilm.text.tokenizer import Tokenizer, read_config
 from bilm.text.vocabulary import Vocabulary
+
+# Settings of the other modes, which earlier files of hybrid classifiers contain: they have no effect on these.
+_WITHOUT_EFFECT_ON_HYBRID = {"encoder_learning_rate"}.union(
+    field.name for group in (ClassifierConfig, FitConfig) for field in fields(group)
+)
 
 
 @dataclass(frozen=True)
@@ -362,20 +367,32 @@ def keep_best_classifier(folder: Path, pretrained: Pretrained, trained: str | No
 
 
 def finished_settings(path: Path, kind: str) -> dict[str, Any] | None:
-    """Return the settings of the run that wrote `path`; None when the file is missing or cannot be read."""
+    """Return the settings of the run that wrote `path`, but for those without effect; None when there is no file.
+
+    Raises UserError when there is one that cannot be read.
+    """
     info = saved_info(path, kind)
-    return None if info is None else dict(info["settings"])
+    if info is None:
+        return None
+    unused = _WITHOUT_EFFECT_ON_HYBRID if info["settings"].get("mode") == HYBRID else set()
+    return {name: value for name, value in info["settings"].items() if name not in unused}
 
 
 def saved_info(path: Path, kind: str) -> dict[str, Any] | None:
-    """Return what `path` says of the training of its weights; None when the file is missing or cannot be read."""
-    with contextlib.suppress(UserError), reject_malformed(path):
+    """Return what `path` says of the training of its weights; None when there is no file.
+
+    Raises UserError when there is one that cannot be read: it may be damaged, or of a newer version of this program.
+    """
+    if not path.exists():
+        return None
+    with reject_malformed(path):
         info = dict(serialization.load(path, kind)["info"])
         return info | {"settings": dict(info["settings"])}
-    return None
 
 
 def was_trained_with(path: Path, kind: str, settings: dict[str, Any]) -> bool:
-    """Whether `path` was written by a run with these settings; False when it cannot be read."""
-    saved = finished_settings(path, kind)
-    return saved is not None and first_difference(saved, settings) is None
+    """Whether `path` was written by a run with these settings; False when it is missing or cannot be read."""
+    with contextlib.suppress(UserError):
+        saved = finished_settings(path, kind)
+        return saved is not None and first_difference(saved, settings) is None
+    return False

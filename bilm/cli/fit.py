@@ -93,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise UserError("--unlabelled-column is for --unlabelled.")
     # Imported after the options are parsed: torch takes seconds, and --help does not need it.
     from bilm.checkpoints.model_format import load_bilm
-    from bilm.cli.hybrid import find_splits, hybrid_path, is_labelled, train_hybrid
+    from bilm.cli.hybrid import find_splits, hybrid_path, hybrid_settings, is_labelled, train_hybrid
     from bilm.runtime.terminal import duration
 
     started, run = time.monotonic(), open_run(run_options(options), "training", single_process=True)
@@ -103,9 +103,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     test_rows = list(run.corpus.source("test", None).rows()) if options.fit.test else []
     encoded, more, notes = encode_rows(run, pretrained, source, test_rows)
     inputs = {"corpus": source.identity, "bilm": pretrained.hash} | ({"unlabelled": more.identity} if more else {})
-    settings = run.settings(**inputs, mode=HYBRID)
-    if not options.fit.restart:
-        refuse_replacement(hybrid_path(run), settings)
+    settings = hybrid_settings(run, **inputs)
+    refuse_replacement(hybrid_path(run), settings, options.fit.restart)
     rows, num_splits = int(is_labelled(encoded).sum()), len(find_splits(encoded, source.classes))
     run.folders.prepare()
     seconds = estimate_seconds(run, pretrained, encoded, len(source.classes), num_splits)
@@ -159,14 +158,20 @@ def encode_rows(
     return more.encoded, more, [more.note, *notes]
 
 
-def refuse_replacement(path: Path, settings: dict[str, Any]) -> None:
-    """Raises UserError if `path` has a classifier on other rows, labelled or not, or on another language model."""
+def refuse_replacement(path: Path, settings: dict[str, Any], restart: bool) -> None:
+    """Raises UserError, unless with `restart`, if `path` has a classifier on other rows, labelled or not, or on another
+    language model, or cannot be read; also with `restart`, if it is a folder."""
     from bilm.checkpoints.model_format import finished_settings
     from bilm.cli.run import replacement_warning
 
-    inputs, saved = ("corpus", "bilm", "unlabelled"), finished_settings(path, "classifier")
-    earlier = None if saved is None else {name: saved.get(name) for name in inputs}
-    if warning := replacement_warning(path, earlier, {name: settings.get(name) for name in inputs}):
+    inputs = ("corpus", "bilm", "unlabelled")
+
+    def read() -> dict[str, Any] | None:
+        saved = finished_settings(path, "classifier")
+        return None if saved is None else {name: saved.get(name) for name in inputs}
+
+    warning = replacement_warning(path, read, {name: settings.get(name) for name in inputs})
+    if warning and not restart:
         raise UserError(warning)
 
 

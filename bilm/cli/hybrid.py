@@ -37,6 +37,14 @@ def hybrid_path(run: Run) -> Path:
     return run.folders.models / f"classifier_{HYBRID}.pt"
 
 
+def hybrid_settings(run: Run, **inputs: str) -> dict[str, Any]:
+    """All settings that the classifier depends on; epochs and learning rates, for instance, are those of other modes.
+
+    inputs: the identities of the texts and of the language model.
+    """
+    return run.settings(**inputs, mode=HYBRID)
+
+
 def is_labelled(encoded: "EncodedCorpus") -> "np.ndarray":
     """Which rows have a label: bool (N,). They come before the others."""
     from bilm.text.custom_dataset import NO_LABEL

@@ -171,7 +171,7 @@ class Run(Runtime):
     ) -> None:
         """Print the numbers of rows, the `model`, the device, and how many texts are truncated."""
         self.print(
-            f"corpus {self.corpus.name}: {len(training_rows):,} descriptions to train on, {len(validation_rows):,} to "
+            f"corpus {self.corpus.name}: {len(training_rows):,} texts to train on, {len(validation_rows):,} to "
             f"validate on; {model}; {self.device}, {self.precision}"
         )
         if note := truncation_note(encoded.num_truncated, len(encoded), tokenizer.max_tokens):
@@ -250,18 +250,23 @@ def decide_action(unfinished: Path, options: ResumeOptions, finished: bool, warn
 
     unfinished: the checkpoint of an earlier run, or the folder of a study; if the new run starts over, its caller
     deletes it. finished: whether the results of a run with these settings exist; the run is then skipped with --resume
-    and repeated without. warning: which other finished run would be replaced, if any.
+    and repeated without. warning: which other file would be replaced, if any.
     Raises UserError if nobody can be asked: neither resuming nor starting over is a safe guess.
     """
     if unfinished.exists():
         return _about_unfinished(unfinished, options)
     if finished:
         return "skip" if options.resume else "start"
+    confirm_replacement(warning, options)
+    return "start"
+
+
+def confirm_replacement(warning: str | None, options: ResumeOptions) -> None:
+    """Return if there is nothing to warn of, with --restart, or if the user agrees. Raises UserError otherwise."""
     if warning and not options.restart:
         answer = _ask(f"{warning} Replace it [r], or leave everything as it is [Enter]? ")
         if answer is None or not answer.startswith("r"):
             raise UserError(warning)
-    return "start"
 
 
 def _about_unfinished(unfinished: Path, options: ResumeOptions) -> str:
@@ -291,12 +296,19 @@ def _ask(question: str) -> str | None:
 
 
 def replacement_warning(
-    weights: Path, saved: dict[str, Any] | None, settings: dict[str, Any], advice: str = ""
+    weights: Path, read: Callable[[], dict[str, Any] | None], settings: dict[str, Any], advice: str = ""
 ) -> str | None:
-    """The warning of decide_action if a finished run with other settings would be replaced; otherwise None.
+    """The warning of decide_action if a finished run with other settings, or a file that cannot be read, would be
+    replaced; otherwise None.
 
-    saved: the settings of the run that wrote `weights`, None if there is none; advice: another way to use that file.
+    read: returns the settings of the run that wrote `weights`, None if there is none, or raises UserError if they
+    cannot be read; advice: another way to use that file. Raises UserError if no file can be written there.
     """
+    _require_place_for(weights)
+    try:
+        saved = read()
+    except UserError as error:
+        return unreadable_warning(weights, error)
     key = first_difference(saved, settings) if saved is not None else None
     if saved is None or key is None:
         return None
@@ -307,3 +319,25 @@ def replacement_warning(
         f"{display_path(weights)} was written by a finished run with other settings ({difference}). "
         f"Replace it: --restart. {advice}Keep it and write elsewhere: --output FOLDER."
     )
+
+
+def unreadable_warning(weights: Path, error: UserError) -> str:
+    """The warning of decide_action if a file that cannot be read would be replaced: it may be of a newer version.
+
+    error: of reading it. Raises UserError if no file can be written there.
+    """
+    _require_place_for(weights)
+    reason = str(error).removeprefix(f"{weights} ")
+    return (
+        f"{display_path(weights)} exists, but {reason} Replace it: --restart. Keep it: move it away, or write "
+        "elsewhere: --output FOLDER."
+    )
+
+
+def _require_place_for(weights: Path) -> None:
+    """Raise UserError before hours of training, not after them, if a folder or a device has this name."""
+    if weights.exists() and not weights.is_file():
+        raise UserError(
+            f"{display_path(weights)} is a folder or a device, where a file is to be written. Move it away, or write "
+            "elsewhere: --output FOLDER."
+        )

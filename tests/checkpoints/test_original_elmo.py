@@ -328,6 +328,16 @@ def test_an_import_does_not_replace_another_one_unasked(files, tmp_path):
     assert run_script("ELMO.py", "--import-original", *others, "--output", path, "--restart").code == 0
 
 
+@pytest.mark.parametrize("content", [b"", b"my notes", b"PK\x03\x04 cut off"])
+def test_an_import_does_not_replace_a_file_that_cannot_be_read_unasked(files, tmp_path, content):
+    path = tmp_path / "own.pt"
+    path.write_bytes(content)
+    done = run_script("ELMO.py", "--import-original", *files, "--output", path)
+    assert done.code == 2 and "own.pt exists, but" in done.err and "--restart" in done.err, done.err
+    assert done.err.count("\n") == 1 and path.read_bytes() == content
+    assert run_script("ELMO.py", "--import-original", *files, "--output", path, "--restart").code == 0
+
+
 def test_an_import_that_fails_leaves_what_was_there(files, tmp_path):
     own = tmp_path / "original.pt"
     own.write_text("mine")

@@ -8,6 +8,7 @@ import pytest
 from conftest import ROOT, run_script
 
 from bilm import TextClassifier
+from bilm.checkpoints import ensembles
 from bilm.runtime.errors import UserError
 
 TEXTS = ["Stocks fell in New York.", "The coach resigned today.", ""]
@@ -50,6 +51,42 @@ def test_the_language_model_is_the_one_that_the_classifier_was_trained_on(models
     (models / "two/bilstm.pt").unlink()
     run = run_script("-m", "bilm", "ensemble", "--output", models / "no.json", members[0], models / "two/classifier.pt")
     assert run.code == 2 and "Copy its language model beside it" in run.err and not (models / "no.json").exists()
+
+
+@pytest.mark.parametrize("place", ["beside", "repository"])
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (lambda content: content[:-1000], "bilstm.pt cannot be read: it is cut off or damaged"),
+        (lambda content: b"", "bilstm.pt is empty"),
+        (lambda content: b"version https://git-lfs.github.com/spec/v1\n", "bilstm.pt is a pointer of Git LFS"),
+    ],
+)
+def test_a_language_model_that_cannot_be_read_is_named(models, monkeypatch, place, damage, reason):
+    """Not passed over, as a missing one is: the advice to copy it beside the classifier would not help."""
+    repository, members = models / "repository.pt", [models / f"one/classifier_{m}.pt" for m in ("frozen", "function")]
+    beside = models / "one/bilstm.pt"
+    monkeypatch.setattr(ensembles, "bundled_bilm", lambda: repository)
+    shutil.move(beside, repository)
+    if place == "beside":
+        beside.write_bytes(damage(repository.read_bytes()))
+    else:
+        repository.write_bytes(damage(repository.read_bytes()))
+    with pytest.raises(UserError, match=reason if place == "beside" else reason.replace("bilstm.pt", "repository.pt")):
+        ensembles.write_ensemble(models / "no.json", members)
+    assert not (models / "no.json").exists()
+
+
+def test_a_repository_without_a_language_model_is_passed_over(models, monkeypatch):
+    def missing():
+        raise UserError("the language model of this repository is missing")
+
+    members = [models / f"one/classifier_{mode}.pt" for mode in ("frozen", "function")]
+    monkeypatch.setattr(ensembles, "bundled_bilm", missing)
+    assert len(ensembles.write_ensemble(models / "best.json", members)) == 2
+    (models / "one/bilstm.pt").unlink()
+    with pytest.raises(UserError, match="Copy its language model beside it"):
+        ensembles.write_ensemble(models / "best.json", members)
 
 
 def test_a_member_that_was_trained_again_is_refused(models):

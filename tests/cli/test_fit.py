@@ -10,6 +10,8 @@ import pytest
 from conftest import run_script
 
 from bilm import TextClassifier
+from bilm.checkpoints import serialization
+from bilm.checkpoints.model_format import finished_settings
 from bilm.cli.fit import verdict
 from bilm.metrics import mcnemar
 
@@ -89,6 +91,49 @@ def test_a_classifier_on_other_rows_is_not_replaced_unasked(files, trained_bilm)
     assert path.read_bytes() == before
     run = run_script("-m", "bilm", "fit", files / "news.csv", *common, "--restart")
     assert run.code == 0 and path.read_bytes() != before, run.err
+
+
+def test_classification_knows_its_classifier_and_the_other_way_round(files, trained_bilm):
+    """The same texts, language model and precision: the same run, whichever command it was."""
+    common = (*COLUMNS, "--bilm", trained_bilm, "--output", files / "out", "--precision", "fp32")
+    fit = ("-m", "bilm", "fit", files / "news.csv", *common)
+    classification = ("classification.py", "--train", files / "news.csv", *common, "--mode", "hybrid", "--epochs", 5)
+    path = files / "out/models/news/classifier_hybrid.pt"
+    assert run_script(*fit).code == 0
+    by_fit = serialization.load(path, "classifier")
+    run = run_script(*classification, "--resume")
+    assert run.code == 0 and "skipped" in run.out, run.err
+    run = run_script(*classification)
+    assert run.code == 0 and "skipped" not in run.out, run.err
+    by_classification = serialization.load(path, "classifier")
+    assert by_classification["id"] == by_fit["id"]
+    assert by_classification["info"]["settings"] == by_fit["info"]["settings"]
+    assert run_script(*fit).code == 0
+
+
+@pytest.mark.parametrize("content", [b"", b"my notes", b"PK\x03\x04 cut off"])
+def test_a_file_that_cannot_be_read_is_not_replaced_unasked(files, trained_bilm, content):
+    path = files / "out/models/news/classifier_hybrid.pt"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+    command = ("-m", "bilm", "fit", files / "news.csv", *COLUMNS, "--bilm", trained_bilm, "--output", files / "out")
+    run = run_script(*command)
+    assert run.code == 2 and "classifier_hybrid.pt exists, but" in run.err and "--restart" in run.err, run.err
+    assert run.err.count("\n") == 1 and "this takes about" not in run.out and path.read_bytes() == content
+    path.unlink()
+    path.mkdir()
+    for restart in ([], ["--restart"]):
+        run = run_script(*command, *restart)
+        assert run.code == 2 and "classifier_hybrid.pt is a folder" in run.err and "this takes" not in run.out, run.err
+
+
+def test_restart_replaces_a_file_that_cannot_be_read(files, trained_bilm):
+    path = files / "out/models/news/classifier_hybrid.pt"
+    path.parent.mkdir(parents=True)
+    path.write_text("my notes")
+    common = (*COLUMNS, "--bilm", trained_bilm, "--output", files / "out")
+    run = run_script("-m", "bilm", "fit", files / "news.csv", *common, "--restart")
+    assert run.code == 0 and finished_settings(path, "classifier")["mode"] == "hybrid", run.err
 
 
 def test_the_best_classifier_of_another_language_model_stays(files, trained_bilm):

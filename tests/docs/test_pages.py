@@ -603,7 +603,7 @@ def test_what_the_commands_print_is_what_was_measured():
     """The shortened output in README.md has the figures of make_run.json."""
     measured = results("make_run")
     output = blocks("text", [README])[0]
-    assert f"{measured['rows_trained']:,} descriptions to train on" in output
+    assert f"{measured['rows_trained']:,} texts to train on" in output
     seconds = measured["parts_seconds"]
     assert f"perplexity {measured['validation_perplexity']:.1f}, {seconds['pretraining']:,.0f} s." in output
     displayed = re.findall(r"classifier \((\w+)\): ... validation accuracy ([\d.]+), (\d+) s\.", output)

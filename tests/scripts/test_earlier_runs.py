@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, SAMPLE, TINY, run_script, start, wait_for_checkpoints
 
+import ELMO
 from bilm.checkpoints import serialization
-from bilm.checkpoints.model_format import find_classifiers, keep_best_classifier, load_bilm
+from bilm.checkpoints.model_format import find_classifiers, finished_settings, keep_best_classifier, load_bilm
+from bilm.cli.options import ResumeOptions
+from bilm.runtime.errors import UserError
 from bilm.runtime.files import file_hash
 
 
@@ -78,6 +81,118 @@ def test_classifiers_of_a_former_language_model_do_not_count_as_finished_runs(fi
     options = ["--precision", "fp32", "--epochs", 1, "--hidden", 16, "--mode", "frozen"]
     run = run_script("classification.py", *options, *finished)
     assert run.code == 0, run.err
+
+
+# --- files that cannot be read --------------------------------------------------------------------------------------
+
+
+def of_a_newer_version(path: Path) -> None:
+    kind = "bilm" if path.name == "bilstm.pt" else "classifier"
+    content = serialization.load(path, kind)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(serialization, "FORMAT_VERSION", serialization.FORMAT_VERSION + 1)
+        serialization.save(path, kind, content)
+
+
+def without_settings(path: Path) -> None:
+    kind = "bilm" if path.name == "bilstm.pt" else "classifier"
+    serialization.save(path, kind, serialization.load(path, kind) | {"info": {}})
+
+
+DAMAGE = {
+    "is empty": lambda path: path.write_bytes(b""),
+    "is cut off or damaged": lambda path: path.write_bytes(path.read_bytes()[:-1000]),
+    "is not a file of this project": lambda path: path.write_text("my notes"),
+    "a pointer of Git LFS": lambda path: path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n"),
+    f"has format version {serialization.FORMAT_VERSION + 1}; this": of_a_newer_version,
+    "its content is not that of this version": without_settings,
+}
+# What `trained` was trained with: the same run, as far as anyone can tell.
+COMMANDS = {
+    "bilstm.pt": ["ELMO.py", *TINY, "--epochs", 2],
+    "classifier_frozen.pt": [
+        "classification.py",
+        "--precision",
+        "fp32",
+        "--epochs",
+        2,
+        "--hidden",
+        16,
+        "--mode",
+        "frozen",
+    ],
+}
+
+
+@pytest.mark.parametrize("reason", DAMAGE)
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_file_that_cannot_be_read_is_not_replaced_unasked(finished, tmp_path, name, reason):
+    path = tmp_path / "out/models/sample" / name
+    DAMAGE[reason](path)
+    before = contents(tmp_path)
+    for resume in ([], ["--resume"]):
+        run = run_script(*COMMANDS[name], *finished, *resume)
+        assert run.code == 2 and run.err.count("\n") == 1, run.err
+        assert f"{name} exists, but" in run.err and reason in run.err and "Replace it: --restart." in run.err, run.err
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_restart_replaces_a_file_that_cannot_be_read_but_no_folder(finished, tmp_path, name):
+    path = tmp_path / "out/models/sample" / name
+    path.write_text("my notes")
+    run = run_script(*COMMANDS[name], *finished, "--restart")
+    assert run.code == 0 and load_settings(path)["epochs"] == 2, run.err
+    path.unlink()
+    path.mkdir()
+    for option in ([], ["--resume"], ["--restart"]):
+        run = run_script(*COMMANDS[name], *finished, *option)
+        assert run.code == 2 and f"{name} is a folder" in run.err and run.err.count("\n") == 1, run.err
+        assert "--restart" not in run.err and "to train on" not in run.out
+
+
+def load_settings(path: Path) -> dict:
+    return finished_settings(path, "bilm" if path.name == "bilstm.pt" else "classifier") or {}
+
+
+def test_an_unfinished_run_goes_on_beside_a_file_that_cannot_be_read(tmp_path):
+    """As beside a readable one of another run, which --restart was to replace; without a file, nothing is asked."""
+    weights, checkpoint, settings = tmp_path / "bilstm.pt", tmp_path / "runs/bilm.pt", {"epochs": 1}
+    (tmp_path / "runs").mkdir()
+
+    def choose(**chosen: bool) -> str:
+        return ELMO.choose_action(ELMO.Options(resume=ResumeOptions(**chosen)), weights, checkpoint, settings)
+
+    assert [choose(), choose(resume=True), choose(restart=True)] == ["start", "start", "start"]
+    weights.write_bytes(b"")
+    with pytest.raises(UserError, match=r"bilstm\.pt exists, but is empty.*--restart"):
+        choose(resume=True)
+    assert choose(restart=True) == "start"
+    serialization.save(checkpoint, "training", {"settings": settings})
+    assert [choose(resume=True), choose(restart=True)] == ["resume", "start"]
+    with pytest.raises(UserError, match="there is an unfinished run"):
+        choose()
+
+
+@pytest.mark.parametrize("resume", [[], ["--resume"]])
+def test_files_beside_those_of_the_mode_that_cannot_be_read_are_not_replaced_unasked(finished, tmp_path, resume):
+    """classifier.pt is replaced by the best classifier, and its mode may have a file of its own, to be renamed to."""
+    models = tmp_path / "out/models/sample"
+    command = ["classification.py", *finished, "--precision", "fp32", "--epochs", 2, "--hidden", 16, "--mode"]
+    best = serialization.load(models / "classifier.pt", "classifier")["mode"]
+    other = next(mode for mode in ("frozen", "function") if mode != best)
+    (models / f"classifier_{other}.pt").unlink()
+    for damaged, modes in ((f"classifier_{best}.pt", (best, other)), ("classifier.pt", (other,))):
+        (models / damaged).write_text("my notes")
+        before = contents(tmp_path)
+        for mode in modes:
+            run = run_script(*command, mode, *resume)
+            assert run.code == 2 and f"{damaged} exists, but is refused" in run.err, run.err
+            assert run.err.count("\n") == 1 and contents(tmp_path) == before
+        if damaged != "classifier.pt":
+            (models / damaged).unlink()
+    assert run_script(*command, other, "--restart").code == 0
+    assert load_settings(models / "classifier.pt")["mode"] in ("trainable", other)
 
 
 def test_weights_that_came_with_the_repository_are_no_run_of_ones_own(finished, tmp_path):

@@ -2,11 +2,14 @@
 
 import json
 import shutil
+from dataclasses import asdict
 
 import pytest
 from conftest import ROOT, SAMPLE, TINY, run_script
 
+from bilm.checkpoints import serialization
 from bilm.checkpoints.model_format import find_classifiers, load_bilm
+from bilm.config import CLASSIFIER_FIT, ClassifierConfig
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +69,27 @@ def test_the_choice_between_modes_is_by_the_same_rows(output):
 def test_a_finished_one_is_skipped(output):
     again = ("classification.py", "--data", SAMPLE, "--output", output, "--mode", "hybrid", "--precision", "fp32")
     assert "skipped" in run_script(*again, "--resume").out
+
+
+def test_what_has_no_effect_on_it_makes_no_other_run(output, tmp_path):
+    """Nor does it in files of earlier versions, which name epochs and learning rates; another seed does."""
+    shutil.copytree(output, tmp_path / "out")
+    path = tmp_path / "out/models/sample/classifier_hybrid.pt"
+    saved = serialization.load(path, "classifier")
+    used = {"seed", "limit", "precision", "corpus", "bilm", "mode"}
+    assert set(saved["info"]["settings"]) == used
+    command = ["classification.py", "--data", SAMPLE, "--output", tmp_path / "out", "--mode", "hybrid"]
+    command += ["--precision", "fp32", "--resume"]
+    other = ["--epochs", 5, "--dropout", 0.1, "--learning-rate", 0.1, "--label-smoothing", 0, "--hidden", 9]
+    assert "skipped" in run_script(*command, *other, "--encoder-learning-rate", 0.1).out
+    earlier = asdict(ClassifierConfig()) | asdict(CLASSIFIER_FIT) | {"encoder_learning_rate": 0.0}
+    del earlier["checkpoint_seconds"]
+    saved["info"]["settings"] |= earlier
+    serialization.save(path, "classifier", saved)
+    for options in ([], other):
+        assert "skipped" in run_script(*command, *options).out
+    run = run_script(*command, "--seed", 1)
+    assert run.code == 2 and "other settings (seed: 0, now 1)" in run.err, run.err
 
 
 def test_figures_of_training_rows_are_of_models_that_were_trained_on_them(trained, output, tmp_path):

@@ -12,6 +12,7 @@ import pytest
 import torch
 from conftest import ROOT, SAMPLE, TINY, run_script, start, wait_for_checkpoints
 
+import classification
 from bilm.checkpoints import serialization
 
 SCRIPTS = ("ELMO.py", "classification.py", "evaluate.py", "-m studies.baselines")
@@ -37,6 +38,8 @@ def test_the_three_scripts_run_in_order(trained):
 
 def test_each_script_says_what_it_wrote_and_what_comes_next(trained):
     pretraining, classification, evaluation = (run.out for run in trained[1])
+    for out in (pretraining, classification):
+        assert "corpus sample: 160 texts to train on, 40 to validate on; " in out
     assert "bilstm.pt" in pretraining and "Next: python classification.py" in pretraining
     assert "classifier.pt" in classification and "Next: python evaluate.py" in classification
     assert "summary.json" in evaluation
@@ -127,11 +130,23 @@ def test_word2vec_beside_characters_and_all_of_it_finetuned(tmp_path):
     run = run_script("classification.py", *common, "--precision", "fp32", "--mode", "finetune")
     assert run.code == 0, run.err
     saved = serialization.load(tmp_path / "models/sample/classifier_finetune.pt", "classifier")
+    assert "seconds_for_layers" not in saved["info"], "it does not read the layers that are computed once"
     pretrained = serialization.load(tmp_path / "models/sample/bilstm.pt", "bilm")["weights"]
     for name in ("tokens.word.weight", "tokens.characters.projection.weight"):
         assert not torch.equal(saved["encoder"]["weights"][name], pretrained[name])
     run = run_script("evaluate.py", "--data", SAMPLE, "--output", tmp_path)
     assert run.code == 0 and "classifier finetune" in run.out, run.err
+
+
+def test_only_modes_with_a_fixed_encoder_do_not_use_its_learning_rate(trained):
+    """A mode that fine-tunes has its rate among the settings, also one that there is not yet."""
+    options = classification.ClassificationOptions(encoder_learning_rate=0.5)
+    for mode, rate in {**dict.fromkeys(MODES, 0.0), "finetune": 0.5, "finetune_upper_layers": 0.5}.items():
+        chosen = options.of_mode(mode)
+        assert (chosen.mode, chosen.encoder_learning_rate) == (mode, rate)
+    for mode in MODES:
+        info = serialization.load(trained[0] / f"models/sample/classifier_{mode}.pt", "classifier")["info"]
+        assert info["settings"]["encoder_learning_rate"] == 0 and "seconds_for_layers" in info
 
 
 def test_characters_have_no_table_for_word2vec_to_fill():
@@ -189,22 +204,30 @@ def test_an_unfinished_run_is_not_touched_without_a_word(tmp_path):
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 143 and "saved. Continue with: python ELMO.py" in err, err
-    before = unfinished.read_bytes()
+    before = {path: path.read_bytes() for path in unfinished.parent.rglob("*") if path.is_file()}
+    assert len(before) > 1, "the texts, too"
 
     refused = run_script(*arguments)
     assert refused.code == 2 and "--resume" in refused.err and "--restart" in refused.err
-    other = run_script(*arguments, "--learning-rate", 0.1, "--resume")
-    assert other.code == 2 and "other settings (learning_rate" in other.err
+
+    def unchanged() -> bool:
+        return before == {path: path.read_bytes() for path in unfinished.parent.rglob("*") if path.is_file()}
+
+    for option in ("learning_rate", "max_tokens", "min_count"):  # the last two change the texts
+        other = run_script(*arguments, f"--{option.replace('_', '-')}", 9, "--resume")
+        assert other.code == 2 and f"other settings ({option}" in other.err
+        assert unchanged(), "a refusal costs nothing"
     # It is dropped when the new one begins, not when the data turns out to be broken.
     content = (data / "train.csv").read_bytes()
     (data / "train.csv").write_bytes(content + b'"9","t","text"\n')
     assert "'9' is not a class" in run_script(*arguments, "--restart").err
     (data / "train.csv").write_bytes(content)
-    assert unfinished.read_bytes() == before, "a refusal costs nothing"
+    assert unchanged()
 
-    unfinished.write_bytes(before[:-1000])
-    damaged = run_script(*arguments, "--resume")
+    unfinished.write_bytes(before[unfinished][:-1000])
+    damaged = run_script(*arguments, "--max-tokens", 9, "--resume")
     assert damaged.code == 2 and "Option: --restart" in damaged.err and damaged.err.count("\n") == 1
+    assert all(path.read_bytes() == saved for path, saved in before.items() if path != unfinished)
     restarted = run_script(*arguments, "--restart")
     assert restarted.code == 0 and finished.exists() and not unfinished.exists()
     repeated = run_script(*arguments, "--resume")
