@@ -47,7 +47,8 @@ from utils import (
 )
 
 if TYPE_CHECKING:
-    from bilm.checkpoints.model_format import ClassifierFiles, Pretrained
+    from bilm.checkpoints.classifier_files import ClassifierFiles
+    from bilm.checkpoints.model_format import Pretrained
     from bilm.text.corpus import Source
     from bilm.text.encoded_corpus import EncodedCorpus
     from bilm.training.classification import ClassifierTrainer, Trained
@@ -101,7 +102,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parse_options(Options, __doc__, presets=CLASSIFICATION, arguments=arguments)
     # Imported after the options are parsed: torch takes seconds, and --help does not need it.
     from bilm.checkpoints.bundled import keep_bundled
-    from bilm.checkpoints.model_format import keep_best_classifier, load_bilm
+    from bilm.checkpoints.classifier_files import keep_best_classifier
+    from bilm.checkpoints.model_format import load_bilm
     from bilm.cli.hybrid import train_hybrid
 
     run = open_run(options.run, "training")
@@ -175,7 +177,8 @@ def choose_actions(
     on other language models, which cannot be used with this one.
     """
     from bilm.checkpoints.bundled import bundled_files
-    from bilm.checkpoints.model_format import find_classifiers, was_trained_with
+    from bilm.checkpoints.classifier_files import find_classifiers
+    from bilm.checkpoints.model_format import was_trained_with
     from bilm.training.loop import load_checkpoint
 
     files, bundled = find_classifiers(run.folders.models, pretrained), bundled_files(run.folders.models)

@@ -36,7 +36,7 @@ from utils import EncoderOptions, Run, RunOptions, open_run, run_script, truncat
 if TYPE_CHECKING:
     import numpy as np
 
-    from bilm.checkpoints.model_format import ClassifierFiles
+    from bilm.checkpoints.classifier_files import ClassifierFiles
     from bilm.evaluation.evaluator import Evaluator
     from bilm.evaluation.predictions import Predictions
     from bilm.inference.text_classifier import TextClassifier
@@ -156,7 +156,8 @@ def keep_other_test_rows(folder: Path, previous: dict[str, Any], summary: dict[s
 
 def load_models(run: Run, options: Options) -> tuple[Evaluator, ClassifierFiles]:
     """The language model, and the classifiers that were trained on it. Raises UserError if a file cannot be used."""
-    from bilm.checkpoints.model_format import find_classifiers, load_bilm, load_classifier
+    from bilm.checkpoints.classifier_files import find_classifiers
+    from bilm.checkpoints.model_format import load_bilm, load_classifier
     from bilm.evaluation.evaluator import Evaluator
     from bilm.text.batching import evaluation_batch_tokens
 

@@ -92,6 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     elif options.fit.unlabelled_column:
         raise UserError("--unlabelled-column is for --unlabelled.")
     # Imported after the options are parsed: torch takes seconds, and --help does not need it.
+    from bilm.checkpoints.classifier_files import keep_best_classifier
     from bilm.checkpoints.model_format import load_bilm
     from bilm.cli.hybrid import find_splits, hybrid_path, hybrid_settings, is_labelled, train_hybrid
     from bilm.runtime.terminal import duration
@@ -105,6 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     inputs = {"corpus": source.identity, "bilm": pretrained.hash} | ({"unlabelled": more.identity} if more else {})
     settings = hybrid_settings(run, **inputs)
     refuse_replacement(hybrid_path(run), settings, options.fit.restart)
+    writes_best = is_folder_of(run.folders.models, pretrained)
     rows, num_splits = int(is_labelled(encoded).sum()), len(find_splits(encoded, source.classes))
     run.folders.prepare()
     seconds = estimate_seconds(run, pretrained, encoded, len(source.classes), num_splits)
@@ -114,7 +116,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     info |= {"unlabelled_are_test_rows": more.are_test_rows} if more else {}
     result = train_hybrid(run, pretrained, encoded, source.classes, info)
     figures = compare(run, result, pretrained, encoded.labels[:rows], replace(source, more=None), test_rows)
-    choose_best(run.folders.models, pretrained)
+    if writes_best:
+        keep_best_classifier(run.folders.models, pretrained, HYBRID)
     figures["seconds"] = round(time.monotonic() - started, 1)
     path = run.folders.results / "fit.json"
     kept = ("rows_trained", "rows_unlabelled", "unlabelled_are_test_rows")
@@ -175,13 +178,15 @@ def refuse_replacement(path: Path, settings: dict[str, Any], restart: bool) -> N
         raise UserError(warning)
 
 
-def choose_best(folder: Path, pretrained: "Pretrained") -> None:
-    """Write classifier.pt, unless the folder is that of another language model, whose classifier it then is."""
-    from bilm.checkpoints.model_format import keep_best_classifier, load_bilm
+def is_folder_of(folder: Path, pretrained: "Pretrained") -> bool:
+    """Whether classifiers on this language model belong into the folder, or it has another one, with classifier.pt.
+
+    Raises UserError if its bilstm.pt cannot be read.
+    """
+    from bilm.checkpoints.model_format import load_bilm
 
     own = folder / "bilstm.pt"
-    if not own.exists() or load_bilm(own).hash == pretrained.hash:
-        keep_best_classifier(folder, pretrained, HYBRID)
+    return not own.exists() or load_bilm(own).hash == pretrained.hash
 
 
 def run_options(options: Options) -> RunOptions:

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 
 from bilm.checkpoints.bundled import bundled_bilm
+from bilm.checkpoints.classifier_files import find_classifiers
 from bilm.checkpoints.ensembles import SUFFIX, read_ensemble
 from bilm.checkpoints.model_format import (
     Pretrained,
     TrainedClassifier,
-    find_classifiers,
     load_bilm,
     load_classifier,
     load_complete_classifier,

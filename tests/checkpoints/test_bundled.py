@@ -12,7 +12,8 @@ import torch
 from conftest import ROOT, SAMPLE, TINY, run_script
 
 from bilm.checkpoints.bundled import bundled_files, keep_bundled, remove_bundled_classifiers
-from bilm.checkpoints.model_format import find_classifiers, load_bilm, load_classifier
+from bilm.checkpoints.classifier_files import find_classifiers
+from bilm.checkpoints.model_format import load_bilm, load_classifier
 from bilm.config import MODES
 from bilm.evaluation.scoring import class_probabilities
 from bilm.runtime.errors import UserError

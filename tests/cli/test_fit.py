@@ -146,6 +146,15 @@ def test_the_best_classifier_of_another_language_model_stays(files, trained_bilm
     assert (folder / "classifier.pt").read_bytes() == before
 
 
+def test_a_damaged_language_model_in_the_folder_is_told_before_training(files):
+    folder = files / "out/models/news"
+    folder.mkdir(parents=True)
+    (folder / "bilstm.pt").write_bytes(b"damaged")
+    run = run_script("-m", "bilm", "fit", files / "news.csv", *COLUMNS, "--output", files / "out")
+    assert run.code == 2 and "bilstm.pt" in run.err and run.err.count("\n") == 1, run.err
+    assert "this takes about" not in run.out and not (folder / "classifier_hybrid.pt").exists()
+
+
 @pytest.mark.parametrize(
     ("only_hybrid", "only_tfidf", "expected"),
     [

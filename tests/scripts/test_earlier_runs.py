@@ -11,7 +11,8 @@ from conftest import ROOT, SAMPLE, TINY, run_script, start, wait_for_checkpoints
 
 import ELMO
 from bilm.checkpoints import serialization
-from bilm.checkpoints.model_format import find_classifiers, finished_settings, keep_best_classifier, load_bilm
+from bilm.checkpoints.classifier_files import find_classifiers, keep_best_classifier
+from bilm.checkpoints.model_format import finished_settings, load_bilm
 from bilm.cli.options import ResumeOptions
 from bilm.runtime.errors import UserError
 from bilm.runtime.files import file_hash
@@ -289,7 +290,7 @@ def test_a_better_classifier_does_not_lose_the_mode_that_classifier_pt_alone_hel
     saved = serialization.load(models / f"classifier_{other}.pt", "classifier")
     saved["info"]["validation_accuracy"] = 1.0
     serialization.save(models / f"classifier_{other}.pt", "classifier", saved)
-    assert keep_best_classifier(models, pretrained) == other
+    assert keep_best_classifier(models, pretrained, other) == other
     result = find_classifiers(models, pretrained)
     assert result.best == other and result.paths[best].name == f"classifier_{best}.pt" and len(result.paths) == 3
     assert serialization.load(models / "classifier.pt", "classifier")["mode"] == other

@@ -8,7 +8,8 @@ import pytest
 from conftest import ROOT, SAMPLE, TINY, run_script
 
 from bilm.checkpoints import serialization
-from bilm.checkpoints.model_format import find_classifiers, load_bilm
+from bilm.checkpoints.classifier_files import find_classifiers
+from bilm.checkpoints.model_format import load_bilm
 from bilm.config import CLASSIFIER_FIT, ClassifierConfig
 
 

@@ -13,8 +13,9 @@ from conftest import SAMPLE, TINY, run_script
 
 import ELMO
 from bilm import ELMo, TextClassifier
+from bilm.checkpoints.classifier_files import find_classifiers
 from bilm.checkpoints.growth import grow
-from bilm.checkpoints.model_format import find_classifiers, load_bilm
+from bilm.checkpoints.model_format import load_bilm
 from bilm.cli.predict import Writer
 from bilm.config import PRETRAINING, BiLMConfig, FitConfig, VocabularyConfig
 from bilm.evaluation.figures import draw_confusion_matrix
