@@ -795,3 +795,17 @@ def test_own_texts_are_what_was_measured():
         more = f"{measured[f'{name}_25_labels_unlabelled']['hybrid']['accuracy']:.3f}"
         assert row == [f"{full['rows_trained']:,}", *accuracies[0], *gain, *accuracies[1], more]
         assert full["paired"]["interval"][1] > 0, "the page says that none is worse beyond chance"
+        in_folds = 100 * full["paired_validation"]["difference"]
+        assert re.search(rf"{in_folds:.1f} (points better )?on {name}", flowing(CUSTOM_DATA)), name
+    for suffix in ("_25_labels", "_25_labels_unlabelled"):
+        gains = [
+            measured[name + suffix]["hybrid"]["accuracy"] - measured[name + suffix]["tfidf_svm"]["accuracy"]
+            for name, *_ in rows
+        ]
+        assert f"better by {100 * np.mean(gains):.1f}" in flowing(CUSTOM_DATA)
+    trec, r8 = (round(measured[name]["seconds"][0] / 60) for name in ("trec", "r8"))
+    assert f"{trec} minutes for 5,452 questions, {r8} for 5,485 Reuters reports" in flowing(CUSTOM_DATA)
+    example = (
+        f"test accuracy of {measured['docstrings']['hybrid']['accuracy']:.3f}; TF-IDF, with its present settings, "
+    )
+    assert example + f"{measured['docstrings']['tfidf_svm']['accuracy']:.3f}" in flowing(CUSTOM_DATA)
