@@ -23,7 +23,6 @@ from bilm.runtime.errors import UserError
 from bilm.runtime.optional_packages import require
 from bilm.runtime.options import parse_options, setting
 from bilm.runtime.paths import ROOT, display_path
-from bilm.runtime.process import quoted
 from utils import (
     ResumeOptions,
     Run,
@@ -109,7 +108,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parse_options(Options, __doc__, presets=PRETRAINING, arguments=arguments)
     check_options(options)
     if options.original.import_original:
-        return import_original_elmo(options)
+        from bilm.cli.import_original import import_original_elmo
+
+        return import_original_elmo(options.original.import_original, options.run.output, options.resume.restart)
     # Imported after the options are parsed: torch takes seconds, and --help does not need it.
     from bilm.text.split import split_validation
     from bilm.training.loop import fit
@@ -362,40 +363,6 @@ def save(
     print(
         f"Best epoch {state.best_epoch + 1}: validation perplexity {state.best_figure:.1f}, {state.seconds:,.0f} s.\n"
         f"Wrote {display_path(weights)} and {display_path(results)}. {run.next_after_pretraining()}"
-    )
-
-
-def import_original_elmo(options: Options) -> None:
-    """Convert the files of the original ELMo to a bilstm.pt."""
-    from bilm.checkpoints.bundled import bundled_files, keep_bundled, remove_bundled_classifiers
-    from bilm.checkpoints.model_format import import_original, save_bilm, saved_info
-    from bilm.runtime.process import allow_interrupts
-
-    assert options.original.import_original
-    allow_interrupts()
-    shape, weights = map(Path, options.original.import_original)
-    path = Path(options.run.output) if options.run.output else ROOT / "models"
-    if path.suffix != ".pt":
-        path = path / "original.pt"
-    original = import_original(shape, weights)
-
-    def read() -> dict[str, Any] | None:
-        earlier = None if path in bundled_files(path.parent) else saved_info(path, "bilm")
-        return earlier and {"corpus": earlier["settings"].get("corpus"), **earlier.get("imported", {})}
-
-    warning = replacement_warning(path, read, {"corpus": None, **original.info["imported"]})
-    if warning and not options.resume.restart:
-        raise UserError(warning)
-    replaces_bilstm = path.name == "bilstm.pt"
-    if (replaces_bilstm or path in bundled_files(path.parent)) and (note := keep_bundled(path.parent)):
-        print(note)
-    save_bilm(path, original.model, original.vocabulary, original.info)
-    if replaces_bilstm:
-        remove_bundled_classifiers(path.parent)
-    name = display_path(path)
-    print(
-        f"Read {original.model.num_layers} layers of width {original.model.output_dim} from {display_path(weights)}.\n"
-        f"Wrote {name}. Next: python classification.py --bilm {quoted(name)} --output FOLDER"
     )
 
 
