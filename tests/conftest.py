@@ -71,6 +71,7 @@ _FOLDER = tempfile.TemporaryDirectory(prefix="sample-")
 SAMPLE = thinned_sample(Path(_FOLDER.name), 2)
 # Small enough for a test, and still every part of the real thing.
 TINY = ["--width", "24", "--min-count", "2", "--batch-tokens", "512", "--precision", "fp32", "--device", "cpu"]
+CLASSIFY = ["classification.py", "--precision", "fp32", "--epochs", 2, "--hidden", 16]
 
 
 CPU_BF16 = lack_of_bf16(torch.device("cpu")) == ""

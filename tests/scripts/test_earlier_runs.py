@@ -7,7 +7,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, SAMPLE, TINY, run_script, start, wait_for_checkpoints
+from conftest import CLASSIFY, ROOT, SAMPLE, TINY, run_script, start, wait_for_checkpoints
 
 import ELMO
 from bilm.checkpoints import serialization
@@ -112,13 +112,7 @@ DAMAGE = {
 COMMANDS = {
     "bilstm.pt": ["ELMO.py", *TINY, "--epochs", 2],
     "classifier_frozen.pt": [
-        "classification.py",
-        "--precision",
-        "fp32",
-        "--epochs",
-        2,
-        "--hidden",
-        16,
+        *CLASSIFY,
         "--mode",
         "frozen",
     ],

@@ -10,7 +10,7 @@ import sys
 
 import pytest
 import torch
-from conftest import ROOT, SAMPLE, TINY, run_script, start, wait_for_checkpoints
+from conftest import CLASSIFY, ROOT, SAMPLE, TINY, run_script, start, wait_for_checkpoints
 
 import classification
 from bilm.checkpoints import serialization
@@ -98,14 +98,8 @@ def test_another_seed_adds_to_the_summary(trained, tmp_path):
     subprocess.run(["cp", "-r", f"{output}/.", tmp_path], check=True)
     common = ["--data", SAMPLE, "--output", tmp_path]
     run = run_script(
-        "classification.py",
+        *CLASSIFY,
         *common,
-        "--precision",
-        "fp32",
-        "--epochs",
-        2,
-        "--hidden",
-        16,
         "--mode",
         "frozen",
         "--seed",
