@@ -9,6 +9,7 @@ from bilm.runtime.process import run_script
 COMMANDS = {
     "fit": "train a classifier on your own texts, and compare it with TF-IDF",
     "predict": "classify texts, explain the answers, serve a page in the browser",
+    "evaluate": "metrics of a classifier on a file of texts and their classes",
     "ensemble": "write a file that names several classifiers, to be used as one",
     "vectors": "write the vectors of texts to a file",
     "neighbours": "find where else a word occurs in the same sense",

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -229,3 +229,13 @@ def unlabelled(file: str, column: str | None, default_column: str | None) -> Unl
     column = (column or default_column) if has_columns(file) else column
     check_column(file, column, "unlabelled_column")
     return Unlabelled(Path(file), column, file_hash(Path(file)))
+
+
+def labelled(file: str, text_column: str | None, label_column: str | None, classes: Sequence[str]) -> Source:
+    """Return the rows of one file, whose classes are `classes`; without columns, of a file in a form of AG News.
+
+    Raises UserError if the file cannot be read, or has no columns.
+    """
+    check_column(file, text_column or "Description")
+    columns = None if text_column is None else Columns(text_column, label_column)
+    return Source(Path(file), None, file_hash(Path(file)), columns, tuple(classes))

@@ -348,19 +348,19 @@ def read_texts(source: str, column: str | None, label: str = "") -> Iterator[str
             yield from map(without_line_end, decoded_lines(file, source))
 
 
-def check_column(path: str, column: str | None, parameter: str) -> None:
-    """Raise UserError, with this `parameter`, if a file has columns and `column` is None, or the reverse.
+def check_column(path: str, column: str | None, *parameters: str) -> None:
+    """Raise UserError, with these parameters, if a file has columns and `column` is None, or the reverse.
 
-    Also, without it, if `column` is one of a spreadsheet or of an archive.
+    Also, without them, if `column` is one of a spreadsheet or of an archive.
     """
     if has_columns(path) and column is None:
-        raise UserError(f"{path} has columns; name the one with the texts.", parameter)
+        raise UserError(f"{path} has columns; name the one with the texts.", *parameters)
     if column is not None and not has_columns(path):
         if Path(path).is_file():
             with open_bytes(path) as file:
                 if description := file_type(file.read(64)):
                     raise UserError(f"{path} is {description}.")
-        raise UserError(f"{path} is read line by line; only files in {', '.join(KINDS)} have columns.", parameter)
+        raise UserError(f"{path} is read line by line; only files in {', '.join(KINDS)} have columns.", *parameters)
 
 
 def replace_surrogates(text: str) -> str:
