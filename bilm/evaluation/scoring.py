@@ -22,6 +22,47 @@ CONFUSION_WORDS = 20
 TOP = 5
 
 
+class DirectionCounts:
+    """What is counted over the targets of one direction of a language model."""
+
+    def __init__(self, vocabulary: Vocabulary):
+        size, first = len(vocabulary), len(SPECIALS)
+        self.words = vocabulary.words[first : first + CONFUSION_WORDS]
+        # Of each word, its row and column in the confusion matrix; the last one is of all other words.
+        self._index = np.full(size, len(self.words))
+        self._index[first : first + len(self.words)] = np.arange(len(self.words))
+        self.by_word = ClassCounts(size)
+        self.confusion = np.zeros((len(self.words) + 1,) * 2, dtype=np.int64)
+        self.nll, self.in_top = 0.0, 0
+
+    def add(self, nll: torch.Tensor, top: torch.Tensor, targets: torch.Tensor) -> None:
+        """nll: negative log-likelihood of each target, (N,); top: its most probable words, int64 (N, k)."""
+        from sklearn.metrics import confusion_matrix  # takes a second to import
+
+        self.nll += float(nll.cpu().double().sum())
+        self.in_top += int((top == targets[:, None]).sum())
+        actual, predicted = targets.cpu().numpy(), top[:, 0].cpu().numpy()
+        self.by_word.add(actual, predicted)
+        labels = range(len(self.confusion))
+        self.confusion += confusion_matrix(self._index[actual], self._index[predicted], labels=labels)
+
+    def figures(self) -> dict[str, Any]:
+        """Return the metrics of this direction."""
+        targets, scores = int(self.by_word.actual.sum()), self.by_word.scores()
+        return {
+            "perplexity": perplexity(self.nll, targets),
+            "accuracy": scores["accuracy"],
+            "top5_accuracy": self.in_top / targets,
+            "targets": targets,
+            **{f"{name}_macro": scores[name] for name in ("precision", "recall", "f1")},
+            **{f"{name}_weighted": scores[f"{name}_weighted"] for name in ("precision", "recall", "f1")},
+            "words": scores["classes"],
+            "words_undefined": scores["undefined"],
+            "confusion_words": list(self.words),
+            "confusion_matrix": self.confusion[: len(self.words)].tolist(),
+        }
+
+
 @torch.no_grad()
 def evaluate_language_model(
     model: BiLM,
@@ -35,44 +76,16 @@ def evaluate_language_model(
     Perplexity, accuracy and top-5 accuracy of the next (previous) word; precision, recall and F1 over the vocabulary;
     the confusion matrix of the first CONFUSION_WORDS words (row: the true word; last column: any other predicted word).
     """
-    from sklearn.metrics import confusion_matrix  # takes a second to import
-
     assert model.softmax is not None
-    size = len(vocabulary)
-    words = range(len(SPECIALS), min(len(SPECIALS) + CONFUSION_WORDS, size))
-    index = np.full(size, len(words))  # of each word's row and column in the confusion matrix
-    index[words] = np.arange(len(words))
-    counts = {direction: ClassCounts(size) for direction in DIRECTIONS}
-    confusion = {direction: np.zeros((len(words) + 1,) * 2, dtype=np.int64) for direction in DIRECTIONS}
-    nll = dict.fromkeys(DIRECTIONS, 0.0)
-    in_top = dict.fromkeys(DIRECTIONS, 0)
+    counts = {direction: DirectionCounts(vocabulary) for direction in DIRECTIONS}
     for batch in batches:
         batch = batch.to(device)
         with autocast():
             for direction, lm in model.lm_targets(batch).items():
-                nll[direction] += float(model.softmax.nll(lm.states, lm.targets).cpu().double().sum())
-                top = model.softmax.topk(lm.states, min(TOP, size))
-                in_top[direction] += int((top == lm.targets[:, None]).sum())
-                actual, predicted = lm.targets.cpu().numpy(), top[:, 0].cpu().numpy()
-                counts[direction].add(actual, predicted)
-                confusion[direction] += confusion_matrix(index[actual], index[predicted], labels=range(len(words) + 1))
-    figures: dict[str, Any] = {}
-    for direction in DIRECTIONS:
-        targets = int(counts[direction].actual.sum())
-        scores = counts[direction].scores()
-        figures[direction] = {
-            "perplexity": perplexity(nll[direction], targets),
-            "accuracy": scores["accuracy"],
-            "top5_accuracy": in_top[direction] / targets,
-            "targets": targets,
-            **{f"{name}_macro": scores[name] for name in ("precision", "recall", "f1")},
-            **{f"{name}_weighted": scores[f"{name}_weighted"] for name in ("precision", "recall", "f1")},
-            "words": scores["classes"],
-            "words_undefined": scores["undefined"],
-            "confusion_words": [vocabulary.words[i] for i in words],
-            "confusion_matrix": confusion[direction][: len(words)].tolist(),
-        }
-    return figures
+                nll = model.softmax.nll(lm.states, lm.targets)
+                top = model.softmax.topk(lm.states, min(TOP, len(vocabulary)))
+                counts[direction].add(nll, top, lm.targets)
+    return {direction: counts[direction].figures() for direction in DIRECTIONS}
 
 
 @torch.no_grad()
