@@ -124,6 +124,29 @@ def measure_startup(job: Job, runtime: Runtime) -> dict[str, Any]:
 # --- commands -------------------------------------------------------------------------------------------------------
 
 
+def commands_for_files(folder: Path) -> dict[str, list[str]]:
+    """The commands that read texts.csv in `folder`, and write beside it."""
+    texts = ["--input", f"{folder}/texts.csv", "--column", "text"]
+    return {
+        "predict": ["predict", "--format", "csv", *texts],
+        "vectors": ["vectors", "--output", f"{folder}/x.hdf5", *texts],
+        "vectors_per_text": ["vectors", "--per", "text", "--output", f"{folder}/x.npz", *texts],
+        "neighbours_build": ["neighbours", "--build", "--index", f"{folder}/index", *texts],
+    }
+
+
+def commands_for_a_text(folder: Path) -> dict[str, list[str]]:
+    """The commands for one text; `neighbours` uses the index that the commands for files have written."""
+    return {
+        "predict": ["predict", TEXT],
+        "predict_explain": ["predict", "--explain", TEXT],
+        "vectors": ["vectors", TEXT, "--output", f"{folder}/y.npz"],
+        "neighbours": ["neighbours", "--word", "bank", TEXT, "--index", f"{folder}/index"],
+        "lm_score": ["lm", TEXT],
+        "lm_fill": ["lm", "The ___ of the company resigned."],
+    }
+
+
 def measure_commands(bilm: Path, source: Source, repeats: int) -> dict[str, Any]:
     """Measure commands as a user calls them: a process each, from start to end. Also measure the library.
 
@@ -138,28 +161,12 @@ def measure_commands(bilm: Path, source: Source, repeats: int) -> dict[str, Any]
         folder = Path(name)
         with (folder / "texts.csv").open("w", encoding="utf-8", newline="") as file:
             csv.writer(file).writerows([("text",), *((text,) for text in texts)])
-        all_texts = ["--input", f"{folder}/texts.csv", "--column", "text"]
-        index = ["--index", f"{folder}/index"]
-        files = {
-            "predict": ["predict", "--format", "csv", *all_texts],
-            "vectors": ["vectors", "--output", f"{folder}/x.hdf5", *all_texts],
-            "vectors_per_text": ["vectors", "--per", "text", "--output", f"{folder}/x.npz", *all_texts],
-            "neighbours_build": ["neighbours", "--build", *index, *all_texts],
-        }
-        single = {
-            "predict": ["predict", TEXT],
-            "predict_explain": ["predict", "--explain", TEXT],
-            "vectors": ["vectors", TEXT, "--output", f"{folder}/y.npz"],
-            "neighbours": ["neighbours", "--word", "bank", TEXT, *index],
-            "lm_score": ["lm", TEXT],
-            "lm_fill": ["lm", "The ___ of the company resigned."],
-        }
         file_seconds, single_seconds = (
             {
                 name: timed(partial(_run, "-m", "bilm", *command, "--bilm", str(bilm.resolve())), repeats)
                 for name, command in progress(commands.items(), unit="command", label="tools")
             }
-            for commands in (files, single)
+            for commands in (commands_for_files(folder), commands_for_a_text(folder))
         )
         read = partial(read_texts, f"{folder}/texts.csv", "text")
         library: dict[str, Callable[[], Any]] = {
