@@ -745,6 +745,7 @@ def test_other_seeds_of_the_presets_are_what_was_measured():
 # --- docs/custom_data.md --------------------------------------------------------------------------------------------
 
 CUSTOM_DATA = "docs/custom_data.md"
+LOG = "docs/log.md"
 
 
 def test_the_worked_example_is_what_was_measured():
@@ -777,6 +778,31 @@ def test_the_gain_of_a_pretrained_start_is_what_was_measured():
     text, tfidf = flowing(CUSTOM_DATA), measured["tfidf_svm"]["test"]
     assert f"from scratch has test accuracy {scratch:.3f}, TF-IDF {tfidf:.3f}, and one with" in text
     assert f"`--start-from models/bilstm.pt` {start:.3f}, each" in text
+
+
+def test_other_texts_are_what_was_measured():
+    measured = results("other_texts")["data"]
+    page = section(LOG, "Own texts: ten data sets that nothing was chosen on")
+    names = [name for name in measured if "_labels" not in name]
+    rows = re.findall(r"^\| ([a-z0-9: ]+) \| ([\d,]+ \| .+) \|$", page, re.MULTILINE)
+    assert len(names) == len(rows) == 10
+    gains: dict[str, list[float]] = {"": [], "_25_labels": [], "_25_labels_unlabelled": []}
+    for name, (label, row) in zip(names, rows, strict=True):
+        assert label.replace("tweets: ", "tweet_") == name
+        every = [measured[name + suffix] for suffix in gains]
+        (tfidf, full), (few_tfidf, few), (_, more) = (
+            [of[model]["accuracy"] for model in ("tfidf_svm", "hybrid")] for of in every
+        )
+        for suffix, of in zip(gains, every, strict=True):
+            gains[suffix].append(100 * (of["hybrid"]["accuracy"] - of["tfidf_svm"]["accuracy"]))
+        paired = every[0]["paired"]
+        difference, low, high = (f"{100 * x:+.1f}" for x in (paired["difference"], *paired["interval"]))
+        cells = [f"{every[0]['rows_trained']:,}", f"{tfidf:.3f}", f"{full:.3f}", f"{difference} ({low} to {high})"]
+        assert row.split(" | ") == [*cells, f"{few_tfidf:.3f}", f"{few:.3f}", f"{more:.3f}"]
+        assert paired["interval"][1] > 0, "the page says that none is worse beyond chance"
+    of_all, of_few, of_more = (f"{np.mean(values):.1f} points better on average" for values in gains.values())
+    assert of_all in flowing(LOG) and of_few in flowing(LOG) and of_all in flowing(CUSTOM_DATA)
+    assert f"with texts without labels {of_more.split()[0]}" in flowing(LOG)
 
 
 def test_own_texts_are_what_was_measured():
