@@ -334,7 +334,7 @@ def evaluate_test_rows(
     run, evaluator, best = evaluation.run, evaluation.evaluator, evaluation.files.best
     assert best is not None
     stamp = {**run.stamp(), "classifier": best, "hash": evaluator.classifiers[best].hash}
-    stamp["rows_trained"] = evaluator.pretrained.info["rows_trained"]
+    stamp["rows_trained"] = evaluator.classifiers[best].info["rows_trained"]
     texts = [text for _, text in source.rows()]
     mistakes = typical_mistakes(encoded.labels, probabilities[best], texts, list(source.classes))
     write_json(run.folders.results / "mistakes.json", stamp | mistakes)

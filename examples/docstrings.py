@@ -69,7 +69,7 @@ def main() -> None:
     for split, content in rows.items():
         with (FOLDER / f"{split}.csv").open("w", encoding="utf-8", newline="") as file:
             csv.writer(file).writerows([("library", "text"), *content])
-        print(f"Wrote {FOLDER.name}/{split}.csv: {len(content):,} texts.")
+        print(f"Wrote data/{FOLDER.name}/{split}.csv: {len(content):,} texts.")
 
 
 if __name__ == "__main__":

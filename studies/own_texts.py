@@ -75,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             runs = [fitted(folder, seed, labels) for seed in range(1 if labels == "all" else options.seeds)]
             figures = {**summarised(runs), "command": stamp["command"]}
             results["data"][name + LABELS[labels].format(FEW)] = figures
-    write_json(path, results)
+            write_json(path, results)  # now: the next data set may take an hour
     print(f"Wrote {display_path(path)}.")
 
 
@@ -84,7 +84,9 @@ def same_commit(path: Path, stamp: dict[str, Any]) -> dict[str, Any]:
     from bilm.runtime.files import read_json
 
     earlier = read_json(path) if path.exists() else {}
-    return dict(earlier["data"]) if earlier.get("commit") == stamp["commit"] is not None else {}
+    commit = str(earlier.get("commit"))
+    is_known = commit != "unknown" and not commit.endswith("+")
+    return dict(earlier["data"]) if is_known and commit == stamp["commit"] else {}
 
 
 def fitted(folder: Path, seed: int, labels: str) -> dict[str, Any]:
@@ -104,12 +106,23 @@ def fitted(folder: Path, seed: int, labels: str) -> dict[str, Any]:
 
 
 def read_training_rows(folder: Path) -> tuple[pd.DataFrame, str]:
-    """Read train.csv; return its rows and the name of the column of the classes. Raises UserError."""
+    """Read train.csv; return its rows and the name of the column of the classes.
+
+    Raises UserError if it cannot be read, or if there is no test.csv.
+    """
     import pandas as pd
 
-    rows = pd.read_csv(folder / "train.csv", dtype=str, keep_default_na=False, quoting=csv.QUOTE_MINIMAL)
+    from bilm.runtime.files import require_file
+
+    path = folder / "train.csv"
+    require_file(path)
+    require_file(folder / "test.csv")
+    try:
+        rows = pd.read_csv(path, dtype=str, keep_default_na=False, quoting=csv.QUOTE_MINIMAL)
+    except ValueError as error:  # ParserError and UnicodeDecodeError are such errors
+        raise UserError(f"{path} cannot be read as a CSV file in UTF-8: {error}") from error
     if "text" not in rows.columns or len(rows.columns) != 2:
-        raise UserError(f"{folder / 'train.csv'} should have the column text and one other, of the classes.")
+        raise UserError(f"{path} should have the column text and one other, of the classes.")
     return rows, next(name for name in rows.columns if name != "text")
 
 

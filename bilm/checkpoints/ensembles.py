@@ -35,6 +35,9 @@ def write_ensemble(path: Path, classifiers: Sequence[Path]) -> list[TrainedClass
     """
     if path.exists() and not _is_ensemble(path):
         raise UserError(f"{path} exists and is not an ensemble. Name another file.", "output")
+    for classifier in classifiers:
+        if classifier.suffix == SUFFIX:
+            raise UserError(f"{classifier} is an ensemble, which cannot be a member of another. Name its classifiers.")
     files = [(_language_model_of(classifier), classifier) for classifier in classifiers]
     members = _load(files)
     _require_same_classes(path, members)

@@ -70,8 +70,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     device, precision = start_inference(options.model), options.model.precision
     model = TextClassifier.load(options.model.bilm, options.evaluate.classifier, device=device, precision=precision)
     source = find_rows(options.evaluate, model)
-    if (source.identity, None) in model.trained_on:
-        print_note("Note: the classifier was trained on this file. On new texts it is less accurate.")
+    if any(identity == source.identity for identity, _ in model.trained_on):
+        print_note("Note: the classifier was trained on rows of this file. On new texts it is less accurate.")
     labels, probabilities = classify(model, source)
     print_truncation(model.vocabulary.tokenizer)
     figures = classification_figures(labels, probabilities.argmax(1), model.classes)

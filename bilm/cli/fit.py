@@ -107,6 +107,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     settings = hybrid_settings(run, **inputs)
     refuse_replacement(hybrid_path(run), settings, options.fit.restart)
     writes_best = is_folder_of(run.folders.models, pretrained)
+    if writes_best:
+        refuse_replacement_of_best(run.folders.models, pretrained, options.fit.restart)
     rows, num_splits = int(is_labelled(encoded).sum()), len(find_splits(encoded, source.classes))
     run.folders.prepare()
     seconds = estimate_seconds(run, pretrained, encoded, len(source.classes), num_splits)
@@ -116,13 +118,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     info |= {"unlabelled_are_test_rows": more.are_test_rows} if more else {}
     result = train_hybrid(run, pretrained, encoded, source.classes, info)
     figures = compare(run, result, pretrained, encoded.labels[:rows], replace(source, more=None), test_rows)
-    if writes_best:
-        keep_best_classifier(run.folders.models, pretrained, HYBRID)
     figures["seconds"] = round(time.monotonic() - started, 1)
     path = run.folders.results / "fit.json"
     kept = ("rows_trained", "rows_unlabelled", "unlabelled_are_test_rows")
     figures = {key: info[key] for key in kept if key in info} | figures
     write_json(path, run.stamp() | figures)
+    if writes_best:
+        keep_best_classifier(run.folders.models, pretrained, HYBRID)
     print(f"\n{verdict(figures)}\nWrote {display_path(path)}. Classify with it:\n  {use(options, result.path)}")
 
 
@@ -176,6 +178,18 @@ def refuse_replacement(path: Path, settings: dict[str, Any], restart: bool) -> N
     warning = replacement_warning(path, read, {name: settings.get(name) for name in inputs})
     if warning and not restart:
         raise UserError(warning)
+
+
+def refuse_replacement_of_best(folder: Path, pretrained: "Pretrained", restart: bool) -> None:
+    """Raises UserError, unless with `restart`, if classifier.pt cannot be read; in any case, if it is a folder."""
+    from bilm.checkpoints.classifier_files import find_classifiers
+    from bilm.cli.run import unreadable_warning
+
+    path = folder / "classifier.pt"
+    if error := find_classifiers(folder, pretrained).damaged.get(path):
+        warning = unreadable_warning(path, error)
+        if not restart:
+            raise UserError(warning)
 
 
 def is_folder_of(folder: Path, pretrained: "Pretrained") -> bool:

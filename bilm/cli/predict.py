@@ -134,7 +134,7 @@ def serve(options: Options) -> None:
     model = TextClassifier.load(bilm, options.predict.classifier, device=device, precision=precision)
     elmo = ELMo(load_bilm(bilm), device, precision=precision)
     file, column = options.texts.input, options.texts.column
-    if file is None and tuple(model.classes) == CLASS_NAMES:
+    if file is None and tuple(model.classes) == CLASS_NAMES and (SAMPLE / "train.csv").exists():
         file, column = str(SAMPLE / "train.csv"), "3"
     texts = list(read_texts(file, column)) if file is not None else []
     vectors = [np.zeros((0, 0), np.float32)]

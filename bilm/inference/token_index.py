@@ -6,6 +6,7 @@ folder/texts.jsonl   {"text", "words"} of each text
 folder/index.json    format, language model and sizes
 """
 
+import contextlib
 import json
 import shutil
 import tempfile
@@ -66,9 +67,19 @@ def build_index(elmo: ELMo, batches: Iterable[Sequence[str]], folder: Path) -> i
 
 
 def _is_index(folder: Path) -> bool:
-    """Return whether `folder` contains only files that `_write` writes."""
+    """Return whether `folder` is empty, or has the manifest of an index and no other files than `_write` writes."""
+    if not folder.is_dir():
+        return False
     names = {"index.json", "tokens.npz", "texts.jsonl"}
-    return folder.is_dir() and all(p.name in names or p.match("layer_*.bin") for p in folder.iterdir())
+    found = list(folder.iterdir())
+    if not all(p.name in names or p.match("layer_*.bin") for p in found):
+        return False
+    if not found:
+        return True
+    with contextlib.suppress(UserError, OSError):
+        manifest = read_json(folder / "index.json")
+        return isinstance(manifest, dict) and {"bilm", "format"} <= set(manifest)
+    return False
 
 
 def _write(elmo: ELMo, batches: Iterable[Sequence[str]], folder: Path) -> int:
@@ -109,7 +120,9 @@ class Index:
             raise UserError(f"{folder} is not an index. Build it first.", "build", "input")
         with reject_malformed(folder):
             manifest = read_json(folder / "index.json")
-            if manifest["bilm"] != elmo.hash or manifest["format"] != _FORMAT:
+            if manifest["format"] != _FORMAT:
+                raise UserError(f"{folder} is of another version of the program. Build it again.", "build", "input")
+            if manifest["bilm"] != elmo.hash:
                 raise UserError(f"{folder} was built with another language model. Build it again.", "build", "input")
             files = [_layer_file(folder, j) for j in range(elmo.num_layers)]
             self._layers = [np.memmap(file, np.float16, "r").reshape(-1, elmo.output_dim) for file in files]

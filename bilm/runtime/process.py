@@ -117,11 +117,12 @@ def at_end(callback: Callable[[], None]) -> None:
 
 
 def command_line() -> str:
-    """Return how the script was called, without arguments: "python ELMO.py", "python -m studies.baselines"."""
+    """Return how the script was called, without arguments: "python ELMO.py", "python -m studies.baselines", "bilm"."""
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     if spec is not None:
         return f"python -m {spec.name.removesuffix('.__main__')}"
-    return f"python {Path(sys.argv[0]).name}"
+    name = Path(sys.argv[0]).name
+    return f"python {name}" if name.endswith(".py") else name.removesuffix(".exe")
 
 
 def quoted(argument: str) -> str:

@@ -57,8 +57,8 @@ def _select_columns(path: Path, first: Sequence[str]) -> tuple[str, str]:
     raise UserError(
         f"{path}, row 1: these are not AG News columns ({', '.join(first)[:80]!r}). Expected the header 'Class Index,"
         "Title,Description', 'Class Index,Description' or 'text,label', or three columns class, title, description "
-        "without a header. For texts of your own, name the file and its columns.",
-        *("train", "text_column", "label_column"),
+        "without a header. For texts of your own, name their columns (in the scripts together with --train FILE).",
+        *("text_column", "label_column"),
     )
 
 

@@ -202,3 +202,10 @@ def test_a_language_model_that_is_named_has_to_be_that_of_a_fine_tuned_classifie
     assert load_classifier(beside, pretrained).vocabulary is pretrained.vocabulary
     with pytest.raises(LanguageModelMismatch):
         load_classifier(beside, load_bilm(ROOT / "models/bilstm.pt"))
+
+
+def test_an_ensemble_is_not_a_member_of_another(models):
+    members = models / "one/classifier_trainable.pt", models / "one/classifier_frozen.pt"
+    assert run_script("-m", "bilm", "ensemble", "--output", models / "first.json", *members).code == 0
+    run = run_script("-m", "bilm", "ensemble", "--output", models / "second.json", models / "first.json", members[0])
+    assert run.code == 2 and "cannot be a member of another" in run.err and not (models / "second.json").exists()

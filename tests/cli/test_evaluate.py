@@ -44,7 +44,7 @@ def test_metrics_are_counted_from_the_predictions(trained_bilm, rows, named):
         assert f"accuracy {accuracy:.4f}" in run.out and f": {len(rows)} texts" in run.out
         lines = [line.split() for line in run.out.splitlines()]
         assert all(row in lines for row in matrix) and "calibration error" in run.out
-        assert "was trained on this file" not in run.err
+        assert "was trained on rows of this file" not in run.err
 
 
 def test_another_classifier_and_the_rows_that_it_was_trained_on(trained_bilm, rows):
@@ -52,7 +52,7 @@ def test_another_classifier_and_the_rows_that_it_was_trained_on(trained_bilm, ro
     run = run_script("-m", "bilm", "evaluate", SAMPLE / "test.csv", "--bilm", trained_bilm, "--classifier", other)
     assert f"classifier frozen: accuracy {expected(trained_bilm, rows, other)[0]:.4f}" in run.out
     run = run_script("-m", "bilm", "evaluate", SAMPLE / "train.csv", "--bilm", trained_bilm, "--classifier", other)
-    assert run.code == 0 and "was trained on this file" in run.err
+    assert run.code == 0 and "was trained on rows of this file" in run.err
 
 
 @pytest.mark.parametrize(

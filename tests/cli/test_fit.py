@@ -177,3 +177,20 @@ def test_texts_with_little_in_common_are_learned_from(tmp_path, trained_bilm):
     write(tmp_path / "few.csv", rows)
     run = run_script("-m", "bilm", "fit", tmp_path / "few.csv", *COLUMNS, "--bilm", trained_bilm, "--output", tmp_path)
     assert run.code == 0, run.err
+
+
+def test_a_best_classifier_that_cannot_be_read_is_not_replaced_unasked(files, trained_bilm):
+    best = files / "out/models/news/classifier.pt"
+    best.parent.mkdir(parents=True)
+    best.write_bytes(b"of a newer version")
+    command = ("-m", "bilm", "fit", files / "news.csv", *COLUMNS, "--bilm", trained_bilm, "--output", files / "out")
+    run = run_script(*command)
+    assert run.code == 2 and "--restart" in run.err and "this takes about" not in run.out
+    assert best.read_bytes() == b"of a newer version"
+    best.unlink()
+    best.mkdir()
+    run = run_script(*command, "--restart")
+    assert run.code == 2 and "is a folder" in run.err and "this takes about" not in run.out
+    best.rmdir()
+    best.write_bytes(b"of a newer version")
+    assert run_script(*command, "--restart").code == 0 and best.stat().st_size > 1000

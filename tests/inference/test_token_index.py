@@ -73,6 +73,10 @@ def test_an_index_is_complete_and_belongs_to_its_language_model(elmo, corpus, fo
     with pytest.raises(UserError, match="is not an index"):
         build_index(elmo, [corpus], tmp_path)
     assert (tmp_path / "thesis.tex").exists()
+    (tmp_path / "thesis.tex").unlink()
+    with pytest.raises(UserError, match="is not an index"):  # an index.json of something else
+        build_index(elmo, [corpus], tmp_path)
+    assert (tmp_path / "index.json").exists()
     with pytest.raises(UserError, match="no word"):
         build_index(elmo, [["", " "]], tmp_path / "none")
     assert not (tmp_path / "none").exists()
