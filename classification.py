@@ -212,15 +212,9 @@ def read_settings(path: Path, mode: str, files: ClassifierFiles, bundled: list[P
 
 
 def confirm_best(run: Run, options: Options, files: ClassifierFiles, modes: Container[str]) -> None:
-    """Raises UserError if keep_best_classifier would replace a file that cannot be read, unless the user agrees.
-
-    These are classifier.pt, and the file that an earlier classifier.pt is renamed to; those of `modes` are known.
-    """
-    best = run.folders.models / "classifier.pt"
-    renamed = [weights_of(run, mode) for mode, path in files.paths.items() if path == best and mode not in modes]
-    for path in (best, *renamed):
-        if path in files.damaged:
-            confirm_replacement(unreadable_warning(path, files.damaged[path]), options.resume)
+    """Raises UserError if keep_best_classifier would replace a file that cannot be read, unless the user agrees."""
+    for path, error in files.unreadable_in_place_of_best(run.folders.models, modes).items():
+        confirm_replacement(unreadable_warning(path, error), options.resume)
 
 
 def prepare(

@@ -1,7 +1,7 @@
 """The classifiers in a folder that were trained on one language model, and which of them is classifier.pt."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,17 @@ class ClassifierFiles:
         """
         comparable = [mode for mode in self.paths if self.in_use in (None, self.learned[mode])]
         return max(comparable or self.paths, key=self.accuracies.__getitem__, default=None)
+
+    def unreadable_in_place_of_best(self, folder: Path, trained: Container[str]) -> dict[Path, UserError]:
+        """The files that cannot be read and would be replaced by keep_best_classifier after modes `trained`.
+
+        These are classifier.pt, and the file that an earlier classifier.pt is renamed to; not those of the modes that
+        are trained, which are written by the training.
+        """
+        best = folder / "classifier.pt"
+        earlier = [mode for mode, path in self.paths.items() if path == best and mode not in trained]
+        renamed = [folder / f"classifier_{mode}.pt" for mode in earlier]
+        return {path: self.damaged[path] for path in (best, *renamed) if path in self.damaged}
 
 
 def find_classifiers(folder: Path, pretrained: Pretrained, classes: Sequence[str] | None = None) -> ClassifierFiles:

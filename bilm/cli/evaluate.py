@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bilm.cli.options import ModelOptions
+from bilm.cli.options import ClassifierOptions
 from bilm.cli.run import print_truncation, start_inference
 from bilm.runtime.errors import UserError
 from bilm.runtime.options import parse_options, setting
@@ -30,17 +30,13 @@ BATCH_TEXTS = 2048
 
 @dataclass(frozen=True)
 class EvaluateOptions:
-    """The texts, and the classifier."""
+    """The texts and their classes."""
 
     file: tuple[str, ...] = setting(
         (), "file with texts and their classes: .csv, .tsv, .jsonl, .parquet", positional=True
     )
     text_column: str | None = setting(None, "column of the texts, by name or by number from 1")
     label_column: str | None = setting(None, "column of the classes, named as those of the classifier")
-    classifier: str | None = setting(
-        None,
-        "file of a classifier or an ensemble (default: the one beside --bilm with the best validation accuracy)",
-    )
 
     def __post_init__(self) -> None:
         if bool(self.text_column) != bool(self.label_column):
@@ -52,7 +48,7 @@ class Options:
     """All options of this command, by group."""
 
     evaluate: EvaluateOptions = EvaluateOptions()
-    model: ModelOptions = ModelOptions()
+    model: ClassifierOptions = ClassifierOptions()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -68,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from bilm.metrics import calibration_error, classification_figures
 
     device, precision = start_inference(options.model), options.model.precision
-    model = TextClassifier.load(options.model.bilm, options.evaluate.classifier, device=device, precision=precision)
+    model = TextClassifier.load(options.model.bilm, options.model.classifier, device=device, precision=precision)
     source = find_rows(options.evaluate, model)
     if any(identity == source.identity for identity, _ in model.trained_on):
         print_note("Note: the classifier was trained on rows of this file. On new texts it is less accurate.")

@@ -181,13 +181,16 @@ def refuse_replacement(path: Path, settings: dict[str, Any], restart: bool) -> N
 
 
 def refuse_replacement_of_best(folder: Path, pretrained: "Pretrained", restart: bool) -> None:
-    """Raises UserError, unless with `restart`, if classifier.pt cannot be read; in any case, if it is a folder."""
+    """Raises UserError, unless with `restart`, if keep_best_classifier would replace a file that cannot be read.
+
+    In any case, if that is a folder.
+    """
     from bilm.checkpoints.classifier_files import find_classifiers
     from bilm.cli.run import unreadable_warning
 
-    path = folder / "classifier.pt"
-    if error := find_classifiers(folder, pretrained).damaged.get(path):
-        warning = unreadable_warning(path, error)
+    files = find_classifiers(folder, pretrained)
+    for path, error in files.unreadable_in_place_of_best(folder, (HYBRID,)).items():
+        warning = unreadable_warning(path, error)  # raises UserError of a folder
         if not restart:
             raise UserError(warning)
 

@@ -136,6 +136,16 @@ class ModelOptions:
 
 
 @dataclass(frozen=True)
+class ClassifierOptions(ModelOptions):
+    """The classifier, its language model, and the device."""
+
+    classifier: str | None = setting(
+        None,
+        "file of a classifier or an ensemble (default: the one beside --bilm with the best validation accuracy)",
+    )
+
+
+@dataclass(frozen=True)
 class TextOptions:
     """The texts."""
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
-from bilm.cli.options import ModelOptions, TextOptions
+from bilm.cli.options import ClassifierOptions, TextOptions
 from bilm.cli.run import print_truncation, start_inference
 from bilm.runtime.errors import UserError
 from bilm.runtime.options import parse_options, setting
@@ -41,12 +41,8 @@ DEFAULT_PORT = 8000
 
 @dataclass(frozen=True)
 class PredictOptions:
-    """The classifier, and the form of the answers."""
+    """The form of the answers."""
 
-    classifier: str | None = setting(
-        None,
-        "file of a classifier or an ensemble (default: the one beside --bilm with the best validation accuracy)",
-    )
     format: str = setting("table", "of the answers", choices=("table", "csv", "jsonl"))
     explain: bool = setting(False, "also show the contribution of each word")
     html: str | None = setting(None, "with --explain: write a page to this file instead")
@@ -80,7 +76,7 @@ class Options:
 
     texts: TextOptions = TextOptions()
     predict: PredictOptions = PredictOptions()
-    model: ModelOptions = ModelOptions()
+    model: ClassifierOptions = ClassifierOptions()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -97,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     texts = options.texts.read()
     device = start_inference(options.model)
     precision = options.model.precision
-    model = TextClassifier.load(options.model.bilm, options.predict.classifier, device=device, precision=precision)
+    model = TextClassifier.load(options.model.bilm, options.model.classifier, device=device, precision=precision)
     if options.predict.explain:
         explain(model, texts, options.predict.html)
     else:
@@ -131,7 +127,7 @@ def serve(options: Options) -> None:
     from bilm.text.readers import batched, read_texts
 
     bilm, device, precision = Path(options.model.bilm), start_inference(options.model), options.model.precision
-    model = TextClassifier.load(bilm, options.predict.classifier, device=device, precision=precision)
+    model = TextClassifier.load(bilm, options.model.classifier, device=device, precision=precision)
     elmo = ELMo(load_bilm(bilm), device, precision=precision)
     file, column = options.texts.input, options.texts.column
     if file is None and tuple(model.classes) == CLASS_NAMES and (SAMPLE / "train.csv").exists():

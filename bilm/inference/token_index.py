@@ -70,16 +70,12 @@ def _is_index(folder: Path) -> bool:
     """Return whether `folder` is empty, or has the manifest of an index and no other files than `_write` writes."""
     if not folder.is_dir():
         return False
-    names = {"index.json", "tokens.npz", "texts.jsonl"}
-    found = list(folder.iterdir())
-    if not all(p.name in names or p.match("layer_*.bin") for p in found):
-        return False
-    if not found:
-        return True
+    names, found, manifest = {"index.json", "tokens.npz", "texts.jsonl"}, list(folder.iterdir()), None
     with contextlib.suppress(UserError, OSError):
         manifest = read_json(folder / "index.json")
-        return isinstance(manifest, dict) and {"bilm", "format"} <= set(manifest)
-    return False
+    # Somebody else's folder may have an index.json, too.
+    is_ours = isinstance(manifest, dict) and {"bilm", "format"} <= manifest.keys()
+    return not found or (is_ours and all(p.name in names or p.match("layer_*.bin") for p in found))
 
 
 def _write(elmo: ELMo, batches: Iterable[Sequence[str]], folder: Path) -> int:

@@ -121,8 +121,8 @@ def command_line() -> str:
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     if spec is not None:
         return f"python -m {spec.name.removesuffix('.__main__')}"
-    name = Path(sys.argv[0]).name
-    return f"python {name}" if name.endswith(".py") else name.removesuffix(".exe")
+    path = Path(sys.argv[0])
+    return "bilm" if path.stem == "bilm" else f"python {path.name}"
 
 
 def quoted(argument: str) -> str:

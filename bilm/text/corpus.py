@@ -236,6 +236,6 @@ def labelled(file: str, text_column: str | None, label_column: str | None, class
 
     Raises UserError if the file cannot be read, or has no columns.
     """
-    check_column(file, text_column or "Description")
+    check_column(file, text_column or "Description")  # a file of lines has no labels, whatever they are called
     columns = None if text_column is None else Columns(text_column, label_column)
     return Source(Path(file), None, file_hash(Path(file)), columns, tuple(classes))

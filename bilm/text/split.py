@@ -12,8 +12,8 @@ from bilm.text.custom_dataset import NO_LABEL
 from bilm.text.text_rules import collapse_blanks, composed, letters_and_digits
 
 VALIDATION_SHARE = 0.05
-# Small classes give up to this number of distinct texts (at most a quarter of them, but one), so that the best epoch is
-# not chosen on two or three texts.
+# Small classes give up to this number of distinct texts (at most a quarter of them, at least one), so that the best
+# epoch is not chosen on two or three texts.
 VALIDATION_AT_LEAST = 10
 # Texts with fewer letters and digits are compared in all characters. No text of AG News has fewer than 23.
 FEW_LETTERS = 8

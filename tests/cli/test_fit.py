@@ -194,3 +194,14 @@ def test_a_best_classifier_that_cannot_be_read_is_not_replaced_unasked(files, tr
     best.rmdir()
     best.write_bytes(b"of a newer version")
     assert run_script(*command, "--restart").code == 0 and best.stat().st_size > 1000
+
+
+def test_nor_is_the_file_that_an_earlier_best_classifier_is_renamed_to(files, trained_bilm):
+    models = files / "out/models/news"
+    models.mkdir(parents=True)
+    shutil.copy(trained_bilm.parent / "classifier_frozen.pt", models / "classifier.pt")
+    (models / "classifier_frozen.pt").write_bytes(b"of a newer version")
+    command = ("-m", "bilm", "fit", files / "news.csv", *COLUMNS, "--bilm", trained_bilm, "--output", files / "out")
+    run = run_script(*command)
+    assert run.code == 2 and "classifier_frozen.pt" in run.err and "--restart" in run.err
+    assert (models / "classifier_frozen.pt").read_bytes() == b"of a newer version"

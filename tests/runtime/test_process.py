@@ -211,3 +211,13 @@ def test_arguments_are_quoted_for_the_shell_of_the_system(monkeypatch):
         '"C:\\My texts\\a.pt"',
         r"models\a.pt",
     )
+
+
+@pytest.mark.parametrize(
+    ("started", "expected"),
+    [("/usr/bin/bilm", "bilm"), ("Scripts/bilm.exe", "bilm"), ("./ELMO.py", "python ELMO.py"), ("-c", "python -c")],
+)
+def test_the_command_that_is_told_can_be_repeated(started, expected, monkeypatch):
+    monkeypatch.setattr(sys.modules["__main__"], "__spec__", None)
+    monkeypatch.setattr(sys, "argv", [started, "fit"])
+    assert process.command_line() == expected
