@@ -36,10 +36,12 @@ def expected(bilm, rows, classifier=None):
     return accuracy, [[name, *(str(counts[name, other]) for other in CLASS_NAMES)] for name in CLASS_NAMES]
 
 
-def test_metrics_are_counted_from_the_predictions(trained_bilm, rows, named):
-    accuracy, matrix = expected(trained_bilm, rows)
+def test_metrics_are_counted_from_the_predictions(rows, named):
+    """Of the classifier of this repository: a tiny one gives all rows one class, whatever their order."""
+    accuracy, matrix = expected(None, rows)
+    assert accuracy > 0.8
     for arguments in ((named, "--text-column", "text", "--label-column", "topic"), (SAMPLE / "test.csv",)):
-        run = run_script("-m", "bilm", "evaluate", *arguments, "--bilm", trained_bilm)
+        run = run_script("-m", "bilm", "evaluate", *arguments)
         assert run.code == 0, run.err
         assert f"accuracy {accuracy:.4f}" in run.out and f": {len(rows)} texts" in run.out
         lines = [line.split() for line in run.out.splitlines()]

@@ -1,5 +1,7 @@
 """`bilm neighbours` as a user runs it, and its index compared with all similarities computed by NumPy."""
 
+import json
+import shutil
 import signal
 
 import numpy as np
@@ -66,6 +68,13 @@ def test_an_index_is_complete_and_belongs_to_its_language_model(elmo, corpus, fo
     other = ELMo(Pretrained(bilm, vocabulary, {}, "another"))
     with pytest.raises(UserError, match="another language model"):
         Index(folder, other)
+    newer = tmp_path / "newer"
+    shutil.copytree(folder, newer)
+    manifest = json.loads((newer / "index.json").read_text(encoding="utf-8"))
+    (newer / "index.json").write_text(json.dumps({**manifest, "format": 99}), encoding="utf-8")
+    with pytest.raises(UserError, match="another version of the program"):
+        Index(newer, elmo)
+    shutil.rmtree(newer)
     with pytest.raises(UserError, match="is not an index"):
         Index(tmp_path, elmo)
     (tmp_path / "index.json").write_text("{}")
