@@ -43,7 +43,7 @@ from utils import (
     open_run,
     replacement_warning,
     run_script,
-    unreadable_warning,
+    unusable_warning,
 )
 
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ def choose_actions(
     Raises UserError, before anything is trained, if an unfinished run to resume has other settings.
 
     Classifiers of this repository are replaced without a question, since `main` copies them first; so are classifiers
-    on other language models, which cannot be used with this one.
+    on language models that are gone.
     """
     from bilm.checkpoints.bundled import bundled_files
     from bilm.checkpoints.classifier_files import find_classifiers
@@ -185,8 +185,8 @@ def choose_actions(
     actions, finished = {}, {}
     for mode, required in settings.items():
         own = weights_of(run, mode)
-        # That of this mode may be classifier.pt; a file that cannot be read is replaced all the same.
-        path = own if own in files.damaged else files.paths.get(mode, own)
+        # That of this mode may be classifier.pt; its own file is replaced all the same.
+        path = own if own in files.to_keep else files.paths.get(mode, own)
         finished[mode] = was_trained_with(path, "classifier", required)
         warning = replacement_warning(path, partial(read_settings, path, mode, files, bundled), required)
         actions[mode] = decide_action(checkpoint_of(run, mode), options.resume, finished[mode], warning)
@@ -195,26 +195,31 @@ def choose_actions(
     if "resume" in actions.values():  # perhaps the user's answer, which then holds for finished modes, too
         actions |= {mode: "skip" for mode in settings if finished[mode] and actions[mode] == "start"}
     if "start" in actions.values():
-        confirm_best(run, options, files, actions)
+        confirm_best(run, options, files, actions, bundled)
     return actions
 
 
 def read_settings(path: Path, mode: str, files: ClassifierFiles, bundled: list[Path]) -> dict[str, Any] | None:
     """The settings of the classifier of this mode in `path`; None if it may be replaced without a question.
 
-    Raises UserError if the file cannot be read.
+    Raises UserError if the file cannot be read, or can still be used with another language model.
     """
     from bilm.checkpoints.model_format import finished_settings
 
-    if path in files.damaged:
-        raise files.damaged[path]
-    return finished_settings(path, "classifier") if mode in files.paths and path not in bundled else None
+    if path in bundled:
+        return None
+    if path in files.to_keep:
+        raise files.to_keep[path]
+    return finished_settings(path, "classifier") if mode in files.paths else None
 
 
-def confirm_best(run: Run, options: Options, files: ClassifierFiles, modes: Container[str]) -> None:
-    """Raises UserError if keep_best_classifier would replace a file that cannot be read, unless the user agrees."""
-    for path, error in files.unreadable_in_place_of_best(run.folders.models, modes).items():
-        confirm_replacement(unreadable_warning(path, error), options.resume)
+def confirm_best(
+    run: Run, options: Options, files: ClassifierFiles, modes: Container[str], bundled: Sequence[Path]
+) -> None:
+    """Raises UserError if keep_best_classifier would replace a file that should be kept, unless the user agrees."""
+    for path, error in files.in_place_of_best(run.folders.models, modes).items():
+        if path not in bundled:
+            confirm_replacement(unusable_warning(path, error), options.resume)
 
 
 def prepare(

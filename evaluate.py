@@ -19,7 +19,6 @@ Apart from this script only the studies evaluate models on the test rows; `pytho
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -104,8 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # Imported after the options are parsed: torch takes seconds, and --help does not need it.
     from bilm.evaluation import summary as summaries
     from bilm.evaluation.figures import draw_results
-    from bilm.evaluation.predictions import read_predictions, write_predictions
-    from bilm.runtime.files import write_json
+    from bilm.evaluation.results import read_results, write_results
 
     run = open_run(options.run, "evaluation", single_process=True)
     if "test" in options.evaluation.splits():
@@ -115,8 +113,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     check_rows(run, options, evaluator, sources)
     results = run.folders.results
     hashes = {split: source.identity for split, source in sources.items()}
-    predictions = read_predictions(results / "predictions.json", hashes)
-    previous = summaries.read_summary(results / "summary.json")
+    previous, predictions = read_results(results, hashes)
     summary = summaries.begin(previous, evaluator.pretrained, hashes.get("test"), run.stamp())
     other = load_other(run, options, evaluator, summary)
     evaluation = Evaluation(run, options.evaluation, evaluator, files, other, summary, predictions)
@@ -125,10 +122,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     summaries.refresh_comparisons(summary, predictions)
     print_comparisons(summary)
     summary["peak_memory_mb"] = run.stamp()["peak_memory_mb"]  # of everything up to here
-    keep_other_test_rows(results, previous, summary)
-    if predictions.labels is not None:
-        write_predictions(results / "predictions.json", predictions)
-    write_json(results / "summary.json", summary)
+    write_results(results, summary, predictions)
     figures = draw_results(results, summary)
     print(
         f"\nWrote {display_path(results / 'summary.json')} and {len(figures)} figures in "
@@ -137,21 +131,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not evaluator.classifiers:
         bilm = f" --bilm {quoted(options.encoder.bilm)}" if options.encoder.bilm else ""
         print(f"There is no classifier on this language model yet. {run.next_after_pretraining(bilm)}")
-
-
-def keep_other_test_rows(folder: Path, previous: dict[str, Any], summary: dict[str, Any]) -> None:
-    """Copy the results on other test rows than those of `summary`, which will be written in their place."""
-    if previous.get("test_csv") in (None, summary["test_csv"]):
-        return
-    kept = folder / f"test-{previous['test_csv'][:8]}"
-    kept.mkdir(exist_ok=True)
-    for name in ("summary.json", "predictions.json"):
-        if (folder / name).exists():
-            shutil.copyfile(folder / name, kept / name)
-    print(
-        f"Note: earlier results, of baselines too, are of other test rows; they are now in {display_path(kept)}.",
-        file=sys.stderr,
-    )
 
 
 def load_models(run: Run, options: Options) -> tuple[Evaluator, ClassifierFiles]:

@@ -8,7 +8,7 @@ from bilm.cli.run import (
     open_run,
     replacement_warning,
     truncation_note,
-    unreadable_warning,
+    unusable_warning,
 )
 from bilm.runtime.process import run_script
 
@@ -24,5 +24,5 @@ __all__ = [
     "replacement_warning",
     "run_script",
     "truncation_note",
-    "unreadable_warning",
+    "unusable_warning",
 ]

@@ -72,18 +72,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parse_options(Options, __doc__, arguments=arguments)
     # Imported after the options are parsed: torch takes seconds, and --help does not need it.
     from bilm.evaluation import summary as summaries
-    from bilm.evaluation.predictions import read_predictions, write_predictions
-    from bilm.runtime.files import write_json
+    from bilm.evaluation.results import read_results, write_results
     from studies.dataset import read_labelled
     from studies.runner import open_progress
 
     run = open_run(options.run, "evaluation", single_process=True)
     only = options.baselines.only
     names = [name for name in NAMES if only in ("all", name) and is_available(name, required=name == only)]
-    path, predictions_path = run.folders.results / "summary.json", run.folders.results / "predictions.json"
-    summary = summaries.read_summary(path) or summaries.empty(run.stamp())
+    results = run.folders.results
+    path, predictions_path = results / "summary.json", results / "predictions.json"
     rows = read_labelled(run.corpus, options.run.limit)
-    predictions = read_predictions(predictions_path, rows.hashes)
+    previous, predictions = read_results(results, rows.hashes)
+    summary = (previous or summaries.empty(run.stamp())) | {"test_csv": rows.hashes["test"]}
     # The choice of baselines does not determine any of them.
     groups = (replace(options.baselines, only="all"), options.classifier, options.fit)
     settings = run.settings(*groups, **rows.hashes)
@@ -102,8 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         part = progress.part(name, partial(stamped, run, trainers.get(name)))  # None: trained before
         add_baseline(name, part, run, rows, settings, summary, predictions, brief=len(names) > 1)
     summaries.refresh_comparisons(summary, predictions)
-    write_predictions(predictions_path, predictions)
-    write_json(path, summary)
+    write_results(results, summary, predictions)
     progress.close()
     print_results(summary, names)
     print(f"\nWrote {display_path(path)} and {display_path(predictions_path)}. {run.next_command('evaluate.py')}")

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from bilm.checkpoints import serialization
-from bilm.checkpoints.model_format import LanguageModelMismatch, Pretrained, require_language_model
+from bilm.checkpoints.bundled import find_bundled_bilm
+from bilm.checkpoints.model_format import LanguageModelMismatch, Pretrained, is_complete, require_language_model
 from bilm.config import HYBRID, MODES
 from bilm.runtime.errors import UserError
 from bilm.runtime.files import atomic_write, reject_malformed, replace_patiently
+from bilm.runtime.paths import repository_folder
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,8 @@ class ClassifierFiles:
     paths: the file of each mode; accuracies: of each of these modes on the validation rows; learned: the rows (their
     identity and limit) and the classes that it was trained on; mismatched: a message for each mode whose file was
     trained on another language model, or has other classes than those that were asked for; damaged: the error of each
-    file that cannot be read; in_use: of `learned`, that of classifier.pt.
+    file that cannot be read; on_others: of each file that another language model can still be used with; in_use: of
+    `learned`, that of classifier.pt.
     """
 
     paths: dict[str, Path]
@@ -28,6 +31,7 @@ class ClassifierFiles:
     learned: dict[str, tuple[Any, ...]]
     mismatched: dict[str, str]
     damaged: dict[Path, UserError]
+    on_others: dict[Path, UserError]
     in_use: tuple[Any, ...] | None = None
 
     @property
@@ -39,8 +43,13 @@ class ClassifierFiles:
         comparable = [mode for mode in self.paths if self.in_use in (None, self.learned[mode])]
         return max(comparable or self.paths, key=self.accuracies.__getitem__, default=None)
 
-    def unreadable_in_place_of_best(self, folder: Path, trained: Container[str]) -> dict[Path, UserError]:
-        """The files that cannot be read and would be replaced by keep_best_classifier after modes `trained`.
+    @property
+    def to_keep(self) -> dict[Path, UserError]:
+        """Why files should not be replaced without a question, though they are of no use with this language model."""
+        return self.damaged | self.on_others
+
+    def in_place_of_best(self, folder: Path, trained: Container[str]) -> dict[Path, UserError]:
+        """Those of `to_keep` that keep_best_classifier would replace after modes `trained`.
 
         These are classifier.pt, and the file that an earlier classifier.pt is renamed to; not those of the modes that
         are trained, which are written by the training.
@@ -48,7 +57,7 @@ class ClassifierFiles:
         best = folder / "classifier.pt"
         earlier = [mode for mode, path in self.paths.items() if path == best and mode not in trained]
         renamed = [folder / f"classifier_{mode}.pt" for mode in earlier]
-        return {path: self.damaged[path] for path in (best, *renamed) if path in self.damaged}
+        return {path: self.to_keep[path] for path in (best, *renamed) if path in self.to_keep}
 
 
 def find_classifiers(folder: Path, pretrained: Pretrained, classes: Sequence[str] | None = None) -> ClassifierFiles:
@@ -56,7 +65,7 @@ def find_classifiers(folder: Path, pretrained: Pretrained, classes: Sequence[str
 
     classes: those of the texts that will be classified, if they are known.
     """
-    files = ClassifierFiles({}, {}, {}, {}, {})
+    files = ClassifierFiles({}, {}, {}, {}, {}, {})
     for path in [*(folder / f"classifier_{mode}.pt" for mode in (*MODES, HYBRID)), folder / "classifier.pt"]:
         if not path.exists():
             continue
@@ -79,10 +88,21 @@ def find_classifiers(folder: Path, pretrained: Pretrained, classes: Sequence[str
                     files = replace(files, in_use=learned)
         except LanguageModelMismatch as error:
             files.mismatched.setdefault(mode, str(error))
+            if _has_its_language_model(saved):
+                reason = "was trained on another language model, with which it can still be used."
+                files.on_others[path] = UserError(f"{path} {reason}")
         except UserError as error:
             files.damaged[path] = error
     modes = [mode for mode in (*MODES, HYBRID) if mode in files.paths]
     return replace(files, paths={mode: files.paths[mode] for mode in modes})
+
+
+def _has_its_language_model(saved: dict[str, Any]) -> bool:
+    """Whether the language model of this classifier still exists: in its own file, or as that of this repository."""
+    if is_complete(saved):
+        return True
+    bundled = find_bundled_bilm(folder / "models") if (folder := repository_folder()) else None
+    return bundled is not None and serialization.load(bundled, "bilm")["id"] == saved["bilm"]
 
 
 def keep_best_classifier(folder: Path, pretrained: Pretrained, trained: str) -> str:

@@ -231,13 +231,18 @@ def load_complete_classifier(path: Path) -> TrainedClassifier | None:
     """
     saved = _read_classifier(path)
     with reject_malformed(path):
-        content = saved["encoder"]
-        if content is None or "words" not in content:
+        if not is_complete(saved):
             return None
+        content = saved["encoder"]
         config = bilm_config(content["config"])
         tokenizer = Tokenizer(read_config(content["tokenizer"], saved["info"]))
         vocabulary = Vocabulary(content["words"], tokenizer, config.reads_characters)
         return _build_trained(saved, _build_bilm(config, len(vocabulary), content["weights"]), vocabulary)
+
+
+def is_complete(saved: dict[str, Any]) -> bool:
+    """Whether the content of a classifier's file includes its encoder, so that it needs no other file."""
+    return "words" in (saved.get("encoder") or {})
 
 
 def _read_classifier(path: Path) -> dict[str, Any]:

@@ -181,16 +181,16 @@ def refuse_replacement(path: Path, settings: dict[str, Any], restart: bool) -> N
 
 
 def refuse_replacement_of_best(folder: Path, pretrained: "Pretrained", restart: bool) -> None:
-    """Raises UserError, unless with `restart`, if keep_best_classifier would replace a file that cannot be read.
+    """Raises UserError, unless with `restart`, if keep_best_classifier would replace a file that should be kept.
 
     In any case, if that is a folder.
     """
     from bilm.checkpoints.classifier_files import find_classifiers
-    from bilm.cli.run import unreadable_warning
+    from bilm.cli.run import unusable_warning
 
     files = find_classifiers(folder, pretrained)
-    for path, error in files.unreadable_in_place_of_best(folder, (HYBRID,)).items():
-        warning = unreadable_warning(path, error)  # raises UserError of a folder
+    for path, error in files.in_place_of_best(folder, (HYBRID,)).items():
+        warning = unusable_warning(path, error)  # raises UserError of a folder
         if not restart:
             raise UserError(warning)
 

@@ -298,17 +298,18 @@ def _ask(question: str) -> str | None:
 def replacement_warning(
     weights: Path, read: Callable[[], dict[str, Any] | None], settings: dict[str, Any], advice: str = ""
 ) -> str | None:
-    """The warning of decide_action if a finished run with other settings, or a file that cannot be read, would be
-    replaced; otherwise None.
+    """The warning of decide_action if a finished run with other settings, or a file of no use here, would be replaced;
+    otherwise None.
 
     read: returns the settings of the run that wrote `weights`, None if there is none, or raises UserError if they
-    cannot be read; advice: another way to use that file. Raises UserError if no file can be written there.
+    cannot be read or if the file is of use elsewhere; advice: another way to use that file. Raises UserError if no file
+    can be written there.
     """
     _require_place_for(weights)
     try:
         saved = read()
     except UserError as error:
-        return unreadable_warning(weights, error)
+        return unusable_warning(weights, error)
     key = first_difference(saved, settings) if saved is not None else None
     if saved is None or key is None:
         return None
@@ -321,10 +322,11 @@ def replacement_warning(
     )
 
 
-def unreadable_warning(weights: Path, error: UserError) -> str:
-    """The warning of decide_action if a file that cannot be read would be replaced: it may be of a newer version.
+def unusable_warning(weights: Path, error: UserError) -> str:
+    """The warning of decide_action if a file that is of no use here would be replaced.
 
-    error: of reading it. Raises UserError if no file can be written there.
+    It may be of a newer version, or belong to another language model. error: of reading it. Raises UserError if no file
+    can be written there.
     """
     _require_place_for(weights)
     reason = str(error).removeprefix(f"{weights} ")

@@ -190,6 +190,41 @@ def test_files_beside_those_of_the_mode_that_cannot_be_read_are_not_replaced_una
     assert load_settings(models / "classifier.pt")["mode"] in ("trainable", other)
 
 
+@pytest.mark.parametrize(
+    ("source", "name", "mode"),
+    [
+        ("classifier.pt", "classifier_finetune.pt", "finetune"),  # its file contains its language model
+        ("classifier.pt", "classifier.pt", "frozen"),
+        ("classifier_function.pt", "classifier_function.pt", "function"),  # on that of this repository
+        ("classifier_function.pt", "classifier.pt", "frozen"),
+    ],
+)
+def test_classifiers_that_other_language_models_can_be_used_with_are_not_replaced_unasked(
+    finished, tmp_path, source, name, mode
+):
+    models = tmp_path / "out/models/sample"
+    command = ["classification.py", *finished, "--precision", "fp32", "--epochs", 2, "--hidden", 16, "--mode", mode]
+    shutil.copy(ROOT / "models" / source, models / name)
+    before = contents(tmp_path)
+    run = run_script(*command)
+    assert run.code == 2 and f"{name} exists, but was trained on another language model" in run.err, run.err
+    assert "can still be used" in run.err and run.err.count("\n") == 1 and contents(tmp_path) == before
+    if mode == "frozen":
+        assert run_script(*command, "--restart").code == 0
+        assert load_settings(models / "classifier.pt")["mode"] != "finetune"
+
+
+def test_classifiers_whose_language_model_is_gone_are_replaced(finished, tmp_path):
+    models = tmp_path / "out/models/sample"
+    for name in ("classifier_frozen.pt", "classifier.pt"):
+        saved = serialization.load(models / name, "classifier")
+        serialization.save(models / name, "classifier", saved | {"bilm": 64 * "0"})
+    run = run_script(
+        *("classification.py", *finished, "--precision", "fp32", "--epochs", 1, "--hidden", 16, "--mode", "frozen")
+    )
+    assert run.code == 0, run.err
+
+
 def test_weights_that_came_with_the_repository_are_no_run_of_ones_own(finished, tmp_path):
     """Other settings start at once, and what came is kept aside."""
     models = tmp_path / "out/models/sample"

@@ -1,6 +1,7 @@
 """The study of baselines as a user runs it."""
 
 import json
+import shutil
 
 import pytest
 from conftest import SAMPLE, run_script
@@ -51,3 +52,19 @@ def test_before_and_after_an_evaluation(trained, tmp_path):
         difference = summary["paired"][name]["tfidf_svm"]["difference"]
         assert difference == pytest.approx(figures["accuracy"] - baseline["test"]["accuracy"])
     assert set(summary["near_duplicates"]["accuracy"]) == {*models, "tfidf_svm"}
+
+
+def test_results_on_other_test_rows_stay(tmp_path):
+    data, results = tmp_path / "data", tmp_path / "out/results/data"
+    data.mkdir()
+    shutil.copy(SAMPLE / "train.csv", data)
+    rows = (SAMPLE / "test.csv").read_bytes().splitlines(keepends=True)
+    common = ["-m studies.baselines", "--data", data, "--output", tmp_path / "out", "--only"]
+    for name, part in (("tfidf_svm", rows[:40]), ("tfidf_svm", rows[40:]), ("tfidf_logistic", rows[:40])):
+        (data / "test.csv").write_bytes(b"".join(part))
+        run = run_script(*common, name)
+        assert run.code == 0, run.err
+    summary = json.loads((results / "summary.json").read_text())
+    assert set(summary["baselines"]) == {"tfidf_svm", "tfidf_logistic"}
+    assert set(json.loads((results / "predictions.json").read_text())["models"]) == set(summary["baselines"])
+    assert len(list(results.glob("test-*/predictions.json"))) == 2
