@@ -78,9 +78,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # Imported after the options are parsed: torch takes seconds, and --help does not need it.
     from bilm.checkpoints.model_format import load_bilm
     from bilm.evaluation.tables import table
-    from bilm.runtime.files import write_json
     from studies.dataset import read_labelled
-    from studies.runner import has_settings, open_progress
+    from studies.runner import has_settings, open_progress, write_study
 
     require("gensim", "Word2Vec")
     run = open_run(options.run, "evaluation", single_process=True)
@@ -113,7 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "rows_of_all": len(rows.training),
         "classes": num_classes,
     }
-    write_json(path, result)
+    write_study(path, result)
     progress.close()
     picture = draw_figure(run, result)
     lines = []

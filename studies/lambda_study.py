@@ -61,10 +61,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from bilm.checkpoints.model_format import load_bilm
     from bilm.evaluation.figures import save
     from bilm.evaluation.tables import table
-    from bilm.runtime.files import write_json
     from studies.dataset import read_labelled
     from studies.figures import lambdas as draw_lambdas
-    from studies.runner import Study, has_settings, open_progress
+    from studies.runner import Study, has_settings, open_progress, write_study
 
     run = open_run(options.run, "evaluation", single_process=True)
     pretrained = load_bilm(options.encoder.file(options.run, run.folders.models / "bilstm.pt"))
@@ -90,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "settings": settings,
         **summary,
     }
-    write_json(path, result)
+    write_study(path, result)
     progress.close()
     if encoder.num_layers == 3:
         save(draw_lambdas(result), run.folders.results / "figures" / "lambdas.png")

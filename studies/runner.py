@@ -5,6 +5,7 @@ Study           trains one classifier and evaluates it on the test rows
 """
 
 import shutil
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -14,12 +15,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from bilm.checkpoints.serialization import content_hash
 from bilm.cli.options import ResumeOptions
 from bilm.cli.run import Run, decide_action
 from bilm.config import ClassifierConfig, FitConfig
 from bilm.modules.encoder import Encoder
 from bilm.runtime.errors import UserError
-from bilm.runtime.files import read_json, write_json
+from bilm.runtime.files import read_json, write_json, write_text
+from bilm.runtime.paths import display_path
 from bilm.runtime.provenance import first_difference
 from bilm.text.batching import iterate_batches
 from bilm.text.vocabulary import EncodedTexts
@@ -83,6 +86,17 @@ def has_settings(path: Path, settings: dict[str, Any]) -> bool:
     """Whether the results at `path` are those of a study with these settings."""
     results = read_json(path) if path.exists() else None
     return isinstance(results, dict) and first_difference(results.get("settings") or {}, settings) is None
+
+
+def write_study(path: Path, result: dict[str, Any]) -> None:
+    """Write the results of a study; earlier ones with other settings, perhaps of hours, are kept beside them."""
+    earlier = read_json(path) if path.exists() else {}
+    if earlier and not has_settings(path, result["settings"]):
+        of_settings = content_hash([earlier.get("settings") if isinstance(earlier, dict) else None])
+        kept = path.with_name(f"{path.stem}-{of_settings[:8]}.json")
+        write_text(kept, path.read_text(encoding="utf-8"))
+        print(f"Note: the earlier results have other settings; they are now in {display_path(kept)}.", file=sys.stderr)
+    write_json(path, result)
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from bilm.text.split import split_validation
 from bilm.text.tokenizer import Tokenizer
 from bilm.text.vocabulary import SPECIALS, Vocabulary
 from studies.dataset import LabelledTexts, read_labelled, words_of
-from studies.runner import Study, StudyProgress, classes_of
+from studies.runner import Study, StudyProgress, classes_of, write_study
 
 
 def test_a_ledger_knows_what_is_done_and_nothing_else(tmp_path):
@@ -46,6 +46,15 @@ def test_a_ledger_knows_what_is_done_and_nothing_else(tmp_path):
     assert "a" not in other and [path.name for path in folder.iterdir()] == ["parts.json"]
     other.close()
     assert not folder.exists()
+
+
+def test_earlier_results_with_other_settings_are_kept(tmp_path, capsys):
+    path = tmp_path / "study.json"
+    for seed, value in ((0, 1), (0, 2), (1, 3), (0, 4)):
+        write_study(path, {"settings": {"seed": seed}, "value": value})
+    kept = sorted(json.loads(file.read_text())["value"] for file in tmp_path.glob("study-*.json"))
+    assert json.loads(path.read_text())["value"] == 4 and kept == [2, 3]
+    assert capsys.readouterr().err.count("they are now in") == 2
 
 
 def study(folder, rows: LabelledTexts, settings: dict | None = None, **fitting) -> Study:
