@@ -65,6 +65,12 @@ def read_ensemble(path: Path) -> list[TrainedClassifier]:
             for entry in content["members"]
         ]
         hashes = [str(entry["hash"]) for entry in content["members"]]
+    for bilm, _ in files:
+        if bilm is not None and not bilm.exists():
+            raise UserError(
+                f"there is no {bilm}, the language model of a member of {path}. Copy it back, or make the ensemble "
+                "again: python -m bilm ensemble"
+            )
     members = _load(files)
     for (_, classifier), expected, trained in zip(files, hashes, members, strict=True):
         if trained.hash != expected:

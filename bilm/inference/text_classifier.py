@@ -134,18 +134,22 @@ class TextClassifier:
         words = self.vocabulary.tokenizer.words_of(text)
         probabilities = self._probabilities([words, *([*words[:i], *words[i + 1 :]] for i in range(len(words)))])
         # Of several language models, each has its own tokenizer, and the words are those of the first.
-        answer = probabilities[0] if len(self._groups) == 1 else self._probabilities([text])[0]
+        answer = probabilities[0] if len(self._groups) == 1 else self._probabilities([text], [words])[0]
         chosen = int(answer.argmax()) if of is None else self.classes.index(of)
         # Where the classifier is certain, 1 - p is 0, while the sum of the other probabilities is not.
         smallest, others = np.finfo(np.float32).tiny, np.delete(probabilities, chosen, axis=1).sum(1, dtype=np.float64)
         odds = np.log(np.maximum(probabilities[:, chosen], smallest)) - np.log(np.maximum(others, smallest))
         return Explanation(answer, words, (odds[0] - odds[1:]).astype(np.float32))
 
-    def _probabilities(self, texts: Sequence[Any]) -> np.ndarray:
-        """The mean over all members, fp32 (N, C); a text is a string or a list of words."""
+    def _probabilities(self, texts: Sequence[Any], first: Sequence[Any] | None = None) -> np.ndarray:
+        """The mean over all members, fp32 (N, C); a text is a string or a list of words.
+
+        first: the same texts as words of the first language model, so that its tokenizer does not count them again.
+        """
         found: list[np.ndarray] = []
-        for vocabulary, models in self._groups:
-            encoded = vocabulary.encode_words(map(vocabulary.tokenizer.words_of, texts))
+        for i, (vocabulary, models) in enumerate(self._groups):
+            own = texts if i or first is None else first
+            encoded = vocabulary.encode_words(map(vocabulary.tokenizer.words_of, own))
             batches = iterate_batches(encoded, np.arange(len(encoded)), inference_batch_tokens(self.device))
             named = {str(i): model for i, model in enumerate(models)}
             by_name = class_probabilities(named, batches, len(encoded), self.device, self._autocast)

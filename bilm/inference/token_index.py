@@ -9,7 +9,6 @@ folder/index.json    format, language model and sizes
 import contextlib
 import json
 import shutil
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -48,9 +47,14 @@ def build_index(elmo: ELMo, batches: Iterable[Sequence[str]], folder: Path) -> i
     if folder.exists() and not _is_index(folder):
         raise UserError(f"{folder} exists and is not an index. Name another folder.")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", suffix=".tmp", dir=folder.parent))
+    # The name is the same in every attempt, so that what a killed process has left is found by the next one.
+    temporary = folder.with_name(f".{folder.name}.tmp")
     old, new = temporary / "old", temporary / "new"
     try:
+        if old.exists() and not folder.exists():
+            replace_patiently(old, folder)
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
         count = _write(elmo, batches, new)
         if not count:
             raise UserError("there is no word in these texts, so the index would be empty.")

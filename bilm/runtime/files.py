@@ -234,7 +234,7 @@ def reject_malformed(path: Path) -> Iterator[None]:
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(
-            f"{path} is undamaged, but its content is not that of this version of the program ({reason:.120}). {ADVICE}"
+            f"{path} does not have the content that this version of the program reads ({reason:.120}). {ADVICE}"
         ) from error
 
 

@@ -10,6 +10,7 @@ import contextlib
 import functools
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -134,7 +135,7 @@ class Folders:
 def folders(output: str | None, corpus: str, limit: int | None) -> Folders:
     """Return the folders of a run: models/ and results/ for all of AG News, a subfolder of each for any other run."""
     root = Path(output) if output else ROOT
-    if corpus in ("full", "figures", "shipped") or corpus.startswith(("limit-", ".")):
+    if corpus in ("full", "figures", "shipped") or corpus.startswith(".") or re.search(r"^limit-|-limit-\d+$", corpus):
         corpus = f"data-{corpus}"  # these names have another use
     parts = [] if corpus == "ag_news" else [corpus]
     if limit is not None:

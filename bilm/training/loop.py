@@ -247,11 +247,14 @@ class _Run:
 
     def fail(self, message: str) -> NoReturn:
         """Raise UserError: training has diverged, and the checkpoint, if any, is older."""
-        good = f"The last good checkpoint is {self.path}." if self.path.exists() else "There is no checkpoint yet."
+        good = "There is no checkpoint yet."
+        if self.path.exists():
+            good = f"The last good checkpoint is {self.path}; resuming from it would repeat this."
+        in_fp32 = self.settings.get("precision", "fp32") == "fp32"
         raise UserError(
-            f"{message}, at step {self.state.step} (learning rate {self.learning_rate:.2g}). {good} "
-            "Resuming would repeat this; restart with a lower learning rate, or in fp32.",
-            *("restart", "learning_rate", "precision"),
+            f"{message}, at step {self.state.step} (learning rate {self.learning_rate:.2g}). {good} Start over with a "
+            f"lower learning rate{'' if in_fp32 else ', or in fp32'}.",
+            *("restart", "learning_rate", *(() if in_fp32 else ("precision",))),
         )
 
     def interrupt(self, position: str) -> NoReturn:

@@ -209,3 +209,21 @@ def test_an_ensemble_is_not_a_member_of_another(models):
     assert run_script("-m", "bilm", "ensemble", "--output", models / "first.json", *members).code == 0
     run = run_script("-m", "bilm", "ensemble", "--output", models / "second.json", models / "first.json", members[0])
     assert run.code == 2 and "cannot be a member of another" in run.err and not (models / "second.json").exists()
+
+
+def test_a_member_whose_language_model_is_gone_is_named(models):
+    members = (models / "one/classifier_function.pt", models / "two/classifier_frozen.pt")
+    assert run_script("-m", "bilm", "ensemble", "--output", models / "both.json", *members).code == 0
+    (models / "two/bilstm.pt").unlink()
+    run = run_script("-m", "bilm", "predict", "--classifier", models / "both.json", TEXTS[0])
+    assert run.code == 2 and "the language model of a member of" in run.err and "--bilm" not in run.err, run.err
+
+
+def test_an_explanation_counts_a_long_text_once(models):
+    ensembles.write_ensemble(
+        models / "both.json", [path / "classifier_function.pt" for path in (models / "one", ROOT / "models")]
+    )
+    ensemble = TextClassifier.load(classifier=models / "both.json")
+    tokenizer = ensemble.vocabulary.tokenizer
+    ensemble.explain("word " * (tokenizer.config.max_tokens + 1))
+    assert (tokenizer.num_texts, tokenizer.num_truncated) == (1, 1)

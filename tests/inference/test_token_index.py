@@ -102,6 +102,19 @@ def test_an_index_is_complete_and_belongs_to_its_language_model(elmo, corpus, fo
     assert Index(tmp_path / "new", elmo).nearest(np.ones(elmo.output_dim), 0, 5)[0].words == ["rain", "."]
 
 
+def test_what_a_killed_build_left_is_removed_and_the_earlier_index_put_back(elmo, corpus, folder, tmp_path):
+    """Killed between two renames, the earlier index is in the temporary folder alone."""
+    index, temporary = tmp_path / "my.index", tmp_path / ".my.index.tmp"
+    shutil.copytree(folder, temporary / "old")
+    (temporary / "new").mkdir()
+    with pytest.raises(UserError, match="no word"):
+        build_index(elmo, [[""]], index)
+    assert len(Index(index, elmo).nearest(np.ones(elmo.output_dim), 0, 1)) == 1 and not temporary.exists()
+    (temporary / "new").mkdir(parents=True)
+    build_index(elmo, [corpus], index)
+    assert [path.name for path in tmp_path.iterdir()] == ["my.index"]
+
+
 def test_as_a_user_runs_it(path, tmp_path):
     common = ("-m bilm neighbours", "--bilm", path, "--index", tmp_path / "my.index")
     (tmp_path / "texts.txt").write_text("Rain fell on the bank.\nThe bank lent money.\n")

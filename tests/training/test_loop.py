@@ -255,6 +255,15 @@ def test_a_loss_that_is_infinite_with_a_finite_gradient_stops_the_run(tmp_path):
         run(task, tmp_path / "c.pt")
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_advice_after_divergence_names_what_can_be_changed(tmp_path, precision):
+    task = Regression(broken_at=[4, 5, 6])
+    with pytest.raises(UserError, match="not one step of epoch 2") as raised:
+        run(task, tmp_path / "c.pt", settings={"precision": precision})
+    assert ("fp32" in str(raised.value)) == ("precision" in raised.value.parameters) == (precision == "bf16")
+    assert "resuming from it would repeat this" in str(raised.value)
+
+
 def test_exploding_gradients_are_seen(tmp_path, capsys):
     _, state = run(Regression(broken_at=[5], broken="large"), tmp_path / "c.pt")
     largest = [epoch["largest_gradient_norm"] for epoch in state.epochs]
