@@ -106,7 +106,7 @@ DAMAGE = {
     "is not a file of this project": lambda path: path.write_text("my notes"),
     "a pointer of Git LFS": lambda path: path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n"),
     f"has format version {serialization.FORMAT_VERSION + 1}; this": of_a_newer_version,
-    "its content is not that of this version": without_settings,
+    "does not have the content that this version": without_settings,
 }
 # What `trained` was trained with: the same run, as far as anyone can tell.
 COMMANDS = {
