@@ -204,7 +204,9 @@ def test_classifiers_that_other_language_models_can_be_used_with_are_not_replace
 ):
     models = tmp_path / "out/models/sample"
     command = ["classification.py", *finished, "--precision", "fp32", "--epochs", 2, "--hidden", 16, "--mode", mode]
-    shutil.copy(ROOT / "models" / source, models / name)
+    saved = serialization.load(ROOT / "models" / source, "classifier")
+    is_complete = saved.get("encoder") is not None
+    serialization.save(models / name, "classifier", saved | ({"bilm": 64 * "0"} if is_complete else {}))
     before = contents(tmp_path)
     run = run_script(*command)
     assert run.code == 2 and f"{name} exists, but was trained on another language model" in run.err, run.err
@@ -212,6 +214,19 @@ def test_classifiers_that_other_language_models_can_be_used_with_are_not_replace
     if mode == "frozen":
         assert run_script(*command, "--restart").code == 0
         assert load_settings(models / "classifier.pt")["mode"] != "finetune"
+
+
+def test_but_those_that_came_with_the_repository_are(finished, tmp_path):
+    """They are copied first."""
+    models = tmp_path / "out/models/sample"
+    names = ("classifier.pt", "classifier_function.pt")
+    for name in names:
+        shutil.copy(ROOT / "models" / name, models)
+    (models / "shipped.json").write_text(json.dumps({"files": {name: file_hash(models / name) for name in names}}))
+    common = ("classification.py", *finished, "--precision", "fp32", "--epochs", 1, "--hidden", 16)
+    run = run_script(*common, "--mode", "function")
+    assert run.code == 0 and "are now in" in run.out, run.err
+    assert sorted(path.name for path in models.glob("shipped/*/*.pt")) == sorted(names)
 
 
 def test_classifiers_whose_language_model_is_gone_are_replaced(finished, tmp_path):
