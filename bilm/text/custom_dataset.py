@@ -9,6 +9,7 @@ from functools import cache, partial
 from pathlib import Path
 
 from bilm.runtime.errors import UserError
+from bilm.text.ag_news import CLASS_NAMES
 from bilm.text.readers import Table, describe_type, read_texts, sample_evenly
 from bilm.text.text_rules import ASCII_BLANKS, JOINERS, character_classes, collapse_blanks, composed
 
@@ -59,12 +60,11 @@ def _labelled_rows(
         if _is_empty(text):
             raise table.error(number, "it is empty. Fill it in or remove the row.", columns.text)
         if label not in indices:
-            raise table.error(
-                number,
-                f"no row that is trained on is of class {label[:80]!r}; they are {', '.join(indices):.80}. Remove the "
-                "row, or train with such rows.",
-                columns.label,
-            )
+            advice = "Correct it, remove the row, or train with such rows."
+            if label.isdecimal() and tuple(indices) == CLASS_NAMES:
+                advice = "A file in a form of AG News, with numbers, is read without naming its columns."
+            message = f"{label[:80]!r} is not among the classes trained on: {', '.join(indices):.80}. {advice}"
+            raise table.error(number, message, columns.label)
         yield indices[label], text
 
 

@@ -65,6 +65,7 @@ def test_another_classifier_and_the_rows_that_it_was_trained_on(trained_bilm, ro
         (["FILE", "--text-column", "text"], "name both columns"),
         (["FILE", "--text-column", "text", "--label-column", "subject"], "subject"),
         (["OTHER", "--text-column", "text", "--label-column", "topic"], "row 2 (line 2), column 'topic'"),
+        (["NUMBERS", "--text-column", "3", "--label-column", "1"], "is read without naming its columns"),
         (["LINES"], "read line by line"),
         (["nothing.csv"], "there is no file"),
         (["FOLDER"], "is a folder"),
@@ -75,7 +76,12 @@ def test_mistakes_are_named(trained_bilm, named, tmp_path, arguments, message):
     (tmp_path / "other.csv").write_text("topic,text\nMoney,Stocks fell.\n", encoding="utf-8")
     (tmp_path / "empty.csv").write_text("topic,text\n", encoding="utf-8")
     (tmp_path / "lines.txt").write_text("Stocks fell.\n", encoding="utf-8")
-    files = {"FILE": named, "FOLDER": tmp_path, **{p.stem.upper(): p for p in tmp_path.iterdir()}}
+    files = {
+        "FILE": named,
+        "FOLDER": tmp_path,
+        "NUMBERS": SAMPLE / "test.csv",
+        **{p.stem.upper(): p for p in tmp_path.iterdir()},
+    }
     run = run_script("-m", "bilm", "evaluate", *(files.get(a, a) for a in arguments), "--bilm", trained_bilm)
     assert run.code == 2 and str(files.get(message, message)) in run.err and "Traceback" not in run.err
     assert run.out == ""

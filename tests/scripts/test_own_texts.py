@@ -134,7 +134,7 @@ def test_lines_are_texts_and_blank_ones_are_not(tmp_path):
         ("kind,said\na,one\n ,two\n", r"row 3 \(line 3\), column 'kind': there is no class"),
         (
             "kind,said\na,one\nc,two\n",
-            r"row 3 \(line 3\), column 'kind': no row that is trained on is of class 'c'; they are a, b",
+            r"row 3 \(line 3\), column 'kind': 'c' is not among the classes trained on: a, b",
         ),
         ("kind,said\na\n", r"row 2 \(line 2\): 1 columns where the first row has 2"),
         ("kind,said\na,one, two\n", r"row 2 \(line 2\): 3 columns where the first row has 2: a comma without quotes"),
@@ -313,7 +313,7 @@ def test_all_scripts_on_ones_own_texts(tmp_path, sample_bilm):
     assert run.code == 2 and "there are no test rows: name their file. Option: --test" in run.err
     write(files["test"], [("weather", "Rain fell."), ("sport", "They won.")])
     run = run_script("evaluate.py", *data)
-    assert run.code == 2 and "row 2 (line 2), column 'kind': no row that is trained on is of class 'weather'" in run.err
+    assert run.code == 2 and "row 2 (line 2), column 'kind': 'weather' is not among the classes trained on" in run.err
     assert run.err.count("\n") == 1
     write(files["train"], [("a", f"text {i}") if i % 2 else ("b", f"word {i}") for i in range(40)])
     run = run_script("evaluate.py", "--split", "train", "--train", files["train"], *common)
