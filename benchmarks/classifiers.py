@@ -12,7 +12,8 @@ from benchmarks.measure import figure, four_digits, now, rate_figure, timed
 from benchmarks.parts import Job
 from benchmarks.pretraining import DOCUMENTS
 from benchmarks.training import SHAPE, Training, classifier_on
-from bilm.cli.run import CACHE_BATCH_TOKENS, Runtime
+from bilm.cli.run import CACHE_BATCH_TOKENS
+from bilm.cli.start import Runtime
 from bilm.config import CLASSIFIER_FIT, MODES
 from bilm.modules.language_model import BiLM
 from bilm.runtime.errors import UserError

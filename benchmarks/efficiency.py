@@ -19,7 +19,7 @@ from benchmarks.data import training_data
 from benchmarks.measure import figure, four_digits, now, rate_figure, timed
 from benchmarks.parts import Job
 from benchmarks.training import SHAPE, Training, pretraining
-from bilm.cli.run import Runtime
+from bilm.cli.start import Runtime
 from bilm.modules.language_model import DIRECTIONS, BiLM
 from bilm.modules.softmax import AdaptiveSoftmax, FullSoftmax
 from bilm.runtime.device import autocast, hardware, has_native_bf16

@@ -17,7 +17,7 @@ from benchmarks.data import descriptions, load_vocabulary, save_vocabulary, trai
 from benchmarks.measure import figure, four_digits, now, timed
 from benchmarks.parts import Job
 from benchmarks.training import pretraining
-from bilm.cli.run import Runtime
+from bilm.cli.start import Runtime
 from bilm.runtime.terminal import progress
 
 REPLACED = 10  # one in this many words

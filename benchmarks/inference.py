@@ -18,7 +18,7 @@ from benchmarks.measure import figure, four_digits, rate_figure, timed
 from benchmarks.parts import Job
 from benchmarks.training import SHAPE, classifier_on
 from bilm.checkpoints.model_format import load_bilm, load_classifier, save_bilm, save_classifier
-from bilm.cli.run import Runtime
+from bilm.cli.start import Runtime
 from bilm.evaluation.scoring import class_probabilities, mean_layers
 from bilm.inference.elmo import ELMo
 from bilm.inference.text_classifier import TextClassifier

@@ -16,7 +16,7 @@ import torch
 from tqdm import tqdm
 
 from bilm.cli.options import RunOptions
-from bilm.cli.run import Runtime, start
+from bilm.cli.start import Runtime, start
 from bilm.runtime.device import peak_memory
 from bilm.runtime.errors import UserError
 

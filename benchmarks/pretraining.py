@@ -20,7 +20,7 @@ from benchmarks.measure import figure, four_digits, now, timed
 from benchmarks.parts import Job
 from benchmarks.reference import TEXTS_IN_BATCH, PlainTraining
 from benchmarks.training import SHAPE, cyclic_slice, pretraining
-from bilm.cli.run import Runtime
+from bilm.cli.start import Runtime
 from bilm.config import TOKEN_LAYERS
 from bilm.modules.language_model import BiLM
 from bilm.runtime import threads

@@ -14,7 +14,7 @@ from torch import nn
 from benchmarks.data import Data
 from benchmarks.measure import now
 from benchmarks.parts import Job
-from bilm.cli.run import Runtime
+from bilm.cli.start import Runtime
 from bilm.config import BiLMConfig, ClassifierConfig, FitConfig
 from bilm.modules.classifier import Classifier, EncoderClassifier
 from bilm.modules.language_model import DIRECTIONS, BiLM

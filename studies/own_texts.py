@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not options.folders:
         raise UserError("name one or more folders.")
     # Imported after the options are parsed: torch takes seconds, and --help does not need it.
-    from bilm.cli.run import start
+    from bilm.cli.start import start
     from bilm.runtime.files import write_json
     from bilm.runtime.provenance import run_stamp
 

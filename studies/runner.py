@@ -16,8 +16,9 @@ import numpy as np
 import torch
 
 from bilm.checkpoints.serialization import content_hash
+from bilm.cli.earlier_runs import decide_action
 from bilm.cli.options import ResumeOptions
-from bilm.cli.run import Run, decide_action
+from bilm.cli.run import Run
 from bilm.config import ClassifierConfig, FitConfig
 from bilm.modules.encoder import Encoder
 from bilm.runtime.errors import UserError

@@ -24,7 +24,7 @@ from hypothesis import settings
 
 from bilm import ELMo
 from bilm.cli.options import RunOptions
-from bilm.cli.run import Runtime
+from bilm.cli.start import Runtime
 from bilm.config import BiLMConfig, TokenizerConfig, VocabularyConfig
 from bilm.modules.language_model import BiLM
 from bilm.runtime.device import lack_of_bf16

@@ -414,7 +414,7 @@ def describe_run(seed: int) -> dict[str, object]:
     import torch
 
     from bilm.cli.options import RunOptions
-    from bilm.cli.run import Runtime
+    from bilm.cli.start import Runtime
     from bilm.runtime.provenance import run_stamp
 
     stamp = run_stamp(RunOptions(seed=seed), Runtime(torch.device("cpu"), "fp32"))

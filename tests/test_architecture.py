@@ -34,7 +34,7 @@ RANKS = {
 }
 COMMANDS = [
     *(["ELMO.py"], ["classification.py"], ["evaluate.py"]),
-    *(["-m", "bilm", name] for name in ("fit", "predict", "ensemble", "vectors", "neighbours", "lm")),
+    *(["-m", "bilm", name] for name in ("fit", "predict", "evaluate", "ensemble", "vectors", "neighbours", "lm")),
     *(["-m", f"studies.{name}"] for name in ("baselines", "label_efficiency", "lambda_study", "own_texts", "report")),
     ["-m", "benchmarks"],
 ]

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bilm.cli.options import ClassifierOptions
-from bilm.cli.run import print_truncation, start_inference
+from bilm.cli.start import start_inference
+from bilm.cli.truncation import print_truncation
 from bilm.runtime.errors import UserError
 from bilm.runtime.options import parse_options, setting
 from bilm.runtime.terminal import print_note

@@ -149,7 +149,7 @@ def encode_rows(
     run: Run, pretrained: "Pretrained", source: "Source", test_rows: "Sequence[tuple[int, str]]"
 ) -> tuple["EncodedCorpus", "UsableRows | None", list[str]]:
     """The rows to train on, those without classes last; the latter; what to tell the user of both. Raises UserError."""
-    from bilm.cli.run import truncation_note
+    from bilm.cli.truncation import truncation_note
     from bilm.text.encoded_corpus import encode
 
     encoded = run.encode(lambda folder: encode(source, pretrained.vocabulary.opened(), folder))
@@ -167,7 +167,7 @@ def refuse_replacement(path: Path, settings: dict[str, Any], restart: bool) -> N
     """Raises UserError, unless with `restart`, if `path` has a classifier on other rows, labelled or not, or on another
     language model, or cannot be read; also with `restart`, if it is a folder."""
     from bilm.checkpoints.model_format import finished_settings
-    from bilm.cli.run import replacement_warning
+    from bilm.cli.earlier_runs import replacement_warning
 
     inputs = ("corpus", "bilm", "unlabelled")
 
@@ -186,7 +186,7 @@ def refuse_replacement_of_best(folder: Path, pretrained: "Pretrained", restart: 
     In any case, if that is a folder.
     """
     from bilm.checkpoints.classifier_files import find_classifiers
-    from bilm.cli.run import unusable_warning
+    from bilm.cli.earlier_runs import unusable_warning
 
     files = find_classifiers(folder, pretrained)
     for path, error in files.in_place_of_best(folder, (HYBRID,)).items():

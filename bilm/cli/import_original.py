@@ -5,7 +5,7 @@ from typing import Any
 
 from bilm.checkpoints.bundled import bundled_files, keep_bundled, remove_bundled_classifiers
 from bilm.checkpoints.model_format import import_original, save_bilm, saved_info
-from bilm.cli.run import replacement_warning
+from bilm.cli.earlier_runs import replacement_warning
 from bilm.runtime.errors import UserError
 from bilm.runtime.paths import ROOT, display_path
 from bilm.runtime.process import allow_interrupts, quoted

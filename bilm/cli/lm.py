@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bilm.cli.options import ModelOptions
-from bilm.cli.run import start_inference
+from bilm.cli.start import start_inference
 from bilm.runtime.errors import UserError
 from bilm.runtime.options import parse_options, setting
 from bilm.runtime.terminal import printable

@@ -15,7 +15,7 @@ from bilm.text.batching import iterate_batches
 from bilm.training.classification import predict
 from bilm.checkpoints.model_format import load_bilm, load_classifier
 from bilm.cli.options import RunOptions
-from bilm.cli.run import start
+from bilm.cli.start import start
 
 runtime = start(RunOptions(device="cpu", precision="fp32"))
 models = Path(sys.argv[1])

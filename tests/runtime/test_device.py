@@ -9,7 +9,7 @@ from conftest import CPU_BF16, SAMPLE, run_script
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from bilm.cli.options import RunOptions
-from bilm.cli.run import start
+from bilm.cli.start import start
 from bilm.config import ClassifierConfig, FitConfig
 from bilm.modules.classifier import Classifier, EncoderClassifier
 from bilm.runtime import device

@@ -250,7 +250,7 @@ def test_weights_that_came_with_the_repository_are_no_run_of_ones_own(finished, 
 
 
 def test_a_user_at_a_terminal_is_asked(finished, monkeypatch, tmp_path):
-    from bilm.cli import run as cli_run
+    from bilm.cli import earlier_runs
 
     query = []
     monkeypatch.setattr("builtins.input", lambda question: query.append(question) or answer)
@@ -260,31 +260,31 @@ def test_a_user_at_a_terminal_is_asked(finished, monkeypatch, tmp_path):
         def isatty(self):
             return True
 
-    monkeypatch.setattr(cli_run.sys, "stdin", Terminal())
-    monkeypatch.setattr(cli_run.sys, "stdout", Terminal())
+    monkeypatch.setattr(earlier_runs.sys, "stdin", Terminal())
+    monkeypatch.setattr(earlier_runs.sys, "stdout", Terminal())
     monkeypatch.delenv("JPY_PARENT_PID", raising=False)
-    options = cli_run.ResumeOptions()
+    options = earlier_runs.ResumeOptions()
     for answer, expected in (("r", "start"), ("", None)):  # noqa: B007 - read by the lambda above
         if expected:
-            assert cli_run.decide_action(tmp_path / "none", options, False, "That is there.") == expected
+            assert earlier_runs.decide_action(tmp_path / "none", options, False, "That is there.") == expected
         else:
-            with pytest.raises(cli_run.UserError, match="That is there"):
-                cli_run.decide_action(tmp_path / "none", options, False, "That is there.")
+            with pytest.raises(earlier_runs.UserError, match="That is there"):
+                earlier_runs.decide_action(tmp_path / "none", options, False, "That is there.")
     assert len(query) == 2 and "Replace it [r]" in query[0]
     # Nobody can type into a cell of a notebook, whose commands run on a terminal; nobody sees a question in a file.
     monkeypatch.setenv("JPY_PARENT_PID", "1")
-    with pytest.raises(cli_run.UserError, match="That is there"):
-        cli_run.decide_action(tmp_path / "none", options, False, "That is there.")
+    with pytest.raises(earlier_runs.UserError, match="That is there"):
+        earlier_runs.decide_action(tmp_path / "none", options, False, "That is there.")
     monkeypatch.delenv("JPY_PARENT_PID")
-    monkeypatch.setattr(cli_run.sys, "stdout", io.StringIO())
-    with pytest.raises(cli_run.UserError, match="That is there"):
-        cli_run.decide_action(tmp_path / "none", options, False, "That is there.")
+    monkeypatch.setattr(earlier_runs.sys, "stdout", io.StringIO())
+    with pytest.raises(earlier_runs.UserError, match="That is there"):
+        earlier_runs.decide_action(tmp_path / "none", options, False, "That is there.")
     assert len(query) == 2
 
 
 def test_an_answer_to_resume_is_not_to_train_finished_classifiers_again(finished, tmp_path, monkeypatch):
     """The others are finished, `trainable` is not; Enter resumes it, as --resume does, and leaves them alone."""
-    from bilm.cli import run as cli_run
+    from bilm.cli import earlier_runs
 
     options = ["--precision", "fp32", "--epochs", 2, "--hidden", 16, "--checkpoint-seconds", 0]
     folder = tmp_path / "out/runs/sample"
@@ -293,7 +293,7 @@ def test_an_answer_to_resume_is_not_to_train_finished_classifiers_again(finished
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=60)
     assert (folder / "classifier_trainable.pt").exists()
-    monkeypatch.setattr(cli_run, "_ask", lambda question: "")
+    monkeypatch.setattr(earlier_runs, "_ask", lambda question: "")
     run = run_script("classification.py", *options, *finished)
     assert run.code == 0 and run.out.count("with these settings; skipped") == 2, run.out + run.err
 
