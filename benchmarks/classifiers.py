@@ -12,12 +12,12 @@ from benchmarks.measure import figure, four_digits, now, rate_figure, timed
 from benchmarks.parts import Job
 from benchmarks.pretraining import DOCUMENTS
 from benchmarks.training import SHAPE, Training, classifier_on
-from bilm.cli.run import CACHE_BATCH_TOKENS
 from bilm.cli.start import Runtime
 from bilm.config import CLASSIFIER_FIT, MODES
 from bilm.modules.language_model import BiLM
 from bilm.runtime.errors import UserError
 from bilm.runtime.terminal import progress
+from bilm.text.batching import evaluation_batch_tokens
 from bilm.training.classification import ClassificationTask
 from bilm.training.layer_cache import cache_layers
 from classification import CacheOptions
@@ -69,8 +69,9 @@ def _epoch_seconds(
     started = now()
     cache = None
     if is_cached:
-        limit, where = CacheOptions().store_gb * 1e9, (runtime.device, runtime.autocast)
-        cache = cache_layers(encoder, data.texts, job.folder, limit, CACHE_BATCH_TOKENS, *where)
+        limit, batch_tokens = CacheOptions().store_gb * 1e9, evaluation_batch_tokens(runtime.device)
+        where = (batch_tokens, runtime.device, runtime.autocast)
+        cache = cache_layers(encoder, data.texts, job.folder, limit, *where)
         if cache is None:
             raise UserError(f"the layers of {len(data.texts)} documents do not fit into {job.folder}")
     layer_seconds = now() - started

@@ -295,10 +295,11 @@ def mean_vectors(run: Run, encoder: Any, texts: EncodedTexts, training: np.ndarr
     from bilm.baselines.self_training import project
     from bilm.evaluation.scoring import mean_layers
     from bilm.runtime.terminal import progress
-    from bilm.text.batching import iterate_batches, plan_batches
+    from bilm.text.batching import evaluation_batch_tokens, iterate_batches, plan_batches
 
-    total, rows = len(plan_batches(texts.lengths, 8192)), np.arange(len(texts))
-    batches = progress(iterate_batches(texts, rows, 8192), total=total, unit="batch", label=label)
+    batch_tokens, rows = evaluation_batch_tokens(run.device), np.arange(len(texts))
+    total = len(plan_batches(texts.lengths, batch_tokens))
+    batches = progress(iterate_batches(texts, rows, batch_tokens), total=total, unit="batch", label=label)
     vectors = mean_layers(encoder, batches, len(texts), run.device, run.autocast)
     return project(vectors[:, 1:] if encoder.num_layers > 1 else vectors, training)
 

@@ -25,13 +25,11 @@ from bilm.runtime.errors import UserError
 from bilm.runtime.files import read_json, write_json, write_text
 from bilm.runtime.paths import display_path
 from bilm.runtime.provenance import first_difference
-from bilm.text.batching import iterate_batches
+from bilm.text.batching import evaluation_batch_tokens, iterate_batches
 from bilm.text.vocabulary import EncodedTexts
 from bilm.training.classification import ClassifierTrainer, predict
 from bilm.training.layer_cache import LayerCache
 from studies.dataset import LabelledTexts
-
-_BATCH_TOKENS = 8192
 
 
 class StudyProgress:
@@ -151,7 +149,7 @@ class Study:
         checkpoint.unlink(missing_ok=True)
         trained.model.eval()
         started = time.perf_counter()
-        batches = iterate_batches(self.encoded, self.rows.test, _BATCH_TOKENS)
+        batches = iterate_batches(self.encoded, self.rows.test, evaluation_batch_tokens(run.device))
         with torch.no_grad(), run.autocast():
             classes = predict(trained.model, batches, len(self.encoded), run.device, cache)[self.rows.test]
         state = trained.state

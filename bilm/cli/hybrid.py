@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from bilm.text.encoded_corpus import EncodedCorpus
     from bilm.training.hybrid import Choice, HybridTrainer
 
-# Tokens in a batch, including padding, for computing vectors.
-BATCH_TOKENS = 8192
-
 
 @dataclass(frozen=True)
 class HybridResult:
@@ -142,13 +139,14 @@ def prepare_trainer(
 ) -> "HybridTrainer":
     """Compute what `encoder` reads in `rows`, int64, labelled or not."""
     from bilm.runtime.terminal import progress
-    from bilm.text.batching import iterate_batches, plan_batches
+    from bilm.text.batching import evaluation_batch_tokens, iterate_batches, plan_batches
     from bilm.training.hybrid import HybridTrainer, read_layers
     from bilm.training.hybrid_features import UnlabelledTexts
 
     texts, labels = encoded.texts, encoded.labels
-    batches = iterate_batches(texts, rows, BATCH_TOKENS)
-    total = len(plan_batches(texts.lengths[rows], BATCH_TOKENS))
+    batch_tokens = evaluation_batch_tokens(run.device)
+    batches = iterate_batches(texts, rows, batch_tokens)
+    total = len(plan_batches(texts.lengths[rows], batch_tokens))
     # A trial on some of the rows has no bar.
     bar = progress(batches, total=total, unit="batch", label="vectors of the texts", disable=len(rows) < len(texts))
     compute = (run.device, run.autocast)

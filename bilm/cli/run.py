@@ -24,9 +24,6 @@ if TYPE_CHECKING:
     from bilm.text.vocabulary import EncodedTexts
     from bilm.training.layer_cache import LayerCache
 
-# Tokens in a batch, including padding, for computing layers.
-CACHE_BATCH_TOKENS = 8192
-
 
 @dataclass(frozen=True, kw_only=True)
 class Run(Runtime):
@@ -74,11 +71,12 @@ class Run(Runtime):
         None also on a GPU, which computes them faster than a disk reads them, and under torchrun, whose ranks may not
         share a disk.
         """
+        from bilm.text.batching import evaluation_batch_tokens
         from bilm.training.layer_cache import cache_layers
 
         if self.device.type != "cpu" or self.processes > 1 or not limit:
             return None
-        where = (CACHE_BATCH_TOKENS, self.device, self.autocast)
+        where = (evaluation_batch_tokens(self.device), self.device, self.autocast)
         cache = cache_layers(encoder, texts, self.folders.runs, limit, *where)
         if cache is not None:
             at_end(cache.close)

@@ -13,12 +13,11 @@ from bilm.metrics import perplexity
 from bilm.modules.language_model import DIRECTIONS
 from bilm.runtime.device import autocast, find_device, find_precision
 from bilm.runtime.errors import UserError
-from bilm.text.batching import collate, iterate_batches
+from bilm.text.batching import collate, evaluation_batch_tokens, iterate_batches
 from bilm.text.tokenizer import Tokenizer
 from bilm.text.vocabulary import BOS, EOS, PAD, SPECIALS, UNK, Vocabulary
 
 BLANK = "___"
-BATCH_TOKENS = 8192
 MAX_WORDS = 100_000
 # No space before these marks and the second part of "China's", and none after the opening marks.
 _CLOSING, _OPENING = re.compile(r" ([.,;:!?)\]%]|'(?:s|t|re|ve|ll|d|m)\b)"), re.compile(r"([(\[$#]) ")
@@ -71,7 +70,11 @@ class WordPredictor:
         """
         encoded = self.vocabulary.encode(texts)
         scores: list[dict[str, Score]] = [{} for _ in range(len(encoded))]
-        for batch in iterate_batches(encoded, np.arange(len(encoded)), BATCH_TOKENS) if len(encoded) else []:
+        for batch in (
+            iterate_batches(encoded, np.arange(len(encoded)), evaluation_batch_tokens(self.device))
+            if len(encoded)
+            else []
+        ):
             ends = np.cumsum(batch.lengths.numpy() - 1)
             with self._autocast():
                 directions = self.model.lm_targets(batch.to(self.device))

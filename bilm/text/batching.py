@@ -63,7 +63,7 @@ def inference_batch_tokens(device: torch.device) -> int:
 
 
 def evaluation_batch_tokens(device: torch.device) -> int:
-    """Return `batch_tokens` for `iterate_batches` where the language model predicts words as well."""
+    """Return `batch_tokens` for `iterate_batches` where vectors of many texts are computed once, or words predicted."""
     return 2 * CPU_BATCH_TOKENS if device.type == "cpu" else GPU_BATCH_TOKENS
 
 

@@ -11,12 +11,11 @@ from threadpoolctl import threadpool_limits
 from bilm.modules.encoder import Encoder
 from bilm.modules.token_clusters import LAYER, SIZES, TokenClusters
 from bilm.runtime.errors import UserError
-from bilm.text.batching import iterate_batches, mask_of
+from bilm.text.batching import evaluation_batch_tokens, iterate_batches, mask_of
 from bilm.text.vocabulary import EncodedTexts
 
 # Tokens that the clusters are learned from. More make no difference; these take seconds.
 SAMPLE = 30_000
-BATCH_TOKENS = 8192
 
 
 @torch.no_grad()
@@ -59,7 +58,7 @@ def _directions(
 ) -> np.ndarray:
     """Return the vectors of all words of `rows` in LAYER, divided by their length: fp32 (n, E)."""
     found = [np.empty((0, encoder.output_dim), np.float32)]
-    for batch in iterate_batches(texts, rows, BATCH_TOKENS):
+    for batch in iterate_batches(texts, rows, evaluation_batch_tokens(device)):
         with autocast():
             vectors = encoder.encode(batch.to(device))[LAYER]
         is_word = mask_of(batch.lengths - 1, batch.ids.shape[1])
