@@ -225,12 +225,12 @@ def adapt_options(options: Options, base: Pretrained | None) -> Options:
 
 def find_rows(options: Options, corpus: Corpus) -> Source:
     """The training rows, and the texts without labels."""
-    from bilm.text.corpus import unlabelled
+    from bilm.text.corpus import find_unlabelled
 
-    start, more = options.start, None
+    start, unlabelled = options.start, None
     if start.unlabelled:
-        more = unlabelled(start.unlabelled, start.unlabelled_column, options.run.text_column)
-    return corpus.source("train", options.run.limit, more)
+        unlabelled = find_unlabelled(start.unlabelled, start.unlabelled_column, options.run.text_column)
+    return corpus.source("train", options.run.limit, unlabelled)
 
 
 def settings_of(run: Run, options: Options, source: Source, base: Pretrained | None) -> dict[str, Any]:
@@ -238,7 +238,7 @@ def settings_of(run: Run, options: Options, source: Source, base: Pretrained | N
     from bilm.text.tokenizer import comparable_settings
 
     inputs = {"corpus": source.identity}
-    inputs |= {"unlabelled": source.more.identity} if source.more else {}
+    inputs |= {"unlabelled": source.unlabelled.identity} if source.unlabelled else {}
     inputs |= {"start": base.hash} if base else {}
     groups = (options.embedding, options.model, options.tokenizer, options.vocabulary, options.fit)
     settings = comparable_settings(run.settings(*groups, **inputs), source.same_words_by_both_rules)

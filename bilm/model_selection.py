@@ -1,6 +1,6 @@
 """The choice of a linear model by its accuracy on validation rows: its features, and C.
 
-C is that of scikit-learn, the inverse of the regularisation strength. It is called `strength` here.
+C is that of scikit-learn, the inverse of the regularisation strength. Files call it "strength".
 """
 
 import math
@@ -12,7 +12,7 @@ import numpy as np
 
 # Beyond these there is nothing to gain: with a smaller C the weights hardly change their direction, with a larger one
 # nearly all training rows are well separated already.
-STRENGTHS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
+C_VALUES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
 
 Candidate = TypeVar("Candidate", bound=Hashable)
 
@@ -22,32 +22,32 @@ class Found(Generic[Candidate]):
     """The best candidate and its C; accuracies: by (candidate, C), of all that were tried."""
 
     candidate: Candidate
-    strength: float
+    C: float
     accuracies: dict[tuple[Candidate, float], float]
 
 
 def search(
     candidates: Sequence[Candidate], accuracy: Callable[[Candidate, float], float], usual: float
 ) -> Found[Candidate]:
-    """Find the candidate and the C, one of STRENGTHS, with the highest `accuracy` (candidate, C).
+    """Find the candidate and the C, one of C_VALUES, with the highest `accuracy` (candidate, C).
 
     Ties are broken by the C nearest to the default, `usual`, and then by the order of the candidates: on few rows, most
     values of C have the same accuracy.
 
     Candidates are searched one after the other. For each, the neighbours of the best C so far are tried until all of
-    them have been: the best C is then between two others, or at an end of STRENGTHS. The first search begins at the
+    them have been: the best C is then between two others, or at an end of C_VALUES. The first search begins at the
     default C, each later one at the best C of the search before it.
     """
     accuracies: dict[tuple[Candidate, float], float] = {}
-    best = start = STRENGTHS.index(usual)
+    best = start = C_VALUES.index(usual)
     for candidate in candidates:
         tried: dict[int, float] = {}
-        while untried := {*range(len(STRENGTHS))[max(0, best - 1) : best + 2]} - tried.keys():
-            tried |= {index: accuracy(candidate, STRENGTHS[index]) for index in untried}
+        while untried := {*range(len(C_VALUES))[max(0, best - 1) : best + 2]} - tried.keys():
+            tried |= {index: accuracy(candidate, C_VALUES[index]) for index in untried}
             best = max(tried, key=lambda index: (tried[index], -abs(index - start)))
-        accuracies |= {(candidate, STRENGTHS[index]): tried[index] for index in sorted(tried)}
-    candidate, strength = max(accuracies, key=lambda x: (accuracies[x], -abs(STRENGTHS.index(x[1]) - start)))
-    return Found(candidate, strength, accuracies)
+        accuracies |= {(candidate, C_VALUES[index]): tried[index] for index in sorted(tried)}
+    candidate, C = max(accuracies, key=lambda x: (accuracies[x], -abs(C_VALUES.index(x[1]) - start)))
+    return Found(candidate, C, accuracies)
 
 
 def is_clearly_better(right: np.ndarray, other_right: np.ndarray) -> bool:

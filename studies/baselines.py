@@ -11,7 +11,7 @@
     word2vec_2, _3, _5, _8      skip-gram with negative sampling, within so many words; needs the package gensim
 
 Word vectors have by default the width of ELMo's layers, and feed the classifier of classification.py with the settings
-of its preset best. What a word of TF-IDF is, strengths, learning rates and the best epoch are chosen on the validation
+of its preset best. What a word of TF-IDF is, C, learning rates and the best epoch are chosen on the validation
 rows; as with ELMo, nothing is trained on these afterwards. evaluate.py then compares each classifier with the baselines
 row by row. Without --only, baselines whose package is missing are left out.
 """
@@ -159,16 +159,16 @@ def trainers_of(
 
 
 def train_tfidf(kind: str, rows: LabelledTexts, seed: int) -> dict[str, Any]:
-    """A linear model on TF-IDF; the training seconds include all words and strengths that were tried."""
+    """A linear model on TF-IDF; the training seconds include all words and values of C that were tried."""
     from bilm.baselines.tfidf import choose, fit
 
     started = time.perf_counter()
     recipe = choose(kind, rows.texts, rows.labels, [(rows.training, rows.validation)], seed)
     model = fit(recipe, rows.of(rows.training), rows.labels[rows.training], seed)
     fitted = time.perf_counter()
-    accuracies = {f"{words} {strength:g}": accuracy for (words, strength), accuracy in recipe.accuracies.items()}
+    accuracies = {f"{words} {C:g}": accuracy for (words, C), accuracy in recipe.accuracies.items()}
     figures = figures_of("words_and_strength", accuracies, model.predict(rows.of(rows.test)), started, fitted)
-    return {"words": recipe.words, "strength": recipe.strength, **figures}
+    return {"words": recipe.words, "strength": recipe.C, **figures}
 
 
 def train_fasttext(rows: LabelledTexts, progress: StudyProgress, seed: int) -> dict[str, Any]:

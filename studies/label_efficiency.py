@@ -9,7 +9,7 @@
     word2vec_classifier, elmo_classifier    the classifier of classification.py with trainable lambdas
     elmo_finetune        the same, and the language model is trained too
 
-Vectors and TF-IDF weights are learned from all training descriptions, without labels. The strength of each linear model
+Vectors and TF-IDF weights are learned from all training descriptions, without labels. The C of each linear model
 and what a word of TF-IDF is are chosen on the validation rows, once for all draws of a size; so is the best epoch of
 each classifier.
 """
@@ -47,8 +47,8 @@ ALL = "all"
 # From this number of labels per class on, draws hardly differ, and classifiers are trained in addition to regressions.
 MANY, DRAWS_OF_MANY = 1000, 3
 # Values of C to choose from, for vectors of variance 1. Those of TF-IDF: bilm/baselines/tfidf.py.
-STRENGTHS = (0.001, 0.003, 0.01, 0.03, 0.1, 1.0)
-STRENGTHS_OF_SELF_TRAINING = (0.001, 0.003, 0.01)
+C_VALUES = (0.001, 0.003, 0.01, 0.03, 0.1, 1.0)
+C_VALUES_OF_SELF_TRAINING = (0.001, 0.003, 0.01)
 CLASSIFIERS = ("word2vec_classifier", "elmo_classifier", "elmo_finetune")
 # Unlabelled texts for self-training: more of them take longer without a measurable gain.
 UNLABELLED = 15_000
@@ -219,7 +219,7 @@ class Methods:
         """The validation accuracy of a method, averaged over the draws of labelled rows, and its test accuracies."""
         if name == "tfidf":
             return self._choose_tfidf(draws)
-        by_method: Callable = self._train_classifiers if name in CLASSIFIERS else self._choose_strength
+        by_method: Callable = self._train_classifiers if name in CLASSIFIERS else self._choose_C
         return by_method(name, label, draws)
 
     def _choose_tfidf(self, draws: list[np.ndarray]) -> dict[str, Any]:
@@ -228,33 +228,33 @@ class Methods:
 
         rows, test_accuracies = self.study.rows, {}
 
-        def accuracy(words: str, strength: float) -> float:
+        def accuracy(words: str, C: float) -> float:
             x, scored = self.features["tfidf"][words], []
             for labelled in draws:
-                model = linear_model("svm", strength, self.seed).fit(x[labelled], rows.labels[labelled])
+                model = linear_model("svm", C, self.seed).fit(x[labelled], rows.labels[labelled])
                 scored.append(scores(model, x, rows.labels, (rows.validation, rows.test)))
             validation, test = zip(*scored, strict=True)
-            test_accuracies[words, strength] = list(test)
+            test_accuracies[words, C] = list(test)
             return statistics.mean(validation)
 
         recipe = search("svm", accuracy)
-        chosen = (recipe.words, recipe.strength)
-        figures = {"words": recipe.words, "strength": recipe.strength, "validation_accuracy": recipe.accuracies[chosen]}
+        chosen = (recipe.words, recipe.C)
+        figures = {"words": recipe.words, "strength": recipe.C, "validation_accuracy": recipe.accuracies[chosen]}
         return {**figures, **spread(test_accuracies[chosen])}
 
-    def _choose_strength(self, name: str, label: str, draws: list[np.ndarray]) -> dict[str, Any]:
-        from bilm.baselines.self_training import choose_strength, scores
+    def _choose_C(self, name: str, label: str, draws: list[np.ndarray]) -> dict[str, Any]:
+        from bilm.baselines.self_training import choose_C, scores
         from bilm.runtime.terminal import progress
 
         rows, features = self.study.rows, self.features[name]
-        strengths = STRENGTHS_OF_SELF_TRAINING if name == "elmo_self_training" else STRENGTHS
-        pairs = [(C, labelled) for C in strengths for labelled in draws]
+        values = C_VALUES_OF_SELF_TRAINING if name == "elmo_self_training" else C_VALUES
+        pairs = [(C, labelled) for C in values for labelled in draws]
         scored = []
         for C, labelled in progress(pairs, total=len(pairs), unit="fit", label=label):
             model = self._fit_linear(name, features, labelled, C)
             scored.append((C, *scores(model, features, rows.labels, (rows.validation, rows.test))))
-        strength, validation, test = choose_strength(scored)
-        return {"strength": strength, "validation_accuracy": validation, **spread(test)}
+        C, validation, test = choose_C(scored)
+        return {"strength": C, "validation_accuracy": validation, **spread(test)}
 
     def _fit_linear(self, name: str, features: Any, labelled: np.ndarray, C: float) -> Any:
         import numpy as np

@@ -26,7 +26,7 @@ def options(*arguments: str) -> ELMO.Options:
 def test_the_preset_best_is_what_the_weights_in_the_repository_were_trained_with():
     """So that `make best` finds them finished, and trains them anew where it has to."""
     saved = finished_settings(SHIPPED, "bilm")
-    source = SimpleNamespace(identity=saved["corpus"], more=None, same_words_by_both_rules=True)
+    source = SimpleNamespace(identity=saved["corpus"], unlabelled=None, same_words_by_both_rules=True)
     best = options("--preset", "best")
     run = SimpleNamespace(settings=lambda *groups, **inputs: settings_of_a_run(best, saved, *groups, **inputs))
     assert first_difference(saved, ELMO.settings_of(run, best, source, None)) is None

@@ -39,14 +39,14 @@ def project(vectors: np.ndarray, rows: np.ndarray) -> np.ndarray:
 
 
 def self_train(
-    vectors: np.ndarray, labels: np.ndarray, labelled: np.ndarray, unlabelled: np.ndarray, strength: float
+    vectors: np.ndarray, labels: np.ndarray, labelled: np.ndarray, unlabelled: np.ndarray, C: float
 ) -> LogisticRegression:
     """Fit on the labels of the rows `labelled`, then on its own predictions for the rows `unlabelled`, too.
 
-    vectors: fp32 (N, D); labels: int (N,), which are not read for `unlabelled`; strength: C of the logistic regression.
+    vectors: fp32 (N, D); labels: int (N,), which are not read for `unlabelled`; C: of the logistic regression.
     """
     # Each round starts from the previous solution, which is close to its own.
-    model = LogisticRegression(C=strength, max_iter=1000, warm_start=True).fit(vectors[labelled], labels[labelled])
+    model = LogisticRegression(C=C, max_iter=1000, warm_start=True).fit(vectors[labelled], labels[labelled])
     for done in range(1, ROUNDS + 1):
         probabilities = model.predict_proba(vectors[unlabelled])
         predicted = probabilities.argmax(1)
@@ -69,15 +69,15 @@ def scores(model: Any, x: Any, labels: np.ndarray, parts: Sequence[np.ndarray]) 
     return [float((model.predict(x[rows]) == labels[rows]).mean()) for rows in parts]
 
 
-def choose_strength(scored: Iterable[tuple[float, float, float]]) -> tuple[float, float, list[float]]:
-    """Choose the strength with the best mean validation accuracy over several draws, the first if several are equal.
+def choose_C(scored: Iterable[tuple[float, float, float]]) -> tuple[float, float, list[float]]:
+    """Choose the C with the best mean validation accuracy over several draws, the first if several are equal.
 
-    scored: (strength, validation accuracy, test accuracy) of each draw. Returns the strength, its mean validation
+    scored: (C, validation accuracy, test accuracy) of each draw. Returns the best C, its mean validation
     accuracy, and its test accuracies.
     """
-    by_strength: dict[float, list[tuple[float, float]]] = {}
-    for strength, *accuracies in scored:
-        by_strength.setdefault(strength, []).append((accuracies[0], accuracies[1]))
-    means = {strength: statistics.mean(v for v, _ in pairs) for strength, pairs in by_strength.items()}
+    by_C: dict[float, list[tuple[float, float]]] = {}
+    for C, *accuracies in scored:
+        by_C.setdefault(C, []).append((accuracies[0], accuracies[1]))
+    means = {C: statistics.mean(v for v, _ in pairs) for C, pairs in by_C.items()}
     best = max(means, key=means.__getitem__)
-    return best, means[best], [on_test for _, on_test in by_strength[best]]
+    return best, means[best], [on_test for _, on_test in by_C[best]]

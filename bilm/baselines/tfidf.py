@@ -1,6 +1,6 @@
 """TF-IDF of words and pairs of words, and a linear classifier, as strong as scikit-learn makes them.
 
-choose()    what a word is, and the strength C of the classifier, by accuracy on validation rows
+choose()    what a word is, and the C of the classifier, by accuracy on validation rows
 fit()       train what was chosen: a pipeline, texts in, classes out
 
 The rows to choose by and to train on are the caller's: one validation split, or folds and afterwards all rows.
@@ -31,7 +31,7 @@ WORDS: dict[str, dict[str, Any]] = {
     "tokenizer": {"tokenizer": Tokenizer().split, "lowercase": False},
     "blanks": {"tokenizer": str.split},
 }
-# By name: a function that builds a classifier for a strength (C) and a seed, and the strength that a search begins at.
+# By name: a function that builds a classifier for a C and a seed, and the C that a search begins at.
 CLASSIFIERS: dict[str, tuple[Callable[[float, int], Any], float]] = {
     "svm": (lambda C, seed: LinearSVC(C=C, max_iter=10_000, random_state=seed), 1.0),
     # Each class against the rest, as in LinearSVC; a multinomial model takes many times longer here.
@@ -46,13 +46,13 @@ CLASSIFIERS: dict[str, tuple[Callable[[float, int], Any], float]] = {
 class Recipe:
     """What validation chose.
 
-    kind: one of CLASSIFIERS; words: one of WORDS; strength: C, one of model_selection.STRENGTHS; accuracies: on
-    validation, by (words, strength), of all that were tried.
+    kind: one of CLASSIFIERS; words: one of WORDS; C: one of model_selection.C_VALUES; accuracies: on
+    validation, by (words, C), of all that were tried.
     """
 
     kind: str
     words: str
-    strength: float
+    C: float
     accuracies: dict[tuple[str, float], float]
 
 
@@ -61,16 +61,16 @@ def word_weights(words: str) -> TfidfVectorizer:
     return TfidfVectorizer(**{**NGRAMS["words"], **WORDS[words]})
 
 
-def linear_model(kind: str, strength: float, seed: int) -> Any:
+def linear_model(kind: str, C: float, seed: int) -> Any:
     """A classifier of scikit-learn. kind: one of CLASSIFIERS."""
     build, _ = CLASSIFIERS[kind]
-    return build(strength, seed % 2**32)
+    return build(C, seed % 2**32)
 
 
 def choose(
     kind: str, texts: Sequence[str], labels: np.ndarray, splits: Sequence[tuple[np.ndarray, np.ndarray]], seed: int
 ) -> Recipe:
-    """Choose words and strength by the mean accuracy over `splits`: (training rows, validation rows).
+    """Choose words and C by the mean accuracy over `splits`: (training rows, validation rows).
 
     kind: one of CLASSIFIERS. Everything is fitted on training rows alone, TF-IDF included. Raises UserError when
     training rows have only one class or no words.
@@ -86,10 +86,10 @@ def choose(
             result.append((x, weights.transform(texts[row] for row in validation)))
         return result
 
-    def accuracy(words: str, strength: float) -> float:
+    def accuracy(words: str, C: float) -> float:
         parts = zip(vectors(words), splits, strict=True)
         return statistics.mean(
-            linear_model(kind, strength, seed).fit(x, labels[training]).score(x_validation, labels[validation])
+            linear_model(kind, C, seed).fit(x, labels[training]).score(x_validation, labels[validation])
             for (x, x_validation), (training, validation) in parts
         )
 
@@ -98,14 +98,14 @@ def choose(
 
 
 def search(kind: str, accuracy: Callable[[str, float], float]) -> Recipe:
-    """Choose words and strength by `accuracy` (words, strength) on validation rows. kind: one of CLASSIFIERS."""
+    """Choose words and C by `accuracy` (words, C) on validation rows. kind: one of CLASSIFIERS."""
     found = model_selection.search(list(WORDS), accuracy, CLASSIFIERS[kind][1])
-    return Recipe(kind, found.candidate, found.strength, found.accuracies)
+    return Recipe(kind, found.candidate, found.C, found.accuracies)
 
 
 def fit(recipe: Recipe, texts: Sequence[str], labels: np.ndarray, seed: int) -> Pipeline:
     """Fit TF-IDF and the classifier on all of `texts`. Raises UserError as `choose` does."""
-    model = make_pipeline(word_weights(recipe.words), linear_model(recipe.kind, recipe.strength, seed))
+    model = make_pipeline(word_weights(recipe.words), linear_model(recipe.kind, recipe.C, seed))
     with _trainable(labels):
         return model.fit(texts, labels)
 

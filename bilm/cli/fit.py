@@ -102,8 +102,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     source = find_source(run, options.fit, pretrained)
     # Read now, so that a mistake in the file is found before anything is trained.
     test_rows = list(run.corpus.source("test", None).rows()) if options.fit.test else []
-    encoded, more, notes = encode_rows(run, pretrained, source, test_rows)
-    inputs = {"corpus": source.identity, "bilm": pretrained.hash} | ({"unlabelled": more.identity} if more else {})
+    encoded, usable, notes = encode_rows(run, pretrained, source, test_rows)
+    inputs = {"corpus": source.identity, "bilm": pretrained.hash} | ({"unlabelled": usable.identity} if usable else {})
     settings = hybrid_settings(run, **inputs)
     refuse_replacement(hybrid_path(run), settings, options.fit.restart)
     writes_best = is_folder_of(run.folders.models, pretrained)
@@ -115,13 +115,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"{rows:,} texts of {len(source.classes)} classes; this takes about {duration(seconds)}.", flush=True)
     print("".join(f"{note}\n" for note in notes), end="", flush=True)
     info = run.training_info(source, rows, rows, settings)
-    info |= {"unlabelled_are_test_rows": more.are_test_rows} if more else {}
+    info |= {"unlabelled_are_test_rows": usable.are_test_rows} if usable else {}
     result = train_hybrid(run, pretrained, encoded, source.classes, info)
-    figures = compare(run, result, pretrained, encoded.labels[:rows], replace(source, more=None), test_rows)
+    figures = compare(run, result, pretrained, encoded.labels[:rows], replace(source, unlabelled=None), test_rows)
     figures["seconds"] = round(time.monotonic() - started, 1)
     path = run.folders.results / "fit.json"
     kept = ("rows_trained", "rows_unlabelled", "unlabelled_are_test_rows")
-    figures = {key: info[key] for key in kept if key in info} | figures
+    figures = {key: result.info[key] for key in kept if key in result.info} | figures
     write_json(path, run.stamp() | figures)
     if writes_best:
         keep_best_classifier(run.folders.models, pretrained, HYBRID)
@@ -141,8 +141,8 @@ def find_source(run: Run, fit: FitOptions, pretrained: "Pretrained") -> "Source"
     column, default = fit.unlabelled_column, fit.text_column
     if default and default.isdecimal() and fit.label_column and not fit.label_column.isdecimal():
         default = None  # a number there, beside a name, but here it would mean that there is no header
-    more = open_unlabelled(fit.unlabelled, column, default, pretrained.vocabulary.tokenizer)
-    return replace(source, more=more)
+    unlabelled = open_unlabelled(fit.unlabelled, column, default, pretrained.vocabulary.tokenizer)
+    return replace(source, unlabelled=unlabelled)
 
 
 def encode_rows(
@@ -155,12 +155,12 @@ def encode_rows(
     encoded = run.encode(lambda folder: encode(source, pretrained.vocabulary.opened(), folder))
     max_tokens, notes = pretrained.vocabulary.tokenizer.config.max_tokens, []
     if note := truncation_note(encoded.num_truncated, len(encoded), max_tokens):
-        labelled = "those that have classes, all of them" if source.more else "all of them"
+        labelled = "those that have classes, all of them" if source.unlabelled else "all of them"
         notes.append(f"{note} TF-IDF, with which it is compared, reads {labelled}.")
-    if not source.more:
+    if not source.unlabelled:
         return encoded, None, notes
-    more = usable_rows(encoded, source.more, run.corpus.test, test_rows, run.options.seed)
-    return more.encoded, more, [more.note, *notes]
+    usable = usable_rows(encoded, source.unlabelled, run.corpus.test, test_rows, run.options.seed)
+    return usable.encoded, usable, [usable.note, *notes]
 
 
 def refuse_replacement(path: Path, settings: dict[str, Any], restart: bool) -> None:
@@ -222,10 +222,10 @@ def estimate_seconds(
 
     from bilm.cli.hybrid import find_clusters, is_labelled, prepare_trainer
 
-    known = is_labelled(encoded)
-    counts = (int(known.sum()), len(known))
+    labelled = is_labelled(encoded)
+    counts = (int(labelled.sum()), len(labelled))
     of_labelled, of_all = (max(1, min(TRIAL, count // TRIAL_AT_LEAST)) for count in counts)
-    rows = np.concatenate([np.flatnonzero(known)[::of_labelled], np.flatnonzero(~known)[::of_all]])
+    rows = np.concatenate([np.flatnonzero(labelled)[::of_labelled], np.flatnonzero(~labelled)[::of_all]])
     started = time.monotonic()
     token_clusters = find_clusters(run, pretrained.model, encoded, rows)
     # Learned from a sample of the tokens, they take a few seconds, however many texts there are.
@@ -236,7 +236,7 @@ def estimate_seconds(
         every = np.arange(len(trainer.labels))
         trainer.choose([(every, every)])
     of_fold = time.monotonic() - started - of_vectors
-    with_tfidf = 1 + TFIDF_SHARE * float(known.mean())
+    with_tfidf = 1 + TFIDF_SHARE * float(labelled.mean())
     return of_clusters + len(encoded) / len(rows) * (of_vectors + with_tfidf * num_splits * of_fold)
 
 
@@ -279,7 +279,7 @@ def compare(
         figures["test"] = comparison(np.array(actual), of_test, source.classes)
     print_table(figures)
     return {
-        "tfidf": {"words": recipe.words, "strength": recipe.strength},
+        "tfidf": {"words": recipe.words, "strength": recipe.C},
         "validation_splits": len(result.splits),
         **figures,
     }

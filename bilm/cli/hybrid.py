@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from bilm.checkpoints.model_format import Pretrained
     from bilm.modules.encoder import Encoder
+    from bilm.modules.hybrid import HybridClassifier
     from bilm.modules.token_clusters import TokenClusters
     from bilm.text.encoded_corpus import EncodedCorpus
     from bilm.training.hybrid import Choice, HybridTrainer
@@ -22,11 +23,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class HybridResult:
-    """The file, what validation found, and the rows to train on and to validate on in each split, int64."""
+    """The file, what validation found, the rows to train on and to validate on in each split, int64, and the metadata
+    in the file."""
 
     path: Path
     choice: "Choice"
     splits: list[tuple["np.ndarray", "np.ndarray"]]
+    info: dict[str, Any]
 
 
 def hybrid_path(run: Run) -> Path:
@@ -53,8 +56,8 @@ def find_splits(encoded: "EncodedCorpus", class_names: Sequence[str]) -> list[tu
     """See validation_splits; of the labelled rows. Raises UserError if a class has a single distinct text."""
     from bilm.text.split import split_validation, validation_splits
 
-    known = is_labelled(encoded)
-    labels, keys = encoded.labels[known], encoded.keys[known]
+    labelled = is_labelled(encoded)
+    labels, keys = encoded.labels[labelled], encoded.keys[labelled]
     return validation_splits(labels, keys, *split_validation(labels, keys, class_names))
 
 
@@ -69,50 +72,72 @@ def train_hybrid(
     """
     import numpy as np
 
-    from bilm.checkpoints.model_format import save_classifier
-    from bilm.modules.classifier import EncoderClassifier
-    from bilm.runtime.files import write_json
-    from bilm.text.split import split_validation
-
-    started, encoder, known = time.monotonic(), pretrained.model, is_labelled(encoded)
+    started, encoder, labelled = time.monotonic(), pretrained.model, is_labelled(encoded)
     splits = find_splits(encoded, class_names)
     # After cross-validation on all rows; where some are set aside, these stay so.
-    training_rows = splits[0][0] if len(splits) == 1 else np.flatnonzero(known)
+    training_rows = splits[0][0] if len(splits) == 1 else np.flatnonzero(labelled)
     # Of folds, each row is validated on in turn: the clusters, learned without labels, are then of all rows.
-    clustered = np.concatenate([training_rows, np.flatnonzero(~known)])
+    clustered = np.concatenate([training_rows, np.flatnonzero(~labelled)])
     token_clusters = find_clusters(run, encoder, encoded, clustered)
     trainer = prepare_trainer(run, encoder, encoded, len(class_names), np.arange(len(encoded)), token_clusters)
     choice = trainer.choose(splits)
     classifier = trainer.fit(training_rows, choice, encoder, pooled_layers(encoder), token_clusters)
-    _, validation_rows = split_validation(encoded.labels[known], encoded.keys[known], class_names)
-    validation_answers = choice.logits[validation_rows].argmax(1)
-    info |= {"rows_unlabelled": int((~known).sum())} if not known.all() else {}
-    info |= {
+    info = {
+        **info,
+        **({} if labelled.all() else {"rows_unlabelled": int((~labelled).sum())}),
         "rows_trained": len(training_rows),
-        "validation_accuracy": choice.accuracy,
-        # Of the rows that the other modes are validated on, for the choice between them.
-        "accuracy_on_validation_rows": float((validation_answers == encoded.labels[validation_rows]).mean()),
-        "features": list(choice.features),
-        "strength": choice.strength,
-        "validation_accuracies": {
-            f"{'+'.join(features)} {C}": value for (features, C), value in choice.accuracies.items()
-        },
+        **figures_of(choice, encoded, class_names),
         "validation_splits": len(splits),
         "temperature": float(classifier.temperature),
         "combination": {"before": {}, "after": {}},
         "seconds": round(time.monotonic() - started, 1),
     }
-    path = hybrid_path(run)
-    results = run.folders.results / f"classifier_{HYBRID}_training.json"
-    model = EncoderClassifier(encoder, classifier, finetuned=False)
-    save_classifier(path, model.cpu(), pretrained, list(class_names), info)
-    write_json(results, info)
+    result = HybridResult(hybrid_path(run), choice, splits, info)
+    save(run, pretrained, classifier, class_names, result)
+    return result
+
+
+def figures_of(choice: "Choice", encoded: "EncodedCorpus", class_names: Sequence[str]) -> dict[str, Any]:
+    """What validation found, under the names in the classifier's file."""
+    from bilm.text.split import split_validation
+
+    labelled = is_labelled(encoded)
+    _, validation_rows = split_validation(encoded.labels[labelled], encoded.keys[labelled], class_names)
+    is_right = choice.logits[validation_rows].argmax(1) == encoded.labels[validation_rows]
+    return {
+        "validation_accuracy": choice.accuracy,
+        # Of the rows that the other modes are validated on, for the choice between them.
+        "accuracy_on_validation_rows": float(is_right.mean()),
+        "features": list(choice.features),
+        "strength": choice.C,
+        "validation_accuracies": {
+            f"{'+'.join(features)} {C}": value for (features, C), value in choice.accuracies.items()
+        },
+    }
+
+
+def save(
+    run: Run,
+    pretrained: "Pretrained",
+    classifier: "HybridClassifier",
+    class_names: Sequence[str],
+    result: HybridResult,
+) -> None:
+    """Write the classifier and the figures of its training, and print what was found."""
+    from bilm.checkpoints.model_format import save_classifier
+    from bilm.modules.classifier import EncoderClassifier
+    from bilm.runtime.files import write_json
+
+    model = EncoderClassifier(pretrained.model, classifier, finetuned=False)
+    save_classifier(result.path, model.cpu(), pretrained, list(class_names), result.info)
+    figures = run.folders.results / f"classifier_{HYBRID}_training.json"
+    write_json(figures, result.info)
+    choice, num_splits = result.choice, len(result.splits)
     run.print(
-        f"classifier ({HYBRID}): reads {', '.join(choice.features)}; C = {choice.strength}; validation accuracy "
-        f"{choice.accuracy:.4f} ({'one split' if len(splits) == 1 else f'{len(splits)} folds'}); "
-        f"{info['seconds']:,.0f} s.\n  Wrote {display_path(path)} and {display_path(results)}."
+        f"classifier ({HYBRID}): reads {', '.join(choice.features)}; C = {choice.C}; validation accuracy "
+        f"{choice.accuracy:.4f} ({'one split' if num_splits == 1 else f'{num_splits} folds'}); "
+        f"{result.info['seconds']:,.0f} s.\n  Wrote {display_path(result.path)} and {display_path(figures)}."
     )
-    return HybridResult(path, choice, splits)
 
 
 def pooled_layers(encoder: "Encoder") -> range:
@@ -151,8 +176,8 @@ def prepare_trainer(
     bar = progress(batches, total=total, unit="batch", label="vectors of the texts", disable=len(rows) < len(texts))
     compute = (run.device, run.autocast)
     clusters, vectors = read_layers(encoder, pooled_layers(encoder), token_clusters, bar, len(texts), *compute)
-    known = is_labelled(encoded)[rows]
-    rows, more = rows[known], rows[~known]
+    labelled = is_labelled(encoded)[rows]
+    rows, unlabelled = rows[labelled], rows[~labelled]
     return HybridTrainer(
         texts.words(rows),
         [clusters[i] for i in rows],
@@ -160,5 +185,5 @@ def prepare_trainer(
         labels[rows],
         num_classes,
         run.options.seed,
-        UnlabelledTexts(texts.words(more), vectors[more]) if len(more) else None,
+        UnlabelledTexts(texts.words(unlabelled), vectors[unlabelled]) if len(unlabelled) else None,
     )

@@ -38,11 +38,11 @@ def open_unlabelled(file: str, column: str | None, default_column: str | None, t
 
     Raises UserError if it cannot be read, lacks the column, or has no word.
     """
-    from bilm.text.corpus import unlabelled
+    from bilm.text.corpus import find_unlabelled
     from bilm.text.readers import read_texts
 
     try:
-        result = unlabelled(file, column, default_column)
+        result = find_unlabelled(file, column, default_column)
         has_words = any(map(tokenizer, read_texts(file, result.column)))
     except UserError as error:
         raise UserError(str(error), "unlabelled", "unlabelled_column") from error
@@ -72,9 +72,9 @@ def usable_rows(
 
     named = test is not None and unlabelled.path.samefile(test)
     test_keys = np.array([text_key(text) for _, text in ([] if named else test_rows)], np.uint64)
-    known = is_labelled(encoded)
-    rows = np.flatnonzero(~known)
-    new = rows[~np.isin(encoded.keys[rows], np.concatenate([encoded.keys[known], test_keys]))]
+    labelled = is_labelled(encoded)
+    rows = np.flatnonzero(~labelled)
+    new = rows[~np.isin(encoded.keys[rows], np.concatenate([encoded.keys[labelled], test_keys]))]
     if not len(new):
         raise UserError(
             f"{unlabelled.path}: all of its texts are also in the training file or in the test file, so that nothing "
@@ -92,7 +92,7 @@ def usable_rows(
     if len(new) < len(rows):
         others = "in the training file or in the test file" if len(test_keys) else "in the training file"
         note += f"; left out, as they also are {others}: {len(rows) - len(new):,}"
-    subset = _subset(encoded, np.concatenate([np.flatnonzero(known), chosen]))
+    subset = _subset(encoded, np.concatenate([np.flatnonzero(labelled), chosen]))
     return UsableRows(subset, hashlib.sha256(encoded.keys[chosen].tobytes()).hexdigest(), named, f"{note}.")
 
 

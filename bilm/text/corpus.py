@@ -37,8 +37,8 @@ class Unlabelled:
 class Source:
     """A file of which at most `limit` rows are read. sha256: files.file_hash of it.
 
-    columns: None for AG News in one of its forms; more: texts without labels, read after these rows, with the same
-    limit; corpus: Corpus.name.
+    columns: None for AG News in one of its forms; unlabelled: texts without labels, read after these rows, with the
+    same limit; corpus: Corpus.name.
     """
 
     path: Path
@@ -46,13 +46,13 @@ class Source:
     sha256: str
     columns: Columns | None = None
     classes: tuple[str, ...] = CLASS_NAMES
-    more: Unlabelled | None = None
+    unlabelled: Unlabelled | None = None
     corpus: str = ""
 
     @property
     def same_words_by_both_rules(self) -> bool:
         """Whether both rules of the tokenizer give the same words for these rows."""
-        return self.corpus in SAME_WORDS_BY_BOTH_RULES and self.more is None
+        return self.corpus in SAME_WORDS_BY_BOTH_RULES and self.unlabelled is None
 
     @property
     def identity(self) -> str:
@@ -69,16 +69,20 @@ class Source:
             yield from read_ag_news(self.path, self.limit)
         else:
             yield from read_custom_dataset(self.path, self.columns, self.classes, self.limit)
-        if self.more:
-            _check(self.more.path, self.more.sha256)
-            yield from read_custom_dataset(self.more.path, Columns(self.more.column, None), (), self.limit)
+        if self.unlabelled:
+            _check(self.unlabelled.path, self.unlabelled.sha256)
+            yield from read_custom_dataset(self.unlabelled.path, Columns(self.unlabelled.column, None), (), self.limit)
 
     def stamp(self) -> dict[str, Any]:
         """Describe these rows in the files that are made from them."""
         columns = asdict(self.columns) if self.columns else {}
         record = {"file": self.path.name, "sha256": self.sha256, "limit": self.limit, **columns}
-        if self.more:
-            record["unlabelled"] = {"file": self.more.path.name, "sha256": self.more.sha256, "column": self.more.column}
+        if self.unlabelled:
+            record["unlabelled"] = {
+                "file": self.unlabelled.path.name,
+                "sha256": self.unlabelled.sha256,
+                "column": self.unlabelled.column,
+            }
         return record
 
 
@@ -144,10 +148,10 @@ class Corpus:
             return CLASS_NAMES
         return read_classes(self.train, self.columns) if self.columns.label else ()
 
-    def source(self, split: str, limit: int | None, more: Unlabelled | None = None) -> Source:
+    def source(self, split: str, limit: int | None, unlabelled: Unlabelled | None = None) -> Source:
         """Return the rows of a split. Raises UserError if the file cannot be read."""
         path = self.path(split)
-        return Source(path, limit, file_hash(path), self.columns, self.classes, more, self.name)
+        return Source(path, limit, file_hash(path), self.columns, self.classes, unlabelled, self.name)
 
 
 def find_corpus(data: str | None = None) -> Corpus:
@@ -220,7 +224,7 @@ def own_corpus(train: str, test: str | None, text_column: str | None, label_colu
     return Corpus(name, Path(train), Path(test) if test else None, Columns(text_column, label_column))
 
 
-def unlabelled(file: str, column: str | None, default_column: str | None) -> Unlabelled:
+def find_unlabelled(file: str, column: str | None, default_column: str | None) -> Unlabelled:
     """Return a file of texts without labels, one a line, or in `column`, by default in `default_column`.
 
     Raises UserError as `own_corpus`.

@@ -7,7 +7,7 @@ which n-grams tell the classes apart. The vectors are reduced to 100 principal c
 tenth of the time and is as accurate (docs/log.md). Where there are texts without labels, these and LSA are learned from
 them, too (training/hybrid_features).
 
-By default the classifier reads all features, with C = STRENGTH (C is the inverse of the regularisation strength). Fewer
+By default the classifier reads all features, with C = DEFAULT_C (the inverse of the regularisation strength). Fewer
 features or another C are chosen only if they are clearly better on validation rows or in cross-validation: on few rows,
 the best of many candidates is often best by chance. The predictions for these rows, held out from fitting, also
 determine the temperature, and their accuracy is the validation accuracy of the classifier.
@@ -46,8 +46,7 @@ FEATURE_SETS: tuple[tuple[str, ...], ...] = (
 )
 # With texts without labels. LSA costs nothing where labels are many (docs/log.md).
 FEATURE_SETS_WITH_LSA = ((*FEATURE_SETS[0], LSA), *FEATURE_SETS)
-# The default C.
-STRENGTH = 0.3
+DEFAULT_C = 0.3
 # Share of the texts from which on log-count ratios are smoothed by whole texts.
 FULLY_SMOOTHED = 0.25
 # Logit of a class without a training row.
@@ -58,25 +57,25 @@ _NEVER = -1e4
 class Choice:
     """The features and the C that validation chose.
 
-    features: one of HybridTrainer.feature_sets; strength: C; accuracies: of all that were tried, by (features, C);
+    features: one of HybridTrainer.feature_sets; accuracies: of all that were tried, by (features, C);
     logits: those of the chosen model for held-out rows, fp64 (N, classes), at temperature 1; NaN in other rows.
     """
 
     features: tuple[str, ...]
-    strength: float
+    C: float
     accuracies: dict[tuple[tuple[str, ...], float], float]
     logits: np.ndarray
 
     @property
     def accuracy(self) -> float:
-        return self.accuracies[self.features, self.strength]
+        return self.accuracies[self.features, self.C]
 
 
 @dataclass(frozen=True)
 class HybridTrainer:
     """words and clusters (see TokenClusters): of each text; vectors: pooled_vectors of some layers, fp32 (N, D).
 
-    labels: int64 (N,), below C; more: texts without labels, if there are any.
+    labels: int64 (N,), below num_classes; unlabelled: texts without labels, if there are any.
     """
 
     words: Words
@@ -85,12 +84,12 @@ class HybridTrainer:
     labels: np.ndarray
     num_classes: int
     seed: int
-    more: UnlabelledTexts | None = None
+    unlabelled: UnlabelledTexts | None = None
 
     @property
     def feature_sets(self) -> tuple[tuple[str, ...], ...]:
         """The candidates, the default first."""
-        return FEATURE_SETS_WITH_LSA if self.more else FEATURE_SETS
+        return FEATURE_SETS_WITH_LSA if self.unlabelled else FEATURE_SETS
 
     def choose(self, splits: Sequence[Split]) -> Choice:
         """Search features and C by the accuracy over all splits. Raises UserError as `fit`.
@@ -101,25 +100,25 @@ class HybridTrainer:
         computed = []
         with progress(splits, unit="fold", label="computing features") as folds:
             for training, validation in folds:
-                learned = Features(*self._rows(training), self.more)
-                computed.append((learned.known, learned.compute(*self._rows(validation))))
+                learned = Features(*self._rows(training), self.unlabelled)
+                computed.append((learned.of_labelled, learned.compute(*self._rows(validation))))
         logits: dict[tuple[tuple[str, ...], float], np.ndarray] = {}
         # The search usually ends after three values of C.
         bar = progress(total=3 * len(self.feature_sets) * len(splits), unit="fit", label="choosing features")
 
-        def accuracy(features: tuple[str, ...], strength: float) -> float:
+        def accuracy(features: tuple[str, ...], C: float) -> float:
             answers = []
             for (training, _), (of_training, of_validation) in zip(splits, computed, strict=True):
-                weights, biases = self._fit_linear(of_training, features, training, strength)
+                weights, biases = self._fit_linear(of_training, features, training, C)
                 answers.append(_matrix(of_validation, features) @ weights + biases)
                 bar.total = max(bar.total, bar.n + 1)
                 bar.update()
-            logits[features, strength] = np.concatenate(answers)
-            return float((logits[features, strength].argmax(1) == self.labels[rows]).mean())
+            logits[features, C] = np.concatenate(answers)
+            return float((logits[features, C].argmax(1) == self.labels[rows]).mean())
 
         with bar:
-            found = search(self.feature_sets, accuracy, STRENGTH)
-        key, usual = (found.candidate, found.strength), (self.feature_sets[0], STRENGTH)
+            found = search(self.feature_sets, accuracy, DEFAULT_C)
+        key, usual = (found.candidate, found.C), (self.feature_sets[0], DEFAULT_C)
         is_right = {k: logits[k].argmax(1) == self.labels[rows] for k in (key, usual)}
         if not is_clearly_better(is_right[key], is_right[usual]):
             key = usual
@@ -139,9 +138,9 @@ class HybridTrainer:
 
         Raises UserError for rows of a single class, or without words.
         """
-        learned = Features(*self._rows(rows), self.more)
-        weights, biases = self._fit_linear(learned.known, choice.features, rows, choice.strength)
-        ends = np.cumsum([learned.known[kind].shape[1] for kind in choice.features])
+        learned = Features(*self._rows(rows), self.unlabelled)
+        weights, biases = self._fit_linear(learned.of_labelled, choice.features, rows, choice.C)
+        ends = np.cumsum([learned.of_labelled[kind].shape[1] for kind in choice.features])
         by_kind, biases = learned.fold(dict(zip(choice.features, np.split(weights, ends[:-1]), strict=True)), biases)
         ngrams = {kind: features for kind, features in learned.ngrams.items() if kind in by_kind}
         terms = {kind: ngrams[kind].terms if kind in ngrams else () for kind in NGRAMS}
@@ -165,20 +164,20 @@ class HybridTrainer:
         return {"words": words, "characters": words, "clusters": clusters}, self.vectors[rows]
 
     def _fit_linear(
-        self, known: ByKind, features: tuple[str, ...], rows: np.ndarray, strength: float
+        self, by_kind: ByKind, features: tuple[str, ...], rows: np.ndarray, C: float
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Weights (F, C) and biases (C,) of an NB-SVM for each class against the rest.
+        """Weights (F, K) and biases (K,) of an NB-SVM for each of K classes against the rest.
 
-        known: the features of `rows`.
+        by_kind: the features of `rows`.
         """
-        labels, matrix = self.labels[rows], _matrix(known, features)
+        labels, matrix = self.labels[rows], _matrix(by_kind, features)
         classes = np.unique(labels).tolist()
         if len(classes) < 2:
             raise UserError(
                 f"without the rows that are validated on, the other {len(labels)} rows are all of one class; a "
                 "classifier needs two. Add texts of other classes."
             )
-        num_ngrams = sum(known[kind].shape[1] for kind in features if kind in NGRAMS)
+        num_ngrams = sum(by_kind[kind].shape[1] for kind in features if kind in NGRAMS)
         occurs = matrix[:, :num_ngrams] > 0
         weights, biases = np.zeros((matrix.shape[1], self.num_classes)), np.full(self.num_classes, _NEVER)
         # Of two classes, one is the rest.
@@ -186,7 +185,7 @@ class HybridTrainer:
             scale = np.ones(matrix.shape[1])
             scale[:num_ngrams] = log_count_ratios(occurs, labels == label)
             # With the default tolerance, 1e-4, a fit takes twice the time, for the same accuracy.
-            svm = LinearSVC(C=strength, tol=1e-2, random_state=self.seed % 2**32)
+            svm = LinearSVC(C=C, tol=1e-2, random_state=self.seed % 2**32)
             with warnings.catch_warnings():
                 # One that has not converged is judged by its validation accuracy, like the others.
                 warnings.simplefilter("ignore", ConvergenceWarning)

@@ -36,14 +36,14 @@ class UnlabelledTexts:
 
 
 class Features:
-    """What was learned from N labelled texts and those without labels; known: the features of the labelled texts."""
+    """What was learned from N labelled texts and those without labels; of_labelled: the features of the former."""
 
-    def __init__(self, texts: Mapping[str, Words], vectors: np.ndarray, more: UnlabelledTexts | None):
+    def __init__(self, texts: Mapping[str, Words], vectors: np.ndarray, unlabelled: UnlabelledTexts | None):
         """texts: by kind of n-grams; vectors: fp32 (N, D). Raises UserError if no text has a word."""
         count, every = len(vectors), dict(texts)
-        if more:
-            every |= {kind: [*texts[kind], *more.words] for kind in OF_LSA}
-            vectors = np.concatenate([vectors, more.vectors])
+        if unlabelled:
+            every |= {kind: [*texts[kind], *unlabelled.words] for kind in OF_LSA}
+            vectors = np.concatenate([vectors, unlabelled.vectors])
         self.ngrams = {kind: NgramFeatures(kind) for kind in NGRAMS}
         with _trainable(count):
             matrices = {kind: features.learn(every[kind]) for kind, features in self.ngrams.items()}
@@ -53,11 +53,11 @@ class Features:
             pca.fit(self.scaler.transform(vectors))
         # Scaled so that a text has a norm near 1, as it has in the n-grams of words.
         self.basis = pca.components_ / max(np.sqrt(pca.explained_variance_.sum()), SMALLEST)
-        self.known: ByKind = {kind: matrix[:count] for kind, matrix in matrices.items()}
-        self.known[VECTORS] = self._components(vectors[:count])
-        self.lsa = _Lsa(_of_lsa(matrices)) if more else None
+        self.of_labelled: ByKind = {kind: matrix[:count] for kind, matrix in matrices.items()}
+        self.of_labelled[VECTORS] = self._components(vectors[:count])
+        self.lsa = _Lsa(_of_lsa(matrices)) if unlabelled else None
         if self.lsa:
-            self.known[LSA] = self.lsa.compute(_of_lsa(self.known))
+            self.of_labelled[LSA] = self.lsa.compute(_of_lsa(self.of_labelled))
 
     def compute(self, texts: Mapping[str, Words], vectors: np.ndarray) -> ByKind:
         """The features of other texts."""
@@ -77,7 +77,7 @@ class Features:
         if LSA in result:
             assert self.lsa is not None
             of_ngrams, of_bias = self.lsa.fold(result.pop(LSA))
-            bounds = np.cumsum([self.known[kind].shape[1] for kind in OF_LSA])[:-1]
+            bounds = np.cumsum([self.of_labelled[kind].shape[1] for kind in OF_LSA])[:-1]
             for kind, part in zip(OF_LSA, np.split(of_ngrams, bounds), strict=True):
                 result[kind] = result[kind] + part
             biases = biases + of_bias

@@ -8,7 +8,7 @@ import pytest
 from conftest import SAMPLE, run_script
 from sklearn.linear_model import LogisticRegression
 
-from bilm.baselines.self_training import choose_strength, draw, project, self_train
+from bilm.baselines.self_training import choose_C, draw, project, self_train
 
 
 def test_a_draw_has_as_many_of_each_class_and_none_twice():
@@ -45,13 +45,13 @@ def test_texts_without_a_label_help_where_classes_are_clouds():
     labels[labelled] = truth[labelled]
     unlabelled = np.setdiff1d(np.arange(2000), labelled)
     plain = LogisticRegression().fit(vectors[labelled], labels[labelled]).predict(vectors)
-    taught = self_train(vectors, labels, labelled, unlabelled, strength=1.0).predict(vectors)
+    taught = self_train(vectors, labels, labelled, unlabelled, C=1.0).predict(vectors)
     assert (taught == truth).mean() > (plain == truth).mean() + 0.03
 
 
-def test_the_strength_is_chosen_on_validation_over_all_draws():
+def test_C_is_chosen_on_validation_over_all_draws():
     scored = [(1.0, 0.5, 0.9), (1.0, 0.9, 0.8), (3.0, 0.8, 0.1), (3.0, 0.7, 0.3), (9.0, 0.9, 0.5), (9.0, 0.1, 0.5)]
-    best, on_validation, on_test = choose_strength(scored)
+    best, on_validation, on_test = choose_C(scored)
     assert best == 3.0 and on_validation == pytest.approx(0.75) and on_test == [0.1, 0.3]
 
 

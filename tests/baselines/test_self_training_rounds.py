@@ -24,7 +24,7 @@ def fits(monkeypatch) -> list[tuple[np.ndarray, np.ndarray]]:
     random = np.random.default_rng(0)
     labels = (np.arange(1000) >= 798).astype(int)
     vectors = random.normal(size=(1000, 2)) + np.where(labels, 9.0, -9.0)[:, None]
-    self_training.self_train(vectors, labels, LABELLED, UNLABELLED, strength=1.0)
+    self_training.self_train(vectors, labels, LABELLED, UNLABELLED, C=1.0)
     return fitted
 
 

@@ -12,7 +12,7 @@ from sklearn.model_selection import StratifiedKFold
 
 from bilm.baselines import tfidf
 from bilm.baselines.tfidf import CLASSIFIERS, WORDS, Recipe, choose, fit, search
-from bilm.model_selection import STRENGTHS
+from bilm.model_selection import C_VALUES
 from bilm.runtime.errors import UserError
 
 REFUSED = r"^TF-IDF and a linear model cannot be trained on these \d rows: .*(the same class|empty vocabulary)"
@@ -37,21 +37,21 @@ def noisy() -> tuple[list[str], np.ndarray]:
 
 
 @pytest.mark.parametrize("best", [0.001, 0.1, START, 30.0, 1000.0])
-def test_the_search_widens_on_both_sides_until_the_best_strength_is_inside(best):
-    top, start = STRENGTHS.index(best), STRENGTHS.index(START)
-    recipe = search("svm", lambda words, strength: 1 - 0.01 * abs(STRENGTHS.index(strength) - top))
-    assert recipe.strength == best
+def test_the_search_widens_on_both_sides_until_the_best_C_is_inside(best):
+    top, start = C_VALUES.index(best), C_VALUES.index(START)
+    recipe = search("svm", lambda words, C: 1 - 0.01 * abs(C_VALUES.index(C) - top))
+    assert best == recipe.C
     tried = {words: [s for w, s in recipe.accuracies if w == words] for words in WORDS}
-    assert tried["tokenizer"] == [*STRENGTHS[max(0, min(top, start) - 1) : max(top, start) + 2]]
-    assert tried["blanks"] == [*STRENGTHS[max(0, top - 1) : top + 2]], "it begins at the best of the first"
+    assert tried["tokenizer"] == [*C_VALUES[max(0, min(top, start) - 1) : max(top, start) + 2]]
+    assert tried["blanks"] == [*C_VALUES[max(0, top - 1) : top + 2]], "it begins at the best of the first"
 
 
-def test_of_equal_accuracies_the_strength_nearest_to_the_start_is_chosen():
+def test_of_equal_accuracies_the_C_nearest_to_the_start_is_chosen():
     """By the tokenizer from 0.03 to 0.3; between blanks at 0.1 alone."""
-    equal = {("tokenizer", s) for s in STRENGTHS if 0.03 <= s <= 0.3} | {("blanks", 0.1)}
+    equal = {("tokenizer", s) for s in C_VALUES if 0.03 <= s <= 0.3} | {("blanks", 0.1)}
     recipe = search("svm", lambda *tried: 0.9 if tried in equal else 0.5)
-    assert (recipe.words, recipe.strength) == ("tokenizer", 0.3)
-    assert search("svm", lambda *tried: 0.9).strength == START
+    assert (recipe.words, recipe.C) == ("tokenizer", 0.3)
+    assert search("svm", lambda *tried: 0.9).C == START
 
 
 # By kind of words: a text of class n % 2 that only these tell from one of the other class.
@@ -66,7 +66,7 @@ TEXT = {
 def test_what_a_word_is_is_chosen_on_validation(kind, words):
     texts, labels = [*map(TEXT[words], range(40))], np.arange(40) % 2
     recipe = choose(kind, texts, labels, halves(40), seed=0)
-    assert recipe.words == words and recipe.accuracies[recipe.words, recipe.strength] == 1
+    assert recipe.words == words and recipe.accuracies[recipe.words, recipe.C] == 1
     assert max(accuracy for (other, _), accuracy in recipe.accuracies.items() if other != words) < 1
     assert fit(recipe, texts, labels, seed=0).predict(texts).tolist() == labels.tolist()
 
@@ -83,10 +83,10 @@ def test_accuracies_are_means_over_splits_of_models_of_training_rows(kind, noisy
     splits = [(np.arange(300), np.arange(300, 400)), (np.arange(50, 400), np.arange(50))]
     recipe = choose(kind, texts, labels, splits, seed=0)
     assert len(set(recipe.accuracies.values())) > 1
-    for (words, strength), accuracy in recipe.accuracies.items():
+    for (words, C), accuracy in recipe.accuracies.items():
         figures = []
         for training, validation in splits:
-            one = Recipe(kind, words, strength, {})
+            one = Recipe(kind, words, C, {})
             model = fit(one, [texts[row] for row in training], labels[training], seed=0)
             figures.append(np.mean(model.predict([texts[row] for row in validation]) == labels[validation]))
         assert accuracy == pytest.approx(np.mean(figures))

@@ -24,7 +24,7 @@ from bilm.metrics import classification_figures
 from bilm.runtime.errors import UserError
 from bilm.text.ag_news import read_ag_news
 from bilm.text.batching import collate
-from bilm.text.corpus import own_corpus, unlabelled
+from bilm.text.corpus import find_unlabelled, own_corpus
 from bilm.text.custom_dataset import NO_LABEL, Columns, read_classes, read_custom_dataset
 from bilm.text.readers import Table
 from bilm.text.split import split_validation
@@ -396,13 +396,13 @@ def test_the_bundled_model_is_continued_at_a_lower_rate_than_presets_have(sample
 def test_unlabelled_needs_a_column_where_there_are_some(tmp_path):
     path = str(write(tmp_path / "a.csv"))
     with pytest.raises(UserError, match="name the one with the texts"):
-        unlabelled(path, None, None)
-    one, other = unlabelled(path, "said", "kind"), unlabelled(path, None, "kind")
+        find_unlabelled(path, None, None)
+    one, other = find_unlabelled(path, "said", "kind"), find_unlabelled(path, None, "kind")
     assert (one.column, other.column) == ("said", "kind") and one.identity != other.identity
     (tmp_path / "a.txt").write_text("one\n")
-    assert unlabelled(str(tmp_path / "a.txt"), None, "said").column is None
+    assert find_unlabelled(str(tmp_path / "a.txt"), None, "said").column is None
     with pytest.raises(UserError, match="is read line by line"):
-        unlabelled(str(tmp_path / "a.txt"), "said", None)
+        find_unlabelled(str(tmp_path / "a.txt"), "said", None)
 
 
 def test_many_classes_have_room(tmp_path, capsys):

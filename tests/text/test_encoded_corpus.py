@@ -70,12 +70,12 @@ def test_the_manifest_has_the_word_rule_only_if_it_matters(source, tmp_path):
     """A folder from before the rule "unicode" existed is reused for AG News and the sample, and for no other data."""
     new, old = Tokenizer(), Tokenizer(TokenizerConfig(word_rule="legacy"))
     for corpus, more, same in (("ag_news", None, True), ("sample", None, True), ("reviews", None, False)):
-        rows = replace(source, corpus=corpus, more=more)
+        rows = replace(source, corpus=corpus, unlabelled=more)
         settings = [encoded_corpus._manifest(rows, tokenizer)["tokenizer"] for tokenizer in (new, old)]
         assert (settings[0] == settings[1]) == same
         assert not same or settings[0] == {"lowercase": True, "max_tokens": 128}
     more = Unlabelled(source.path, None, source.sha256)
-    assert "word_rule" in encoded_corpus._manifest(replace(source, corpus="ag_news", more=more), new)["tokenizer"]
+    assert "word_rule" in encoded_corpus._manifest(replace(source, corpus="ag_news", unlabelled=more), new)["tokenizer"]
 
 
 @pytest.mark.usefixtures("chunk")

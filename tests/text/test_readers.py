@@ -26,7 +26,7 @@ from bilm.cli.predict import Writer
 from bilm.inference.vector_files import write_vectors
 from bilm.runtime.errors import UserError
 from bilm.text.ag_news import read_ag_news
-from bilm.text.corpus import find_corpus, own_corpus, unlabelled
+from bilm.text.corpus import find_corpus, find_unlabelled, own_corpus
 from bilm.text.custom_dataset import Columns, read_classes
 from bilm.text.readers import Table, read_texts
 
@@ -379,7 +379,7 @@ def test_a_pipe_is_read_once_or_not_at_all(tmp_path):
     for name in ("a.csv", "a.tsv", "a.json", "a.jsonl", "a.parquet"):
         os.mkfifo(tmp_path / name)
         assert refusal(tmp_path / name, "t").startswith(" is a pipe or a device, which can be read only once.")
-    for call in (lambda p: own_corpus(p, None, "t", "l"), lambda p: unlabelled(p, "t", None)):
+    for call in (lambda p: own_corpus(p, None, "t", "l"), lambda p: find_unlabelled(p, "t", None)):
         with pytest.raises(UserError, match="is a pipe or a device"):
             call(str(tmp_path / "a.csv"))
     os.mkfifo(tmp_path / "a.txt")

@@ -60,9 +60,9 @@ def fit(trainer, bilm, token_clusters):
     return lambda rows, choice, trainer=trainer: trainer.fit(np.arange(rows), choice, bilm, (1, 2), token_clusters)
 
 
-def choice_of(trainer, *features: str, strength: float = 1.0) -> Choice:
+def choice_of(trainer, *features: str, C: float = 1.0) -> Choice:
     logits = np.array([[1.0, -1, -9], [-1, 1, -9]] * 5)
-    return Choice(features, strength, {(features, strength): 1.0}, logits)
+    return Choice(features, C, {(features, C): 1.0}, logits)
 
 
 def logits_of(classifier, bilm, vocabulary, texts) -> np.ndarray:

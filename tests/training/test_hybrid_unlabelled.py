@@ -66,7 +66,7 @@ def features_by_hand(trainer, new) -> tuple[list, list, np.ndarray]:
     words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"\S+")
     characters = TfidfVectorizer(ngram_range=(2, 5), sublinear_tf=True, analyzer="char_wb", min_df=2)
     clusters = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=2, token_pattern=r"\S+")
-    of_all = [" ".join(text) for text in [*trainer.words, *trainer.more.words]]
+    of_all = [" ".join(text) for text in [*trainer.words, *trainer.unlabelled.words]]
     new_words, new_clusters = ([" ".join(text) for text in x] for x in new[:2])
     known, of_new, tfidf = [], [], []
     for vectorizer in (words, characters):
@@ -76,7 +76,7 @@ def features_by_hand(trainer, new) -> tuple[list, list, np.ndarray]:
     known.append(0.7 * clusters.fit_transform(map(" ".join, trainer.clusters)).toarray())
     of_new.append(0.7 * clusters.transform(new_clusters).toarray())
     scaler = StandardScaler()
-    scaled = scaler.fit_transform(np.concatenate([trainer.vectors, trainer.more.vectors]))
+    scaled = scaler.fit_transform(np.concatenate([trainer.vectors, trainer.unlabelled.vectors]))
     rank = np.linalg.matrix_rank(scaled, tol=1e-3)
     pca = PCA(rank).fit(scaled)
     length = np.sqrt(pca.explained_variance_.sum())
@@ -94,22 +94,24 @@ def features_by_hand(trainer, new) -> tuple[list, list, np.ndarray]:
 def test_features_are_learned_from_all_texts_but_for_those_of_clusters(trainer, bilm, vocabulary, token_clusters):
     """Compared by their products, which do not depend on the signs and the number of principal components."""
     new = read(bilm, vocabulary, token_clusters, NEW)
-    features = Features(by_kind(trainer.words, trainer.clusters), trainer.vectors, trainer.more)
+    features = Features(by_kind(trainer.words, trainer.clusters), trainer.vectors, trainer.unlabelled)
     computed = features.compute(by_kind(*new[:2]), new[2])
     for kind, known, of_new in zip(FEATURE_SETS_WITH_LSA[0], *features_by_hand(trainer, new), strict=True):
         np.testing.assert_allclose(
-            (features.known[kind] @ features.known[kind].T).toarray(), known @ known.T, atol=1e-5
+            (features.of_labelled[kind] @ features.of_labelled[kind].T).toarray(), known @ known.T, atol=1e-5
         )
-        np.testing.assert_allclose((computed[kind] @ features.known[kind].T).toarray(), of_new @ known.T, atol=1e-5)
+        np.testing.assert_allclose(
+            (computed[kind] @ features.of_labelled[kind].T).toarray(), of_new @ known.T, atol=1e-5
+        )
 
 
 def test_folded_weights_give_the_same_logits(trainer):
-    features = Features(by_kind(trainer.words, trainer.clusters), trainer.vectors, trainer.more)
+    features = Features(by_kind(trainer.words, trainer.clusters), trainer.vectors, trainer.unlabelled)
     random = np.random.default_rng(0)
-    weights = {kind: random.normal(size=(x.shape[1], 3)) for kind, x in features.known.items()}
-    expected = 1 + sum(x @ weights[kind] for kind, x in features.known.items())
+    weights = {kind: random.normal(size=(x.shape[1], 3)) for kind, x in features.of_labelled.items()}
+    expected = 1 + sum(x @ weights[kind] for kind, x in features.of_labelled.items())
     folded, biases = features.fold(weights, np.ones(3))
-    ngrams = sum(features.known[kind] @ folded[kind] for kind in NGRAMS)
+    ngrams = sum(features.of_labelled[kind] @ folded[kind] for kind in NGRAMS)
     np.testing.assert_allclose(ngrams + trainer.vectors @ folded["vectors"] + biases, expected, rtol=1e-4, atol=1e-4)
 
 
@@ -136,9 +138,9 @@ def test_words_of_unlabelled_texts_alone_decide(trainer, bilm, vocabulary, token
 def test_lsa_is_the_usual_choice_only_with_unlabelled_texts(trainer):
     splits = [(np.arange(4, 10), np.arange(4)), (np.arange(4), np.arange(4, 10))]
     choice = trainer.choose(splits)
-    assert choice.features == FEATURE_SETS_WITH_LSA[0] == (*FEATURE_SETS[0], "lsa") and choice.strength == 0.3
+    assert choice.features == FEATURE_SETS_WITH_LSA[0] == (*FEATURE_SETS[0], "lsa") and choice.C == 0.3
     assert {features for features, _ in choice.accuracies} == set(FEATURE_SETS_WITH_LSA)
-    without = replace(trainer, more=None).choose(splits)
+    without = replace(trainer, unlabelled=None).choose(splits)
     assert without.features == FEATURE_SETS[0]
     assert {features for features, _ in without.accuracies} == set(FEATURE_SETS)
 
@@ -155,12 +157,12 @@ def test_a_fold_reads_neither_labels_nor_texts_of_other_validation_rows(trainer)
 def test_without_unlabelled_texts_features_are_those_of_the_labelled_texts_to_the_bit(trainer):
     features = Features(by_kind(trainer.words, trainer.clusters), trainer.vectors, None)
     expected = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"\S+")
-    assert (features.known["words"] != expected.fit_transform(map(" ".join, trainer.words))).nnz == 0
+    assert (features.of_labelled["words"] != expected.fit_transform(map(" ".join, trainer.words))).nnz == 0
     scaled = StandardScaler().fit_transform(trainer.vectors)
     pca = PCA(random_state=0).fit(scaled)
     components = scaled @ (pca.components_ / np.sqrt(pca.explained_variance_.sum())).T
-    assert np.array_equal(features.known["vectors"].toarray(), components)
-    assert set(features.known) == {*FEATURE_SETS[0]}
+    assert np.array_equal(features.of_labelled["vectors"].toarray(), components)
+    assert set(features.of_labelled) == {*FEATURE_SETS[0]}
 
 
 def test_texts_without_words_are_an_error(trainer):
