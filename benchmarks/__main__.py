@@ -37,6 +37,11 @@ class BenchmarkOptions:
     )
     bilm: str | None = setting(None, "with --tools or --bulk: the language model (default: models/bilstm.pt)")
 
+    @property
+    def calls_commands(self) -> bool:
+        """Whether commands are measured as a user calls them, which may have texts of their own."""
+        return self.tools or self.bulk is not None
+
 
 @dataclass(frozen=True)
 class Options:
@@ -48,14 +53,8 @@ class Options:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     groups = parse_options(Options, __doc__, arguments=arguments)
+    check_options(groups)
     run_options, options = groups.run, groups.benchmark
-    calls_commands = options.tools or options.bulk
-    if sum(map(bool, (options.pretraining, options.busy, options.tools, options.bulk))) > 1:
-        raise UserError("--pretraining, --busy, --tools and --bulk exclude each other.")
-    if options.bilm and not calls_commands:
-        raise UserError("--bilm is for --tools and --bulk.")
-    if run_options.train and not calls_commands:
-        raise UserError("--train is for --tools and --bulk: the rest is measured on AG News.")
     # Imported after the options are parsed: torch takes seconds, and --help does not need it.
     import tempfile
     from pathlib import Path
@@ -67,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sizes = QUICK if options.quick else Sizes()
     if options.quick:
         run_options = replace(run_options, limit=min(run_options.limit or QUICK_ROWS, QUICK_ROWS))
-    if calls_commands and run_options.device == "auto":
+    if options.calls_commands and run_options.device == "auto":
         run_options = replace(run_options, device="cpu")  # the default of the commands that are called
     run = open_run(run_options, "training", single_process=True)  # another training run would slow both down
     corpus, out = run.corpus, run.folders
@@ -98,6 +97,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         del result["peak_memory_mb"]  # of this process; `memory` has that of each part
     write_json(path, result)
     print((f"\n{as_text(result)}\n\n" if is_full else "") + f"Wrote {display_path(path)}.")
+
+
+def check_options(options: Options) -> None:
+    """Raises UserError if options exclude each other."""
+    chosen = options.benchmark
+    if sum(map(bool, (chosen.pretraining, chosen.busy, chosen.tools, chosen.bulk))) > 1:
+        raise UserError("--pretraining, --busy, --tools and --bulk exclude each other.")
+    if chosen.bilm and not chosen.calls_commands:
+        raise UserError("--bilm is for --tools and --bulk.")
+    if options.run.train and not chosen.calls_commands:
+        raise UserError("--train is for --tools and --bulk: the rest is measured on AG News.")
 
 
 def measure_all(job: Any, precision: str) -> dict[str, Any]:

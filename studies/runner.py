@@ -27,7 +27,7 @@ from bilm.runtime.paths import display_path
 from bilm.runtime.provenance import first_difference
 from bilm.text.batching import evaluation_batch_tokens, iterate_batches
 from bilm.text.vocabulary import EncodedTexts
-from bilm.training.classification import ClassifierTrainer, predict
+from bilm.training.classification import ClassifierTrainer, Trained, predict
 from bilm.training.layer_cache import LayerCache
 from studies.dataset import LabelledTexts
 
@@ -129,10 +129,10 @@ class Study:
         training: rows to train on, all training rows by default; the rest: see ClassifierTrainer.train.
         """
         torch.manual_seed(seed)
-        run = self.run
         training = self.rows.training if training is None else training
-        rows = (self.rows.labels, training, self.rows.validation, len(run.corpus.classes))
-        trainer = ClassifierTrainer(self.encoded, *rows, self.config, self.fit_config, run.device, run.autocast)
+        rows = (self.rows.labels, training, self.rows.validation, len(self.run.corpus.classes))
+        where = (self.run.device, self.run.autocast)
+        trainer = ClassifierTrainer(self.encoded, *rows, self.config, self.fit_config, *where)
         checkpoint = self.progress.folder / f"{name}.pt"
         trained = trainer.train(
             name,
@@ -147,19 +147,20 @@ class Study:
             cache=cache,
         )
         checkpoint.unlink(missing_ok=True)
+        settings = {"epochs": self.fit_config.epochs, "rows_trained": len(training), "seed": seed}
+        return settings | self._test(trained, cache)
+
+    def _test(self, trained: Trained, cache: LayerCache | None) -> dict[str, Any]:
+        """The figures of a trained classifier, and its classes of the test rows."""
+        started, rows, state = time.perf_counter(), self.rows.test, trained.state
+        batches = iterate_batches(self.encoded, rows, evaluation_batch_tokens(self.run.device))
         trained.model.eval()
-        started = time.perf_counter()
-        batches = iterate_batches(self.encoded, self.rows.test, evaluation_batch_tokens(run.device))
-        with torch.no_grad(), run.autocast():
-            classes = predict(trained.model, batches, len(self.encoded), run.device, cache)[self.rows.test]
-        state = trained.state
+        with torch.no_grad(), self.run.autocast():
+            classes = predict(trained.model, batches, len(self.encoded), self.run.device, cache)[rows]
         return {
             "validation_accuracy": state.best_figure,
-            "test_accuracy": float((classes == self.rows.labels[self.rows.test]).mean()),
+            "test_accuracy": float((classes == self.rows.labels[rows]).mean()),
             "best_epoch": state.best_epoch + 1,
-            "epochs": self.fit_config.epochs,
-            "rows_trained": len(training),
-            "seed": seed,
             "before": trained.before,
             "after": trained.after,
             "seconds_to_train": round(state.seconds, 1),
