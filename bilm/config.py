@@ -129,8 +129,8 @@ class BiLMConfig:
 def saved_config(config: BiLMConfig) -> dict[str, Any]:
     """The shape as plain values, for bilstm.pt.
 
-    Files of format version 3 have no `hidden`. It is left out where it is None, so that a model that both versions can
-    describe has the same hash in both.
+    Earlier files have no `hidden`. It is left out where it is None, so that a model that both can describe has the same
+    hash in both.
     """
     return {name: value for name, value in asdict(config).items() if name != "hidden" or value}
 

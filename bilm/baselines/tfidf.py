@@ -93,7 +93,7 @@ def choose(
             for (x, x_validation), (training, validation) in parts
         )
 
-    with _trainable(labels[splits[0][0]]):
+    with _reject_untrainable_rows(labels[splits[0][0]]):
         return search(kind, accuracy)
 
 
@@ -106,12 +106,12 @@ def search(kind: str, accuracy: Callable[[str, float], float]) -> Recipe:
 def fit(recipe: Recipe, texts: Sequence[str], labels: np.ndarray, seed: int) -> Pipeline:
     """Fit TF-IDF and the classifier on all of `texts`. Raises UserError as `choose` does."""
     model = make_pipeline(word_weights(recipe.words), linear_model(recipe.kind, recipe.C, seed))
-    with _trainable(labels):
+    with _reject_untrainable_rows(labels):
         return model.fit(texts, labels)
 
 
 @contextmanager
-def _trainable(labels: np.ndarray) -> Iterator[None]:
+def _reject_untrainable_rows(labels: np.ndarray) -> Iterator[None]:
     """Turn what scikit-learn cannot train on into a UserError. labels: of the training rows."""
     try:
         # One against the rest would accept a single class.

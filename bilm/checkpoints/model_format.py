@@ -248,8 +248,7 @@ def is_complete(saved: dict[str, Any]) -> bool:
 def _read_classifier(path: Path) -> dict[str, Any]:
     """Return the content of the file in present terms.
 
-    Up to format version 6, a fine-tuned encoder is saved without its shape and vocabulary; files of version 4 call
-    character n-grams pieces.
+    See serialization.FORMAT_VERSION: fine-tuned encoders without their shape and vocabulary, and other names.
     """
     saved = serialization.load(path, "classifier")
     with reject_malformed(path):
@@ -266,7 +265,7 @@ def _read_classifier(path: Path) -> dict[str, Any]:
 def _build_trained(saved: dict[str, Any], encoder: BiLM, vocabulary: Vocabulary) -> TrainedClassifier:
     names = saved["class_names"]
     classifier = _build_classifier(saved["mode"], saved["config"], encoder, len(names))
-    # Files of format version 3 have no temperature; up to version 5, there are no clusters.
+    # Earlier format versions have no temperature or no clusters.
     absent = {name: w for name, w in classifier.state_dict().items() if "clusters" in name and not w.numel()}
     classifier.load_state_dict({"temperature": torch.ones(())} | absent | saved["weights"])
     model = EncoderClassifier(encoder, classifier, finetuned=saved["encoder"] is not None).eval()

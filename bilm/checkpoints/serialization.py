@@ -21,9 +21,12 @@ from torch import Tensor
 from bilm.runtime.errors import UserError
 from bilm.runtime.files import ADVICE, atomic_write, signature_of
 
-# Files of version 3 have no temperatures and no hybrid classifiers; in those of version 4, hybrid classifiers have a
-# name of their own for character n-grams; up to version 5 they read no clusters; up to version 6, a fine-tuned
-# classifier needs the file of its language model.
+# What earlier versions, which are read too, lack:
+#   3   temperatures (1 is meant), LSTMs of another width (`hidden`), hybrid classifiers
+#   4   the present name of character n-grams in hybrid classifiers: `pieces`
+#   5   clusters in hybrid classifiers
+#   6   shape and words of a fine-tuned encoder (its weights are `tuned_encoder`): such a classifier needs the file of
+#       its language model
 FORMAT_VERSION, OLDEST_VERSION = 7, 3
 
 

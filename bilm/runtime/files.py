@@ -177,7 +177,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
         replace_patiently(temporary, path)
         _sync_folder(path.parent)
     except (OSError, RuntimeError) as error:
-        cause = _root_cause(error)
+        cause = _interruption_behind(error)
         if isinstance(cause, OSError):
             reason = " ".join(str(cause.strerror or cause).split())
             raise UserError(
@@ -203,7 +203,7 @@ def replace_patiently(source: Path, target: Path) -> None:
     os.replace(source, target)
 
 
-def _root_cause(error: BaseException) -> BaseException:
+def _interruption_behind(error: BaseException) -> BaseException:
     """Find the OSError or KeyboardInterrupt behind `error`: torch.save raises its own error when either stops it."""
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, OSError | KeyboardInterrupt):

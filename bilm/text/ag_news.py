@@ -110,7 +110,7 @@ def _download(url: str, path: Path, expected: str) -> None:
         assert error.response is not None
         raise Unreachable(f"{url} answered {error.response.status_code} {error.response.reason}.") from error
     except OSError as error:  # all errors of requests, and a REQUESTS_CA_BUNDLE that names no file
-        raise Unreachable(f"{url}: {_root_cause(error)}.") from error
+        raise Unreachable(f"{url}: {_first_cause(error)}.") from error
     actual = hashlib.md5(content.getbuffer(), usedforsecurity=False).hexdigest()
     if actual != expected:
         raise UserError(f"{url}: the file has MD5 {actual}, not {expected}. Try again later.")
@@ -118,6 +118,6 @@ def _download(url: str, path: Path, expected: str) -> None:
         temporary.write_bytes(content.getbuffer())
 
 
-def _root_cause(error: BaseException) -> BaseException:
+def _first_cause(error: BaseException) -> BaseException:
     cause = error.__cause__ or error.__context__
-    return _root_cause(cause) if cause else error
+    return _first_cause(cause) if cause else error

@@ -79,7 +79,7 @@ def encode(source: Source, vocabulary: Vocabulary, folder: Path) -> None:
 
     Raises UserError if a row is not valid or the folder cannot be written; the folder is then unchanged.
     """
-    words, open_ended = _hash_of(vocabulary.words), vocabulary.open_ended
+    words, open_ended = _hash_of_words(vocabulary.words), vocabulary.open_ended
     manifest = _manifest(source, vocabulary.tokenizer, vocabulary=words, open_ended=open_ended)
     if not _is_current(folder, manifest):
         with _atomic_folder(folder, manifest) as temporary:
@@ -103,7 +103,7 @@ def learn_and_encode(
     The texts are tokenised once: a word gets a provisional id when it first occurs, and all are replaced by final ids
     when the words have been counted. Raises UserError as `encode`.
     """
-    learned = asdict(config) | {"known": _hash_of(base_words)}
+    learned = asdict(config) | {"known": _hash_of_words(base_words)}
     manifest = _manifest(source, tokenizer, learned=learned, open_ended=open_ended)
     if _is_current(folder, manifest):
         return
@@ -137,7 +137,7 @@ def _manifest(source: Source, tokenizer: Tokenizer, **vocabulary: Any) -> dict[s
     return {**vocabulary, "rows": rows, "tokenizer": settings, "format": _FORMAT}
 
 
-def _hash_of(words: Sequence[str]) -> str:
+def _hash_of_words(words: Sequence[str]) -> str:
     return hashlib.sha256("\n".join(words).encode()).hexdigest()
 
 

@@ -45,7 +45,7 @@ class Features:
             every |= {kind: [*texts[kind], *unlabelled.words] for kind in OF_LSA}
             vectors = np.concatenate([vectors, unlabelled.vectors])
         self.ngrams = {kind: NgramFeatures(kind) for kind in NGRAMS}
-        with _trainable(count):
+        with _reject_untrainable_texts(count):
             matrices = {kind: features.learn(every[kind]) for kind, features in self.ngrams.items()}
         self.scaler = StandardScaler().fit(vectors)
         pca = PCA(min(COMPONENTS, *vectors.shape), random_state=0)
@@ -113,7 +113,7 @@ def _of_lsa(by_kind: Mapping[str, sparse.csr_matrix]) -> sparse.csr_matrix:
 
 
 @contextmanager
-def _trainable(rows: int) -> Iterator[None]:
+def _reject_untrainable_texts(rows: int) -> Iterator[None]:
     """Turn what scikit-learn cannot learn from into a UserError."""
     try:
         yield
