@@ -4,8 +4,8 @@ It does not deal with tokens or labels. A Task provides the batches of an epoch,
 and validation figures; fit() does the steps, the learning rate schedule, clipping, data-parallel averaging, validation,
 the choice of the best epoch, checkpoints, and an orderly stop after a signal.
 
-A step whose gradient is infinite or NaN is left out: it changes only the count of such steps. After
-MAX_LEFT_OUT_IN_A_ROW of them the run stops, at the next reading of the device. Within such a series no checkpoint is
+A step whose gradient is infinite or NaN is skipped: it changes only the count of such steps. After
+MAX_SKIPPED_IN_A_ROW of them the run stops, at the next reading of the device. Within such a series no checkpoint is
 written before the end of the epoch: the weights may be bad.
 
 Resuming is exact: a checkpoint holds the weights, the optimizer, the random states and the position, and the batches of
@@ -43,7 +43,7 @@ STEPS_BETWEEN_READINGS = 25
 # Seconds of training after which the duration of the run is estimated; the first steps are slower than later ones.
 SECONDS_BEFORE_ESTIMATE = 20.0
 # Stop after this many consecutive steps without a finite gradient.
-MAX_LEFT_OUT_IN_A_ROW = 10
+MAX_SKIPPED_IN_A_ROW = 10
 
 
 class Task(Protocol):
@@ -169,7 +169,7 @@ class _Run:
             while state.batch < len(plan):
                 step_units, stop, save = self.step(wrapped, plan, tally)
                 units += step_units
-                left_out = state.left_out
+                skipped_before = state.left_out
                 report = state.batch == len(plan) or state.step % STEPS_BETWEEN_READINGS == 0
                 if report or save:
                     self.read(tally)
@@ -182,13 +182,12 @@ class _Run:
                 bar.update()
                 if time.monotonic() - started >= SECONDS_BEFORE_ESTIMATE:
                     self.estimate_duration((time.monotonic() - started) / (state.batch - first), len(plan))
-                if state.left_out > left_out and ranks.is_main:
+                if state.left_out > skipped_before and ranks.is_main:
                     print_note(
-                        f"{self.task.label}: steps left out until step {state.step}: {state.left_out - left_out}; the "
-                        f"gradient was infinite or NaN (learning rate {self.learning_rate:.2g})"
+                        f"{self.task.label}: steps skipped until step {state.step}: {state.left_out - skipped_before}; "
+                        f"the gradient was infinite or NaN (learning rate {self.learning_rate:.2g})"
                     )
-                # After a step that was left out, wait for a good one, even after a signal: it follows soon, or the run
-                # fails.
+                # After a skipped step, wait for a good one, even after a signal: it follows soon, or the run fails.
                 if save and not state.left_out_in_a_row:
                     self.save()
                     if stop:
@@ -229,7 +228,7 @@ class _Run:
     def read(self, tally: "Tally") -> None:
         """Read the epoch's sums from the device and the other ranks, and check them."""
         tally.read_into(self.state, self.ranks)
-        if self.state.longest_row >= MAX_LEFT_OUT_IN_A_ROW:
+        if self.state.longest_row >= MAX_SKIPPED_IN_A_ROW:
             self.fail(f"the gradient was infinite or NaN in {self.state.longest_row} steps in a row")
         if not math.isfinite(self.state.loss_sum):
             self.fail(f"the loss is {self.state.loss_sum}")
@@ -293,11 +292,11 @@ class _Run:
         self.save()
         if self.ranks.is_main:
             validation = ", ".join(f"{key} {value:.4g}" for key, value in figures.items())
-            left_out = f", steps left out: {epoch['steps_left_out']}" if epoch["steps_left_out"] else ""
+            skipped = f", steps skipped: {epoch['steps_left_out']}" if epoch["steps_left_out"] else ""
             print_line(
                 f"{self.task.label}: epoch {state.epoch}/{self.config.epochs}: training loss "
                 f"{epoch['train_loss']:.3f}, validation {validation}, gradient norm up to "
-                f"{epoch['largest_gradient_norm']:.2g}{left_out} ({epoch['seconds']:,.0f} s)"
+                f"{epoch['largest_gradient_norm']:.2g}{skipped} ({epoch['seconds']:,.0f} s)"
             )
         (stop,) = self.ranks.sum(bool(self.signals))
         if stop:

@@ -12,7 +12,10 @@ from bilm.runtime.distributed import Ranks
 
 @dataclass
 class State:
-    """Training state, saved in every checkpoint."""
+    """Training state, saved in every checkpoint.
+
+    The names of the fields are keys of checkpoints, therefore `left_out` for steps that were skipped.
+    """
 
     epoch: int = 0
     batch: int = 0  # batches done in this epoch
@@ -20,9 +23,9 @@ class State:
     loss_sum: float = 0.0  # of this epoch so far
     loss_count: int = 0
     largest_norm: float = 0.0  # of the gradients of this epoch
-    left_out: int = 0  # steps of this epoch without a finite gradient
-    left_out_in_a_row: int = 0  # consecutive ones up to the last step
-    longest_row: int = 0  # the most consecutive ones in the whole run
+    left_out: int = 0  # skipped steps of this epoch: those without a finite gradient
+    left_out_in_a_row: int = 0  # consecutive skipped steps up to the last step
+    longest_row: int = 0  # the most consecutive skipped steps in the whole run
     seconds: float = 0.0  # of training, over all sessions
     best_epoch: int = -1
     best_figure: float = math.nan

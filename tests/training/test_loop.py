@@ -181,11 +181,11 @@ def test_a_step_without_a_finite_gradient_changes_nothing_and_is_said(tmp_path, 
     # The loss is a mean over the rows of the other steps.
     assert all(math.isfinite(epoch["train_loss"]) for epoch in state.epochs)
     text = capsys.readouterr()
-    assert re.search(r"steps left out until step 6: 1; .*\(learning rate 0\.0\d+\)", text.err)
-    assert "steps left out: 1 (" in text.out
+    assert re.search(r"steps skipped until step 6: 1; .*\(learning rate 0\.0\d+\)", text.err)
+    assert "steps skipped: 1 (" in text.out
 
 
-def test_a_left_out_step_is_remembered_across_a_stop_and_never_the_last_of_a_checkpoint(tmp_path):
+def test_a_skipped_step_is_remembered_across_a_stop_and_never_the_last_of_a_checkpoint(tmp_path):
     every_step = replace(CONFIG, checkpoint_seconds=0.0)
     complete, expected = run(Regression(broken_at=[4]), tmp_path / "whole.pt", config=every_step)
     task, copies = Regression(broken_at=[4]), []

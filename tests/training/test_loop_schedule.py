@@ -220,7 +220,7 @@ def test_the_curve_has_a_point_every_25_steps_and_at_the_end_of_an_epoch(monkeyp
     ]
 
 
-def test_nine_bad_steps_in_a_row_are_left_out_and_ten_stop_the_run(monkeypatch, path):
+def test_nine_bad_steps_in_a_row_are_skipped_and_ten_stop_the_run(monkeypatch, path):
     state = Clocked(monkeypatch, batches=12, broken_at=range(2, 11)).fit(path, epochs=1)
     assert state.longest_row == 9 and state.left_out_in_a_row == 0 and state.epochs[0]["steps_left_out"] == 9
     assert state.epochs[0]["train_loss"] == pytest.approx((8 + 18 + 19) / 12)
@@ -324,13 +324,13 @@ def test_a_run_with_fixed_weights_can_be_resumed(monkeypatch, path):
     assert results[0] == results[1]
 
 
-def test_steps_that_are_left_out_are_told_of_once_each_time_and_good_ones_not(monkeypatch, path, capsys):
+def test_steps_that_are_skipped_are_told_of_once_each_time_and_good_ones_not(monkeypatch, path, capsys):
     Clocked(monkeypatch).fit(path)
-    assert "left out" not in "".join(capsys.readouterr())
+    assert "skipped" not in "".join(capsys.readouterr())
     Clocked(monkeypatch, batches=60, broken_at=[3, 4, 30]).fit(path, epochs=1)
     text = capsys.readouterr()
-    assert text.err.count("steps left out until step") == 2
-    assert "until step 25: 2;" in text.err and "until step 50: 1;" in text.err and "steps left out: 3 (" in text.out
+    assert text.err.count("steps skipped until step") == 2
+    assert "until step 25: 2;" in text.err and "until step 50: 1;" in text.err and "steps skipped: 3 (" in text.out
 
 
 def test_seconds_of_the_history_have_one_decimal(monkeypatch, path):
