@@ -119,7 +119,7 @@ def serve(options: Options) -> None:
     from bilm.checkpoints.model_format import load_bilm
     from bilm.evaluation.summary import read_summary
     from bilm.inference.elmo import ELMo
-    from bilm.inference.server import HOST, Nearest, model_facts, serve
+    from bilm.inference.server import HOST, Nearest, create_server, model_facts
     from bilm.inference.text_classifier import TextClassifier
     from bilm.runtime.paths import results_beside
     from bilm.runtime.terminal import progress
@@ -144,7 +144,7 @@ def serve(options: Options) -> None:
     facts = model_facts(model, read_summary(results_beside(bilm) / "summary.json"), about)
     nearest = Nearest(elmo, texts, np.concatenate(vectors[1:] or vectors))
     port = DEFAULT_PORT if options.predict.port is None else options.predict.port
-    with serve(model, nearest, facts, port) as server:
+    with create_server(model, nearest, facts, port) as server:
         print(f"Open http://{HOST}:{server.server_port} in a browser; Ctrl-C ends it.", flush=True)
         server.serve_forever()
 

@@ -53,7 +53,7 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
 
 
-def serve(model: TextClassifier, nearest: Nearest, facts: dict[str, Any], port: int) -> ThreadingHTTPServer:
+def create_server(model: TextClassifier, nearest: Nearest, facts: dict[str, Any], port: int) -> ThreadingHTTPServer:
     """Create a listening server; the caller runs it. facts: see `model_facts`; port 0: any free port.
 
     Raises UserError when the port is in use.
