@@ -65,36 +65,65 @@ def find_classifiers(folder: Path, pretrained: Pretrained, classes: Sequence[str
 
     classes: those of the texts that will be classified, if they are known.
     """
-    files = ClassifierFiles({}, {}, {}, {}, {}, {})
-    for path in [*(folder / f"classifier_{mode}.pt" for mode in (*MODES, HYBRID)), folder / "classifier.pt"]:
-        if not path.exists():
-            continue
+    paths: dict[str, Path] = {}
+    accuracies: dict[str, float] = {}
+    learned: dict[str, tuple[Any, ...]] = {}
+    mismatched: dict[str, str] = {}
+    damaged: dict[Path, UserError] = {}
+    on_others: dict[Path, UserError] = {}
+    in_use = None
+    modes = (*MODES, HYBRID)
+    candidates = [*(folder / f"classifier_{mode}.pt" for mode in modes), folder / "classifier.pt"]
+    for path in filter(Path.exists, candidates):
         try:
-            saved = serialization.load(path, "classifier")
-            with reject_malformed(path):
-                mode, info = str(saved["mode"]), saved["info"]
-                accuracy = float(info.get("accuracy_on_validation_rows", info["validation_accuracy"]))
-                settings, names = info["settings"], tuple(saved["class_names"])
-                learned = (settings.get("corpus"), settings.get("limit"), names)
-                is_new = mode not in files.paths and mode not in files.mismatched
-                if is_new or path.name == "classifier.pt":
-                    require_language_model(path, saved, pretrained)
-                if classes is not None and names != tuple(classes):
-                    files.mismatched.setdefault(mode, f"{path} was trained on other classes: {', '.join(names)}.")
-                    continue
-                if is_new:
-                    files.paths[mode], files.accuracies[mode], files.learned[mode] = path, accuracy, learned
-                if path.name == "classifier.pt":
-                    files = replace(files, in_use=learned)
-        except LanguageModelMismatch as error:
-            files.mismatched.setdefault(mode, str(error))
-            if _has_its_language_model(saved):
-                reason = "was trained on another language model, with which it can still be used."
-                files.on_others[path] = UserError(f"{path} {reason}")
+            file = _read(path, pretrained)
         except UserError as error:
-            files.damaged[path] = error
-    modes = [mode for mode in (*MODES, HYBRID) if mode in files.paths]
-    return replace(files, paths={mode: files.paths[mode] for mode in modes})
+            damaged[path] = error
+            continue
+        is_first = file.mode not in paths and file.mode not in mismatched
+        is_best = path.name == "classifier.pt"
+        if file.mismatch and (is_first or is_best):
+            mismatched.setdefault(file.mode, str(file.mismatch))
+            if _has_its_language_model(file.content):
+                reason = "was trained on another language model, with which it can still be used."
+                on_others[path] = UserError(f"{path} {reason}")
+        elif classes is not None and file.classes != tuple(classes):
+            names = ", ".join(map(str, file.classes))
+            mismatched.setdefault(file.mode, f"{path} was trained on other classes: {names}.")
+        else:
+            if is_first:
+                paths[file.mode], accuracies[file.mode], learned[file.mode] = path, file.accuracy, file.learned
+            if is_best:
+                in_use = file.learned
+    paths = {mode: paths[mode] for mode in modes if mode in paths}
+    return ClassifierFiles(paths, accuracies, learned, mismatched, damaged, on_others, in_use)
+
+
+@dataclass(frozen=True)
+class _File:
+    """A classifier's file. learned: as in ClassifierFiles; mismatch: if it is not on the present language model."""
+
+    content: dict[str, Any]
+    mode: str
+    accuracy: float
+    classes: tuple[str, ...]
+    learned: tuple[Any, ...]
+    mismatch: LanguageModelMismatch | None
+
+
+def _read(path: Path, pretrained: Pretrained) -> _File:
+    """Raises UserError when the file cannot be read."""
+    saved, mismatch = serialization.load(path, "classifier"), None
+    with reject_malformed(path):
+        mode, info = str(saved["mode"]), saved["info"]
+        accuracy = float(info.get("accuracy_on_validation_rows", info["validation_accuracy"]))
+        settings, classes = info["settings"], tuple(saved["class_names"])
+        learned = (settings.get("corpus"), settings.get("limit"), classes)
+        try:
+            require_language_model(path, saved, pretrained)
+        except LanguageModelMismatch as error:
+            mismatch = error
+        return _File(saved, mode, accuracy, classes, learned, mismatch)
 
 
 def _has_its_language_model(saved: dict[str, Any]) -> bool:
