@@ -13,7 +13,7 @@ from benchmarks.parts import Job
 from benchmarks.pretraining import DOCUMENTS
 from benchmarks.training import SHAPE, Training, classifier_on
 from bilm.cli.start import Runtime
-from bilm.config import CLASSIFIER_FIT, MODES
+from bilm.config import CLASSIFIER_FIT, FIXED_ENCODER_MODES, MODES
 from bilm.modules.language_model import BiLM
 from bilm.runtime.errors import UserError
 from bilm.runtime.terminal import progress
@@ -34,8 +34,8 @@ def measure(job: Job, runtime: Runtime) -> dict[str, Any]:
     encoder = BiLM(SHAPE, len(vocabulary)).to(runtime.device)
     figures = {}
     for mode in progress(MODES, unit="mode", label="classifiers"):
-        is_cached = runtime.device.type == "cpu" and mode != "finetune"
-        data = finetune_data if mode == "finetune" else fixed_data
+        is_cached = runtime.device.type == "cpu" and mode in FIXED_ENCODER_MODES
+        data = fixed_data if mode in FIXED_ENCODER_MODES else finetune_data
         documents, train = len(data.training_rows), partial(_epoch_seconds, job, runtime, encoder, mode, data)
         runs = [train(is_cached, sizes.classifier_epochs) for _ in range(sizes.classifier_repeats)]
         figures[mode] = _mode_figures(runs, documents)
@@ -75,7 +75,7 @@ def _epoch_seconds(
         if cache is None:
             raise UserError(f"the layers of {len(data.texts)} documents do not fit into {job.folder}")
     layer_seconds = now() - started
-    encoder = copy.deepcopy(encoder) if mode == "finetune" else encoder
+    encoder = encoder if mode in FIXED_ENCODER_MODES else copy.deepcopy(encoder)
     model = classifier_on(encoder, mode).to(runtime.device)
     rows = (data.training_rows, data.validation_rows, CLASSIFIER_FIT.batch_tokens)
     task = ClassificationTask(mode, data.texts, data.labels, *rows, job.run.seed, runtime.device, cache)

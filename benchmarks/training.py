@@ -15,7 +15,7 @@ from benchmarks.data import Data
 from benchmarks.measure import now
 from benchmarks.parts import Job
 from bilm.cli.start import Runtime
-from bilm.config import BiLMConfig, ClassifierConfig, FitConfig
+from bilm.config import FIXED_ENCODER_MODES, BiLMConfig, ClassifierConfig, FitConfig
 from bilm.modules.classifier import Classifier, EncoderClassifier
 from bilm.modules.language_model import DIRECTIONS, BiLM
 from bilm.runtime import threads
@@ -92,7 +92,7 @@ def pretraining(data: Data, job: Job, runtime: Runtime, config: BiLMConfig = SHA
 def classifier_on(encoder: BiLM, mode: str = "trainable") -> EncoderClassifier:
     """Build a classifier on `encoder`, which is trained with it in mode finetune."""
     classifier = Classifier(ClassifierConfig(), mode, encoder, len(CLASS_NAMES), seed=0)
-    return EncoderClassifier(encoder, classifier, mode == "finetune")
+    return EncoderClassifier(encoder, classifier, mode not in FIXED_ENCODER_MODES)
 
 
 def cyclic_slice(items: Sequence[Any], start: int, count: int) -> list[Any]:

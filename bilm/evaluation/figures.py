@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from bilm.config import HYBRID
+from bilm.config import ENSEMBLE, HYBRID
 from bilm.runtime.files import atomic_write, read_json, reject_malformed
 from bilm.runtime.terminal import printable
 
@@ -130,7 +130,7 @@ def _confusion_matrices(summary: Mapping[str, Any]) -> Iterator[tuple[str, list[
             title = f"{direction} language model, {split}: most frequent words"
             name = f"language_model_{direction}_{split}"
             yield name, values["confusion_matrix"], words, [*words, "other"], title
-        for mode, entry in {**summary["classifiers"], "ensemble": summary.get("ensemble", {})}.items():
+        for mode, entry in {**summary["classifiers"], ENSEMBLE: summary.get("ensemble", {})}.items():
             if split in entry:
                 classes = [c["class"] for c in entry[split]["per_class"]]
                 title = f"{mode}, {split}: accuracy {entry[split]['accuracy']:.4f}"

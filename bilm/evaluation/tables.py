@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from bilm.config import ENSEMBLE
 from bilm.runtime.terminal import printable
 
 # A confusion matrix of more classes does not fit on a screen.
@@ -111,7 +112,7 @@ def classifier_table(name: str, figures: dict[str, Any]) -> str:
         notes.append(_calibration(figures))
     return "\n".join(
         [
-            f"{'' if name == 'ensemble' else 'classifier '}{name}: accuracy {figures['accuracy']:.4f}",
+            f"{'' if name == ENSEMBLE else 'classifier '}{name}: accuracy {figures['accuracy']:.4f}",
             report,
             table(rows, ["true \\ predicted", *classes])
             if len(classes) <= MAX_CLASSES

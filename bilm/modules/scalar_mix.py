@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bilm.config import MODES
+
 
 class ScalarMix(nn.Module):
     """gamma * sum_j lambda_j e_j with lambda = softmax(w), one weight per layer.
@@ -67,6 +69,6 @@ def build_combiner(mode: str, num_layers: int, dim: int, seed: int) -> ScalarMix
     """Build the combiner of `mode`; finetune has the same one as trainable. Raises ValueError for another mode."""
     if mode == "function":
         return LearnedFunction(num_layers, dim)
-    if mode not in ("trainable", "frozen", "finetune"):
+    if mode not in MODES:
         raise ValueError(f"unknown mode {mode!r}")
     return ScalarMix(num_layers, trainable=mode != "frozen", seed=seed)
