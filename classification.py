@@ -133,7 +133,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     best = run.on_main(lambda: keep_best_classifier(run.folders.models, pretrained, next(iter(actions))))
     bilm = f" --bilm {quoted(options.encoder.bilm)}" if options.encoder.bilm else ""
     path = display_path(run.folders.models / "classifier.pt")
-    run.print(f"Wrote {path}: {best}, the best on validation. {run.next_command('evaluate.py', bilm)}")
+    run.print(f"Wrote {path}: {best}, the best on validation. {run.next_evaluation(bilm)}")
 
 
 def labelled_rows(run: Run) -> Source:

@@ -38,9 +38,11 @@ def write_ensemble(path: Path, classifiers: Sequence[Path]) -> list[TrainedClass
     for classifier in classifiers:
         if classifier.suffix == SUFFIX:
             raise UserError(f"{classifier} is an ensemble, which cannot be a member of another. Name its classifiers.")
+    if len({classifier.resolve() for classifier in classifiers}) < len(classifiers):
+        raise UserError("two of these files are the same. Name each once.")
     files = [(_language_model_of(classifier), classifier) for classifier in classifiers]
     members = _load(files)
-    _require_same_classes(path, members)
+    _require_same_classes([classifier for _, classifier in files], members)
     entries = [
         {"bilm": bilm and _relative(bilm, path), "classifier": _relative(classifier, path), "hash": trained.hash}
         for (bilm, classifier), trained in zip(files, members, strict=True)
@@ -57,9 +59,11 @@ def read_ensemble(path: Path) -> list[TrainedClassifier]:
     if not path.exists():
         raise UserError(f"there is no {path}.", "classifier")
     content = read_json(path)
+    if not isinstance(content, dict) or content.get("kind") != ENSEMBLE:
+        raise UserError(f"{path} is not an ensemble. Name a classifier, or what python -m bilm ensemble wrote.")
     with reject_malformed(path):
-        if content["kind"] != ENSEMBLE or not content["members"]:
-            raise ValueError("no ensemble")
+        if not content["members"]:
+            raise ValueError("no members")
         files = [
             (None if entry["bilm"] is None else path.parent / entry["bilm"], path.parent / entry["classifier"])
             for entry in content["members"]
@@ -78,7 +82,7 @@ def read_ensemble(path: Path) -> list[TrainedClassifier]:
                 f"{classifier} was trained again after {path} was written. Make the ensemble again: python -m bilm "
                 "ensemble"
             )
-    _require_same_classes(path, members)
+    _require_same_classes([classifier for _, classifier in files], members)
     return members
 
 
@@ -129,6 +133,11 @@ def _relative(file: Path, ensemble: Path) -> str:
     return Path(os.path.relpath(file, ensemble.parent)).as_posix()
 
 
-def _require_same_classes(path: Path, members: Sequence[TrainedClassifier]) -> None:
-    if len({tuple(trained.class_names) for trained in members}) > 1:
-        raise UserError(f"{path}: the classifiers of an ensemble need the same classes, in the same order.")
+def _require_same_classes(files: Sequence[Path], members: Sequence[TrainedClassifier]) -> None:
+    for file, trained in zip(files, members, strict=True):
+        if trained.class_names != members[0].class_names:
+            raise UserError(
+                "the classifiers of an ensemble need the same classes, in the same order. "
+                f"{files[0]} has {', '.join(members[0].class_names)[:80]}; {file} has "
+                f"{', '.join(trained.class_names)[:80]}."
+            )

@@ -63,7 +63,9 @@ class FitOptions:
     unlabelled_column: str | None = setting(
         None, "column of the texts in --unlabelled (default: that of --text-column)"
     )
-    output: str | None = setting(None, "folder under which models/ and results/ are written (default: this one)")
+    output: str | None = setting(
+        None, "folder under which models/ and results/ are written (default: that of this repository)"
+    )
     restart: bool = setting(False, "replace an earlier classifier on other rows or on another language model")
     seed: int = setting(0, "seed of everything random", below=2**62)
 
@@ -157,10 +159,26 @@ def encode_rows(
     if note := truncation_note(encoded.num_truncated, len(encoded), max_tokens):
         labelled = "those that have classes, all of them" if source.unlabelled else "all of them"
         notes.append(f"{note} TF-IDF, with which it is compared, reads {labelled}.")
+    if repeated := count_repeated(encoded, test_rows):
+        notes.append(
+            f"Note: {repeated:,} of the {len(test_rows):,} texts to test on are in the training file, too; on new "
+            "texts both models are less accurate than on these."
+        )
     if not source.unlabelled:
         return encoded, None, notes
     usable = usable_rows(encoded, source.unlabelled, run.corpus.test, test_rows, run.options.seed)
     return usable.encoded, usable, [usable.note, *notes]
+
+
+def count_repeated(encoded: "EncodedCorpus", test_rows: "Sequence[tuple[int, str]]") -> int:
+    """The number of test texts that are also among the labelled training texts, by split.text_key."""
+    import numpy as np
+
+    from bilm.cli.hybrid import is_labelled
+    from bilm.text.split import text_key
+
+    keys = np.array([text_key(text) for _, text in test_rows], np.uint64)
+    return int(np.isin(keys, encoded.keys[is_labelled(encoded)]).sum())
 
 
 def refuse_replacement(path: Path, settings: dict[str, Any], restart: bool) -> None:
@@ -314,7 +332,7 @@ def verdict(figures: dict[str, Any]) -> str:
         better = "the hybrid classifier is better than TF-IDF alone" if low > 0 else "TF-IDF alone is better"
     text = (
         f"On the {rows:,} {split} rows: {better}. Hybrid minus TF-IDF: {100 * paired['difference']:+.1f} points of "
-        f"accuracy, 95 % interval {low:+.1f} to {high:+.1f}."
+        f"accuracy, 95 % interval {low:+.1f} to {high:+.1f}; p = {paired['p']:.2g} (McNemar's test)."
     )
     if "rows_unlabelled" in figures:
         which = ", which are those of --test" if figures["unlabelled_are_test_rows"] else ""

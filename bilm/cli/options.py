@@ -13,6 +13,7 @@ from bilm.runtime.optional_packages import require
 from bilm.runtime.options import setting
 from bilm.runtime.paths import ROOT
 from bilm.runtime.process import quoted
+from bilm.runtime.terminal import print_note
 
 if TYPE_CHECKING:
     from bilm.text.corpus import Corpus
@@ -34,7 +35,9 @@ class RunOptions:
     test: str | None = setting(None, "with --train: your own test texts")
     text_column: str | None = setting(None, "with --train: column of the texts, by name or by number from 1")
     label_column: str | None = setting(None, "with --train: column of the classes, which may have any names")
-    output: str | None = setting(None, "folder under which models/, results/ and runs/ are written (default: this one)")
+    output: str | None = setting(
+        None, "folder under which models/, results/ and runs/ are written (default: that of this repository)"
+    )
     limit: int | None = setting(
         None, "read only this many rows of each file, for a quick look; written to folders of its own", at_least=1
     )
@@ -160,7 +163,10 @@ class TextOptions:
     def require(self) -> None:
         """Raises UserError unless there are texts, from one source."""
         if bool(self.texts) == (self.input is not None):
-            raise UserError("give texts, or --input FILE (- for standard input).")
+            raise UserError("give either texts or --input FILE (- for standard input).")
+        for text in self.texts:
+            if len(text) < 256 and Path(text).is_file():
+                print_note(f"Note: {text} is the name of a file, but read as a text; --input reads the file.")
 
     def protect(self, output: str, parameter: str) -> None:
         """Raises UserError if `output`, the value of `parameter`, is the file that the texts are read from."""

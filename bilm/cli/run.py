@@ -91,6 +91,10 @@ class Run(Runtime):
         """The sentence "Next: python SCRIPT ...", with the same data and output."""
         return f"Next: python {script}{self.options.data_options()}{options}"
 
+    def next_evaluation(self, options: str = "") -> str:
+        """The sentence that says how to evaluate: on the training rows where there are no others."""
+        return self.next_command("evaluate.py", ("" if self.corpus.test else " --split train") + options)
+
     def next_after_pretraining(self, options: str = "") -> str:
         """The sentence that says what to do with a language model."""
         if self.corpus.classes:

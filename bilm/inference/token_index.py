@@ -117,7 +117,8 @@ class Index:
     def __init__(self, folder: Path, elmo: ELMo):
         """Raises UserError when `folder` is no index, is damaged, or belongs to another language model."""
         if not (folder / "index.json").exists():
-            raise UserError(f"{folder} is not an index. Build it first.", "build", "input")
+            problem = "is not an index" if folder.exists() else "does not exist"
+            raise UserError(f"{folder} {problem}. Build it first.", "build", "input")
         with reject_malformed(folder):
             manifest = read_json(folder / "index.json")
             if manifest["format"] != _FORMAT:

@@ -29,7 +29,8 @@ def find_device(name: "str | torch.device") -> "torch.device":
         # With its number: torch.cuda.set_device refuses the device "cuda".
         device = torch.zeros(1, device=torch.device(name)).device
     except (RuntimeError, AssertionError) as error:
-        raise UserError(f"device {name!r}: {str(error).splitlines()[0]}", "device") from error
+        reason = str(error).splitlines()[0].partition(". ")[0].rstrip(".")  # the rest of some is a page long
+        raise UserError(f"device {name!r} cannot be used: {reason}. The CPU always can.", "device") from error
     if device.type == "meta":
         raise UserError("device 'meta' does not compute.", "device")
     return device

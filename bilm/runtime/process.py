@@ -172,7 +172,9 @@ def _status_of(main: Callable[[], None], command: _Command, name: str) -> int:
         text = f"{name}: error: {error}" + (f" Option{plural}: {options}" if options else "")
         _print_error(text, isinstance(error, OtherRankError))
     except Interrupted as stop:
-        _print_error(f"\n{name}: stopped in {stop}; saved. Continue with: {command_line()} ... {_option('resume')}")
+        resume, kept = _option("resume"), [word for word in sys.argv[1:] if word not in ("--resume", "--restart")]
+        again = " ".join([command_line(), *map(quoted, kept), resume])
+        _print_error(f"\n{name}: stopped in {stop}; saved. Continue with: {again}")
         return 128 + stop.signal_number
     except OSError as error:
         closed_on_windows = os.name == "nt" and error.errno == errno.EINVAL and error.filename is None

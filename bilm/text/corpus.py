@@ -216,7 +216,7 @@ def own_corpus(train: str, test: str | None, text_column: str | None, label_colu
             require_file(file, parameter)
             check_column(file, text_column if has_columns(file) else text_column or label_column, "text_column")
     if test and Path(test).samefile(train):
-        raise UserError("the test file is the training file; to evaluate on training rows, choose that split.", "test")
+        raise UserError("the test file is the training file. Name a file of other rows.", "test")
     path = data_name(Path(train).resolve())
     name = path.stem if path.stem != "train" else path.parent.name
     # Reserved names: a user's own data must not be taken for AG News.

@@ -60,7 +60,9 @@ def _labelled_rows(
         if _is_empty(text):
             raise table.error(number, "it is empty. Fill it in or remove the row.", columns.text)
         if label not in indices:
-            advice = "Correct it, remove the row, or train with such rows."
+            similar = (name for name in indices if name.casefold() == label.removesuffix(".0").casefold())
+            advice = "".join(f"Did you mean {name!r}? " for name in similar)
+            advice += "Correct it, remove the row, or train with such rows."
             if label.isdecimal() and tuple(indices) == CLASS_NAMES:
                 advice = "A file in a form of AG News, with numbers, is read without naming its columns."
             message = f"{label[:80]!r} is not among the classes trained on: {', '.join(indices):.80}. {advice}"

@@ -65,6 +65,13 @@ class Table:
         self._select = columns if callable(columns) else lambda first: columns
         self._names = () if callable(columns) else tuple(columns)
         self.columns: Sequence[str] = ()
+        if len(set(self._names)) < len(self._names):
+            self._refuse_one_column()
+
+    def _refuse_one_column(self) -> NoReturn:
+        names = " and ".join(map(repr, self.columns or self._names))
+        message = f"{self.path}: {names} are one column; name that of the texts and that of the classes."
+        raise UserError(message, "text_column", "label_column")
 
     def rows(self, label: str = "") -> Iterator[tuple[int, Sequence[object]]]:
         """Yield the number of each row (JSON: of its line, or in the array), from 1, and its cells in `columns`.
@@ -114,6 +121,8 @@ class Table:
                 "for columns without names. Name the columns, or remove that row."
             )
         positions = [self._position(column, cells, has_header) for column in self.columns]
+        if len(set(positions)) < len(positions):
+            self._refuse_one_column()
         try:
             # The Python engine checks quotation marks, and distinguishes a missing cell (NaN) from an empty one. One
             # column more than the first row has reveals rows that are too long.

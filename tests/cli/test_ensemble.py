@@ -227,3 +227,11 @@ def test_an_explanation_counts_a_long_text_once(models):
     tokenizer = ensemble.vocabulary.tokenizer
     ensemble.explain("word " * (tokenizer.config.max_tokens + 1))
     assert (tokenizer.num_texts, tokenizer.num_truncated) == (1, 1)
+
+
+def test_the_same_classifier_twice_and_what_is_no_ensemble_are_refused(models):
+    file = models / "one/classifier_function.pt"
+    run = run_script("-m", "bilm", "ensemble", "--output", models / "both.json", file, file)
+    assert run.code == 2 and "are the same" in run.err and not (models / "both.json").exists()
+    run = run_script("-m", "bilm", "predict", "--classifier", ROOT / "models/shipped.json", TEXTS[0])
+    assert run.code == 2 and "shipped.json is not an ensemble" in run.err, run.err

@@ -66,6 +66,10 @@ def test_another_classifier_and_the_rows_that_it_was_trained_on(trained_bilm, ro
         (["FILE", "--text-column", "text", "--label-column", "subject"], "subject"),
         (["OTHER", "--text-column", "text", "--label-column", "topic"], "row 2 (line 2), column 'topic'"),
         (["NUMBERS", "--text-column", "3", "--label-column", "1"], "is read without naming its columns"),
+        (["FILE", "--text-column", "text", "--label-column", "text"], "'text' and 'text' are one column"),
+        (["FILE", "--text-column", "text", "--label-column", "2"], "'text' and '2' are one column"),
+        (["CASE", "--text-column", "text", "--label-column", "topic"], "Did you mean 'Business'? Correct it"),
+        (["NAMES"], "'Sports' is not a class; the classes are 0 to 3. Without the numbers of AG News, name --text-col"),
         (["LINES"], "read line by line"),
         (["nothing.csv"], "there is no file"),
         (["FOLDER"], "is a folder"),
@@ -75,6 +79,8 @@ def test_another_classifier_and_the_rows_that_it_was_trained_on(trained_bilm, ro
 def test_mistakes_are_named(trained_bilm, named, tmp_path, arguments, message):
     (tmp_path / "other.csv").write_text("topic,text\nMoney,Stocks fell.\n", encoding="utf-8")
     (tmp_path / "empty.csv").write_text("topic,text\n", encoding="utf-8")
+    (tmp_path / "case.csv").write_text("topic,text\nbusiness,Stocks fell.\n", encoding="utf-8")
+    (tmp_path / "names.csv").write_text("text,label\nThey won.,Sports\n", encoding="utf-8")
     (tmp_path / "lines.txt").write_text("Stocks fell.\n", encoding="utf-8")
     files = {
         "FILE": named,

@@ -42,12 +42,21 @@ def files(tmp_path):
 COLUMNS = ("--text-column", "said", "--label-column", "topic")
 
 
+def test_test_texts_that_are_in_the_training_file_are_counted(files, trained_bilm):
+    with (files / "test.csv").open("a", encoding="utf-8") as file:
+        file.writelines((files / "news.csv").read_text(encoding="utf-8").splitlines(keepends=True)[2:5])
+    common = ("--bilm", trained_bilm, "--output", files / "out")
+    run = run_script("-m", "bilm", "fit", files / "news.csv", *COLUMNS, "--test", files / "test.csv", *common)
+    assert run.code == 0 and "3 of the 11 texts to test on are in the training file, too" in run.out, run.err
+
+
 def test_a_file_becomes_a_classifier_that_predict_uses(files, trained_bilm):
     common = ("--bilm", trained_bilm, "--output", files / "out")
     run = run_script("-m", "bilm", "fit", files / "news.csv", *COLUMNS, "--test", files / "test.csv", *common)
     assert run.code == 0, run.err
     assert "1 of 24 texts have more than 128 words" in run.out
     assert "24 texts of 2 classes; this takes about" in run.out and "On the 8 test rows" in run.out
+    assert "in the training file" not in run.out and "p = 1 (McNemar's test)" in run.out
     figures = json.loads((files / "out/results/news/fit.json").read_text())
     assert figures["validation_splits"] == 5 and figures["rows_trained"] == 24 and figures["commit"]
     for split, rows in (("validation", 24), ("test", 8)):

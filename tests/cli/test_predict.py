@@ -115,7 +115,7 @@ def test_forms_of_input_and_output(weights, tmp_path):
         ("a.jsonl", b'{"x": 1}\n', ["--column", "x"], "line 1, column 'x': it is a number, not text"),
         ("a.txt", b"caf\xe9\n", [], "is not UTF-8"),
         ("a.txt", b"one\n", ["--column", "x"], "is read line by line"),
-        ("a.txt", b"one\n", ["a text"], "give texts, or --input"),
+        ("a.txt", b"one\n", ["a text"], "give either texts or --input"),
         ("a.txt", b"one\n", ["--html", "x.html"], "--html is for --explain"),
         ("a.txt", b"one\n", ["--explain", "--html", "classifier.pt"], "should end in .html"),
         ("", b"", ["--input", "nowhere.txt"], "nowhere.txt cannot be read"),

@@ -150,6 +150,8 @@ def test_safetensors(path, elmo, texts, tmp_path):
     safe = pytest.importorskip("safetensors")
     run = run_script("-m bilm vectors", "--bilm", path, *texts, "--output", tmp_path / "x.safetensors")
     assert run.code == 0, run.err
+    (tmp_path / "other").touch()
+    assert (tmp_path / "x.safetensors").stat().st_mode == (tmp_path / "other").stat().st_mode
     with safe.safe_open(tmp_path / "x.safetensors", "numpy") as result:
         assert json.loads(bytes(result.get_tensor("texts"))) == texts
         assert json.loads(bytes(result.get_tensor("words"))) == [elmo.words(text) for text in texts]
@@ -270,7 +272,7 @@ def test_no_text_is_a_file_without_vectors(tmp_path, kind):
         (["a", "--mix", "x.pt"], "x.pt"),
         (["a", "--layers", "0,3"], "numbers from 0 to 2"),
         (["a", "--layers", "1,1"], "different numbers from 0 to 2"),
-        ([], "give texts, or --input"),
+        ([], "give either texts or --input"),
         (["--input", "nowhere.txt"], "nowhere.txt cannot be read"),
         (["a", "--device", "gpu"], "device 'gpu'"),
         (["a", "--device", "cuda:99"], "device 'cuda:99'"),

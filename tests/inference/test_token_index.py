@@ -75,6 +75,8 @@ def test_an_index_is_complete_and_belongs_to_its_language_model(elmo, corpus, fo
     with pytest.raises(UserError, match="another version of the program"):
         Index(newer, elmo)
     shutil.rmtree(newer)
+    with pytest.raises(UserError, match=r"newer does not exist\. Build it first"):
+        Index(newer, elmo)
     with pytest.raises(UserError, match="is not an index"):
         Index(tmp_path, elmo)
     (tmp_path / "index.json").write_text("{}")

@@ -155,7 +155,7 @@ def test_columns_that_hold_no_classes_are_told(tmp_path):
     with pytest.raises(UserError, match="all rows are of class 'a'"):
         read_classes(tmp_path / "a.csv", Columns("said", "kind"))
     with pytest.raises(UserError, match=r"300 different values in 300 rows\. Is it the column of the classes"):
-        read_classes(tmp_path / "a.csv", Columns("said", "said"))
+        read_classes(tmp_path / "a.csv", Columns("kind", "said"))
 
 
 def test_a_parquet_file_that_is_none_is_one_line(tmp_path):

@@ -197,7 +197,11 @@ def test_an_unfinished_run_is_not_touched_without_a_word(tmp_path):
     wait_for_checkpoints(unfinished, process, 3)
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=60)
-    assert process.returncode == 143 and "saved. Continue with: python ELMO.py" in err, err
+    assert (
+        process.returncode == 143
+        and "saved. Continue with: python ELMO.py --" in err
+        and err.rstrip().endswith(" --resume")
+    ), err
     before = {path: path.read_bytes() for path in unfinished.parent.rglob("*") if path.is_file()}
     assert len(before) > 1, "the texts, too"
 
