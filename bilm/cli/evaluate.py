@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     device, precision = start_inference(options.model), options.model.precision
     model = TextClassifier.load(options.model.bilm, options.model.classifier, device=device, precision=precision)
     source = find_rows(options.evaluate, model)
-    if any(identity == source.identity for identity, _ in model.trained_on):
+    if source.sha256 in model.training_files:
         print_note("Note: the classifier was trained on rows of this file. On new texts it is less accurate.")
     labels, probabilities = classify(model, source)
     print_truncation(model.vocabulary.tokenizer)

@@ -68,6 +68,7 @@ class TextClassifier:
         self.vocabulary = self._groups[0][0]
         first = members[0]
         self._settings = [trained.info.get("settings", {}) for trained in members]
+        self._data = [trained.info.get("data", {}) for trained in members]
         self.classes, self.info, self.hash = list(first.class_names), first.info, first.hash
         if len(members) > 1:
             rows = max(trained.info["rows_trained"] for trained in members)
@@ -118,6 +119,11 @@ class TextClassifier:
     def trained_on(self) -> set[tuple[str | None, int | None]]:
         """The identity of the training file, and the limit on its rows, of each classifier."""
         return {(settings.get("corpus"), settings.get("limit")) for settings in self._settings}
+
+    @property
+    def training_files(self) -> set[str]:
+        """The SHA-256 of the training file of each classifier, whatever its columns were called."""
+        return {data["sha256"] for data in self._data if "sha256" in data}
 
     def words(self, text: str) -> list[str]:
         """Tokenize a text: the words that the model reads of it. Raises TypeError as `input_checks.check_text`."""

@@ -65,7 +65,11 @@ def test_a_file_becomes_a_classifier_that_predict_uses(files, trained_bilm):
     command = run.out.strip().splitlines()[-1]
     run = run_script(*shlex.split(command)[1:-1], "the people of the goal")
     assert run.code == 0 and "sport" in run.out.splitlines()[1]
-    classifier = TextClassifier.load(trained_bilm, files / "out/models/news/classifier_hybrid.pt")
+    path = files / "out/models/news/classifier_hybrid.pt"
+    command = ("-m", "bilm", "evaluate", files / "news.csv", "--text-column", 1, "--label-column", "topic")
+    run = run_script(*command, "--bilm", trained_bilm, "--classifier", path)
+    assert run.code == 0 and "was trained on rows of this file" in run.err
+    classifier = TextClassifier.load(trained_bilm, path)
     assert classifier.predict(["an orbit", "a match"]) == ["science", "sport"]
 
 
