@@ -132,6 +132,13 @@ def test_mistakes_are_one_line(weights, tmp_path, name, content, arguments, mess
     assert not run.stdout
 
 
+def test_a_file_that_is_given_as_a_text_is_said(weights, tmp_path):
+    (tmp_path / "a.txt").write_text("Rain fell.\n")
+    run = predict(weights, tmp_path / "a.txt")
+    assert run.returncode == 0 and "a.txt is the name of a file" in run.stderr and "--input" in run.stderr
+    assert "is the name of a file" not in predict(weights, "Rain fell.").stderr
+
+
 def test_a_class_named_as_a_column_gives_no_second_one(capsys):
     write = Writer("csv", ["text", "class", "sport"])
     write("They won.", np.array([0.1, 0.2, 0.7]))
