@@ -242,7 +242,8 @@ def load_complete_classifier(path: Path) -> TrainedClassifier | None:
 
 def is_complete(saved: dict[str, Any]) -> bool:
     """Whether the content of a classifier's file includes its encoder, so that it needs no other file."""
-    return "words" in (saved.get("encoder") or {})
+    encoder = saved.get("encoder")
+    return isinstance(encoder, dict) and "words" in encoder
 
 
 def _read_classifier(path: Path) -> dict[str, Any]:
