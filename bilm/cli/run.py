@@ -92,8 +92,10 @@ class Run(Runtime):
         return f"Next: python {script}{self.options.data_options()}{options}"
 
     def next_evaluation(self, options: str = "") -> str:
-        """The sentence that says how to evaluate: on the training rows where there are no others."""
-        return self.next_command("evaluate.py", ("" if self.corpus.test else " --split train") + options)
+        """The sentence that says how to evaluate; where there are no test rows, their file is to be named."""
+        if self.corpus.test:
+            return self.next_command("evaluate.py", options)
+        return self.next_command("evaluate.py", f" --test FILE{options}") + "   (FILE: rows to test on)"
 
     def next_after_pretraining(self, options: str = "") -> str:
         """The sentence that says what to do with a language model."""

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shlex
 import shutil
 from dataclasses import replace
 
@@ -260,6 +261,7 @@ def test_all_scripts_on_ones_own_texts(tmp_path, sample_bilm):
     assert str(tmp_path) not in json.dumps(messages), "names of folders are nobody's business"
 
     run = run_script("classification.py", *data, "--epochs", 2, "--hidden", 16, "--mode", "trainable")
+    assert f"--test {shlex.quote(str(files['test']))}" in run.out.split("Next: ")[1] and "FILE" not in run.out
     assert run.code == 0 and "pretrained on other rows" not in run.out, run.err + run.out
     run = run_script("evaluate.py", *data, "--split", "all")
     assert run.code == 0 and "world affairs" in run.out, run.err
@@ -432,6 +434,8 @@ def test_classifier_pt_is_of_the_rows_that_were_learned_last(tmp_path, trained_b
     for column, mode in (("topic", "trainable"), ("stars", "function")):
         run = run_script("classification.py", *common, "--label-column", column, "--mode", mode, "--epochs", 3)
         assert run.code == 0 and f"classifier.pt: {mode}, the best" in run.out, run.err
+    command = run.out.strip().split("Next: python ")[1]
+    assert command.endswith(f" --test FILE --bilm {trained_bilm}   (FILE: rows to test on)")
     models = tmp_path / "models/texts"
     files = find_classifiers(models, load_bilm(trained_bilm))
     assert files.accuracies["trainable"] > files.accuracies["function"] and files.best == "function"
@@ -440,5 +444,7 @@ def test_classifier_pt_is_of_the_rows_that_were_learned_last(tmp_path, trained_b
     test = tmp_path / "test.csv"
     test.write_text("text,stars\nthe game,1\na bank,2\n")
     options = ["--train", texts, "--test", test, "--text-column", "text", "--label-column", "stars"]
+    run = run_script(*shlex.split(command.partition("   ")[0].replace("FILE", str(test))))
+    assert run.code == 0 and "test: 2 texts" in run.out, run.err
     run = run_script("evaluate.py", *options, "--output", tmp_path)
     assert run.code == 0 and "Not evaluated: " in run.err and "other classes: news, sports." in run.err, run.err
