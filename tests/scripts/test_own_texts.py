@@ -151,6 +151,21 @@ def test_what_is_wrong_is_said_with_its_place(tmp_path, content, message):
     assert "mine.csv" in str(error.value) and "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(("label", "meant"), [("A", "a"), ("NEWS", "News"), ("1.0", "1"), ("2.0", "2.0")])
+def test_a_class_of_another_spelling_is_recognised(tmp_path, label, meant):
+    classes = ("a", "News", "1")
+    (tmp_path / "a.csv").write_text(f"kind,said\n{label},one\n")
+    with pytest.raises(UserError, match="not among the classes") as raised:
+        list(read_custom_dataset(tmp_path / "a.csv", Columns("said", "kind"), classes))
+    assert (f"Did you mean {meant!r}?" in str(raised.value)) == (meant in classes)
+
+
+def test_one_column_cannot_hold_texts_and_classes(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"said": "one"}\n')
+    with pytest.raises(UserError, match="'said' and 'said' are one column"):
+        read_classes(tmp_path / "a.jsonl", Columns("said", "said"))
+
+
 def test_columns_that_hold_no_classes_are_told(tmp_path):
     (tmp_path / "a.csv").write_text("kind,said\n" + "".join(f"a,text {i}\n" for i in range(300)))
     with pytest.raises(UserError, match="all rows are of class 'a'"):

@@ -192,7 +192,7 @@ def test_an_unfinished_run_is_not_touched_without_a_word(tmp_path):
     data, output = tmp_path / "data", tmp_path / "out"
     shutil.copytree(SAMPLE, data)
     arguments = ["ELMO.py", "--data", data, "--output", output, *TINY, "--epochs", 5, "--checkpoint-seconds", 0]
-    process = start(*arguments)
+    process = start(*arguments, "--restart")
     unfinished, finished = output / "runs/data/bilm.pt", output / "models/data/bilstm.pt"
     wait_for_checkpoints(unfinished, process, 3)
     process.send_signal(signal.SIGTERM)
@@ -202,6 +202,7 @@ def test_an_unfinished_run_is_not_touched_without_a_word(tmp_path):
         and "saved. Continue with: python ELMO.py --" in err
         and err.rstrip().endswith(" --resume")
     ), err
+    assert "--restart" not in err
     before = {path: path.read_bytes() for path in unfinished.parent.rglob("*") if path.is_file()}
     assert len(before) > 1, "the texts, too"
 
