@@ -1,5 +1,6 @@
 """Groups of command-line options that several commands share."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -165,7 +166,7 @@ class TextOptions:
         if bool(self.texts) == (self.input is not None):
             raise UserError("give either texts or --input FILE (- for standard input).")
         for text in self.texts:
-            if len(text) < 256 and Path(text).is_file():
+            if os.path.isfile(text):  # Path.is_file raises OSError for a name that is too long
                 print_note(f"Note: {text} is the name of a file, but read as a text; --input reads the file.")
 
     def protect(self, output: str, parameter: str) -> None:

@@ -70,11 +70,9 @@ class WordPredictor:
         """
         encoded = self.vocabulary.encode(texts)
         scores: list[dict[str, Score]] = [{} for _ in range(len(encoded))]
-        for batch in (
-            iterate_batches(encoded, np.arange(len(encoded)), evaluation_batch_tokens(self.device))
-            if len(encoded)
-            else []
-        ):
+        if not scores:
+            return scores
+        for batch in iterate_batches(encoded, np.arange(len(encoded)), evaluation_batch_tokens(self.device)):
             ends = np.cumsum(batch.lengths.numpy() - 1)
             with self._autocast():
                 directions = self.model.lm_targets(batch.to(self.device))

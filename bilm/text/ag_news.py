@@ -39,9 +39,8 @@ def _all_rows(path: Path, progress_label: str) -> Iterator[tuple[int, str]]:
         first = 0 if table.columns[0].strip().lower() == "label" else 1
         if not label.isdecimal() or len(label) > 9 or not 0 <= int(label) - first < len(CLASS_NAMES):
             classes = f"the classes are {first} to {first + len(CLASS_NAMES) - 1}"
-            advice = (
-                "" if label.isdecimal() else " Without the numbers of AG News, name --text-column and --label-column."
-            )
+            options = "--text-column NAME --label-column NAME"
+            advice = "" if label.isdecimal() else f" For classes of another form, name both columns: {options}."
             raise table.error(number, f"{label[:40]!r} is not a class; {classes}.{advice}", table.columns[0])
         if not any(character.isalnum() for character in description):
             problem = f"not text ({description[:40]!r})" if description.strip() else "empty"

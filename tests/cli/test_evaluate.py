@@ -69,7 +69,7 @@ def test_another_classifier_and_the_rows_that_it_was_trained_on(trained_bilm, ro
         (["FILE", "--text-column", "text", "--label-column", "text"], "'text' and 'text' are one column"),
         (["FILE", "--text-column", "text", "--label-column", "2"], "'text' and '2' are one column"),
         (["CASE", "--text-column", "text", "--label-column", "topic"], "Did you mean 'Business'? Correct it"),
-        (["NAMES"], "'Sports' is not a class; the classes are 0 to 3. Without the numbers of AG News, name --text-col"),
+        (["NAMES"], "'Sports' is not a class; the classes are 0 to 3. For classes of another form, name both"),
         (["LINES"], "read line by line"),
         (["nothing.csv"], "there is no file"),
         (["FOLDER"], "is a folder"),

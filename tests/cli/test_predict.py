@@ -136,7 +136,9 @@ def test_a_file_that_is_given_as_a_text_is_said(weights, tmp_path):
     (tmp_path / "a.txt").write_text("Rain fell.\n")
     run = predict(weights, tmp_path / "a.txt")
     assert run.returncode == 0 and "a.txt is the name of a file" in run.stderr and "--input" in run.stderr
-    assert "is the name of a file" not in predict(weights, "Rain fell.").stderr
+    for text in ("Rain fell.", 200 * "雨", 5000 * "rain "):
+        run = predict(weights, text)
+        assert run.returncode == 0 and "is the name of a file" not in run.stderr, run.stderr
 
 
 def test_a_class_named_as_a_column_gives_no_second_one(capsys):
